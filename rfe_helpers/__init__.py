@@ -1,0 +1,3 @@
+"""Learn, test and run RHEL for Edge: the package behind the workbook's notebooks."""
+
+__version__ = "0.1.0"

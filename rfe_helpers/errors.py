@@ -1,0 +1,175 @@
+"""Everything that this package raises.
+
+RfeError                    what happened, where the log is, what to do next
+├── InputError              something the caller gave is wrong; nothing was started
+│   ├── BlueprintError      a blueprint that cannot be read or used
+│   ├── KickstartError      a kickstart that does not parse, with its line
+│   ├── ParameterError      a notebook parameter that does not exist or does not fit
+│   └── ProfileError        a profile that is unknown or malformed
+├── ToolMissing             a command that this step needs is not installed
+├── CommandFailed           a command ended with the wrong status
+├── DeadlineExceeded        something took longer than it was given
+├── LabError                the lab directory cannot be used
+│   └── StepMissing         an earlier notebook has not been run in this lab
+├── BuilderError            the Image Builder cannot be reached or does not start
+│   ├── ApiError            it answered with an error: HTTP status, id and message kept
+│   └── ComposeFailed       a compose ended as FAILED: the stage and its last lines
+├── CommitError             a commit, repository or archive that cannot be read
+├── ServeError              a repository cannot be published
+├── MediaError              a boot ISO or an image that cannot be fetched, read or made
+├── MachineError            a virtual machine does not start or does not answer
+│   └── GuestPanic          its kernel panicked
+├── NodeError               an installed system answered with something unexpected
+└── CheckFailed             a notebook's check did not hold
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+
+class RfeError(Exception):
+    """One clear message: what happened, where the log is, what to do.
+
+    `message` is one sentence without the remedy; `str(error)` has all three parts on lines
+    of their own, ready to be printed once at the top.
+    """
+
+    def __init__(self, message: str, *, remedy: str = "", log: Path | None = None) -> None:
+        self.message = message
+        self.remedy = remedy
+        self.log = log
+        super().__init__(message)
+
+    def __str__(self) -> str:
+        lines = [self.message]
+        if self.log is not None:
+            lines.append(f"log: {self.log}")
+        if self.remedy:
+            lines.append(f"to do: {self.remedy}")
+        return "\n".join(lines)
+
+
+class InputError(RfeError):
+    """Something the caller gave is wrong; nothing was started."""
+
+
+class BlueprintError(InputError):
+    """A blueprint that cannot be read or used."""
+
+
+class KickstartError(InputError):
+    """A kickstart that does not parse; the message names the line."""
+
+
+class ParameterError(InputError):
+    """A notebook parameter that does not exist or does not fit."""
+
+
+class ProfileError(InputError):
+    """A profile that is unknown or malformed."""
+
+
+class ToolMissing(RfeError):
+    """A command that this step needs is not installed."""
+
+
+class CommandFailed(RfeError):
+    """A command ended with the wrong status, was killed, or could not be started.
+
+    `status` is the exit status, negative for a signal (as subprocess has it); `tail` holds the
+    last lines of its output.
+    """
+
+    def __init__(
+        self,
+        argv: Sequence[str],
+        status: int,
+        tail: str,
+        *,
+        remedy: str = "",
+        log: Path | None = None,
+    ) -> None:
+        self.argv = tuple(argv)
+        self.status = status
+        self.tail = tail
+        ended = f"was ended by signal {-status}" if status < 0 else f"ended with status {status}"
+        message = f"{self.argv[0]} {ended}"
+        if tail:
+            message += ":\n" + "\n".join("  " + line for line in tail.splitlines())
+        super().__init__(message, remedy=remedy, log=log)
+
+
+class DeadlineExceeded(RfeError):
+    """Something took longer than it was given."""
+
+
+class LabError(RfeError):
+    """The lab directory cannot be used."""
+
+
+class StepMissing(LabError):
+    """An earlier notebook has not been run in this lab."""
+
+
+class BuilderError(RfeError):
+    """The Image Builder cannot be reached or does not start."""
+
+
+class ApiError(BuilderError):
+    """The Image Builder answered with an error.
+
+    `status` is the HTTP status, `id` and `msg` are the server's own, `errors` all entries of
+    the answer as (id, msg).
+    """
+
+    def __init__(self, status: int, errors: Sequence[tuple[str, str]], *, remedy: str = "") -> None:
+        self.status = status
+        self.errors = tuple(errors)
+        self.id, self.msg = self.errors[0] if self.errors else ("HTTPError", f"HTTP {status}")
+        text = "; ".join(f"{key}: {msg}" for key, msg in self.errors) or f"HTTP {status}"
+        super().__init__(text, remedy=remedy)
+
+
+class ComposeFailed(BuilderError):
+    """A compose ended as FAILED. `stage` is the stage that failed, `tail` its last lines."""
+
+    def __init__(
+        self, compose: str, stage: str, tail: str, *, remedy: str = "", log: Path | None = None
+    ) -> None:
+        self.compose = compose
+        self.stage = stage
+        self.tail = tail
+        message = f"compose {compose} failed" + (f" in stage {stage}" if stage else "")
+        if tail:
+            message += ":\n" + "\n".join("  " + line for line in tail.splitlines())
+        super().__init__(message, remedy=remedy, log=log)
+
+
+class CommitError(RfeError):
+    """A commit, repository or archive that cannot be read."""
+
+
+class ServeError(RfeError):
+    """A repository cannot be published."""
+
+
+class MediaError(RfeError):
+    """A boot ISO or an image that cannot be fetched, read or made."""
+
+
+class MachineError(RfeError):
+    """A virtual machine does not start or does not answer."""
+
+
+class GuestPanic(MachineError):
+    """The kernel of a virtual machine panicked."""
+
+
+class NodeError(RfeError):
+    """An installed system answered with something unexpected."""
+
+
+class CheckFailed(RfeError):
+    """A notebook's check did not hold."""
