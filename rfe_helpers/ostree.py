@@ -119,7 +119,7 @@ class Repo:
 
     def configure(self, key: str, value: str) -> None:
         """Set a key of the repository's configuration, such as archive.zlib-level."""
-        self._ostree("config", "set", key, value)
+        self._ostree("config set", key, value)
 
     # reading ----------------------------------------------------------------------------------
 
@@ -148,6 +148,14 @@ class Repo:
             version=str(metadata.get("version", "")),
             metadata=metadata,
         )
+
+    def content_checksum(self, rev: str) -> str:
+        """The digest of the tree alone, the same for two commits of the same content."""
+        for line in self._ostree("show", rev).splitlines():
+            key, _, value = line.partition(":")
+            if key == "ContentChecksum":
+                return value.strip()
+        raise CommitError(f"ostree show printed no ContentChecksum for {rev}")
 
     def packages(self, rev: str) -> tuple[Package, ...]:
         """The packages that the commit lists."""
@@ -236,6 +244,36 @@ class Repo:
             "pull-local", str(source), *revs, deadline=deadline, log=log, on_start=on_start
         )
 
+    def add_remote(self, name: str, url: str) -> None:
+        """Name a repository elsewhere; its signatures are not checked."""
+        self._ostree("remote add", "--no-sign-verify", "--no-gpg-verify", "--force", name, url)
+
+    def pull(
+        self,
+        remote: str,
+        rev: str,
+        *,
+        commit_only: bool = False,
+        deadline: Deadline | None = None,
+        log: Path | None = None,
+    ) -> str:
+        """Fetch one commit without its history and return its id; every object is checked.
+
+        `commit_only` fetches the commit object alone, not its tree.
+        """
+        options = ["--commit-metadata-only"] if commit_only else []
+        self._ostree("pull", *options, "--depth=0", remote, rev, deadline=deadline, log=log)
+        return self.resolve(rev if is_commit_id(rev) else f"{remote}:{rev}")
+
+    def remote_refs(self, remote: str, *, deadline: Deadline | None = None) -> list[str]:
+        """The refs that a remote's summary names, without the remote's own name."""
+        lines = self._ostree("remote refs", remote, deadline=deadline).split()
+        return sorted(line.removeprefix(f"{remote}:") for line in lines)
+
+    def checkout(self, rev: str, path: str, destination: Path) -> None:
+        """Unpack a directory of a tree, owned by the caller; `destination` must not exist."""
+        self._ostree("checkout", "--user-mode", f"--subpath={path}", rev, str(destination))
+
     def set_ref(self, ref: str, commit: str) -> None:
         """Let `ref` point at a commit of this repository."""
         self._ostree("refs", "--force", f"--create={ref}", commit)
@@ -252,7 +290,7 @@ class Repo:
         log: Path | None = None,
         on_start: Callable[[run.ProcessId], None] | None = None,
     ) -> str:
-        argv = ["ostree", command, f"--repo={self.path}", *arguments]
+        argv = ["ostree", *command.split(), f"--repo={self.path}", *arguments]
         try:
             return run.run(argv, deadline=deadline, log=log, on_start=on_start).stdout
         except CommandFailed as error:

@@ -1,0 +1,283 @@
+"""From a commit to the file that a compose hands out.
+
+commit.tar      `./compose.json` and `./repo/`, an archive repository with the one new commit
+container.tar   an OCI archive whose only layer is nginx and that repository; it serves
+                http://HOST:8080/repo
+
+Both as in section 13 of the weldr API contract. What a reader of the commit needs first
+(compose.json, configuration, ref, commit object) stands first in commit.tar.
+"""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import io
+import json
+import shutil
+import tarfile
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import IO, Any
+
+from rfe_helpers import files, run
+from rfe_helpers.ostree import Repo
+from rfe_helpers.sandbox import tree
+
+WEB_ROOT = "usr/share/nginx/html"
+FILES = {"edge-commit": "commit.tar", "edge-container": "container.tar"}
+SPACE = 4_000_000_000
+_NGINX_CONF = """\
+worker_processes auto;
+pid /tmp/nginx.pid;
+daemon off;
+events { worker_connections 1024; }
+http {
+    access_log /dev/stdout;
+    error_log /dev/stderr;
+    sendfile on;
+    # An OSTree client asks for thousands of small files.
+    keepalive_requests 100000;
+    server {
+        listen 8080;
+        root /usr/share/nginx/html;
+    }
+}
+"""
+# Debian's nginx runs its workers as nobody and looks up the group of the same name.
+_USERS = "root:x:0:0:root:/:/bin/sh\nnobody:x:65534:65534:nobody:/:/bin/sh\n"
+_GROUPS = "root:x:0:\nnobody:x:65534:\n"
+_PATH = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+_OCI = "application/vnd.oci.image"
+
+
+def build(request: tree.Request, work: tree.Work) -> Path:
+    """Make the artifact of a compose in `work.directory` and return its path.
+
+    Raises BuilderError, CommandFailed or CommitError. It can be killed at any moment and run
+    again: the artifact appears under its name when it is whole.
+    """
+    tree.check_space(work.directory, SPACE)
+    target = work.directory / FILES[request.image_type]
+    content = work.directory / "content"
+    shutil.rmtree(content, ignore_errors=True)
+    repository = Repo(content / "repo").init("archive")
+    try:
+        commit = tree.commit(request, work, repository)
+        for leftover in ("tmp", "state", "extensions", ".lock"):
+            _remove(repository.path / leftover)
+        work.on_stage("artifact", target.name)
+        if request.image_type == "edge-commit":
+            composed = compose_json(repository, request, commit)
+            files.write_json(content / "compose.json", composed)
+            write_commit_tar(content, commit, target)
+        else:
+            write_container(content, nginx(work), target)
+    finally:
+        shutil.rmtree(content, ignore_errors=True)
+    return target
+
+
+def _remove(path: Path) -> None:
+    """ostree's own working files, which it makes again when it needs them."""
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def compose_json(repository: Repo, request: tree.Request, commit: str) -> dict[str, Any]:
+    """What rpm-ostree writes into compose.json; counted in this repository, where all was new."""
+    objects = [path for path in (repository.path / "objects").glob("*/*") if path.is_file()]
+    content = [path for path in objects if path.suffix == ".filez"]
+    info = repository.show(commit)
+    return {
+        "ref": request.ref,
+        "ostree-commit": commit,
+        "ostree-content-checksum": repository.content_checksum(commit),
+        "ostree-version": info.version,
+        "ostree-timestamp": f"{info.timestamp:%Y-%m-%dT%H:%M:%SZ}",
+        "ostree-n-metadata-total": len(objects) - len(content),
+        "ostree-n-metadata-written": len(objects) - len(content),
+        "ostree-n-content-total": len(content),
+        "ostree-n-content-written": len(content),
+        "ostree-n-cache-hits": 0,
+        "ostree-content-bytes-written": sum(path.stat().st_size for path in content),
+        "rpm-ostree-inputhash": str(info.metadata["rpmostree.inputhash"]),
+        **({"ostree-parent": info.parent} if info.parent else {}),
+    }
+
+
+def write_commit_tar(content: Path, commit: str, target: Path) -> None:
+    """Pack `content` (compose.json and repo/) with the parts that readers want in front."""
+    head = [
+        "./compose.json",
+        "./repo",
+        "./repo/config",
+        *_below(content, "./repo/refs"),
+        "./repo/objects",
+        f"./repo/objects/{commit[:2]}",
+        f"./repo/objects/{commit[:2]}/{commit[2:]}.commit",
+    ]
+    seen = set(head)
+    names = head + [name for name in _below(content, "./repo") if name not in seen]
+    with files.replacing(target) as temporary:
+        run.run(
+            [
+                *("tar", "--create", "--format=gnu", "--owner=root:0", "--group=root:0"),
+                *(f"--file={temporary}", f"--directory={content}"),
+                *("--no-recursion", "--files-from=-"),
+            ],
+            input="\n".join(names) + "\n",
+        )
+
+
+def _below(directory: Path, name: str) -> list[str]:
+    """`name` and everything below it, sorted, as names for tar."""
+    found = sorted(path.relative_to(directory) for path in (directory / name).rglob("*"))
+    return [name, *(f"./{path}" for path in found)]
+
+
+# container ----------------------------------------------------------------------------------------
+
+
+def nginx(work: tree.Work) -> Path:
+    """A root file system with Debian's nginx and what it needs, as a tar in the cache."""
+    target = work.cache / f"nginx-{tree.SUITE}.tar"
+    if not tree.is_fresh(target):
+        work.on_stage("container", "extract nginx")
+        with files.replacing(target) as temporary:
+            tree.extract(work, ["nginx"], temporary)
+    return target
+
+
+@dataclass
+class _Hashing:
+    """A file that counts and digests what is written to it."""
+
+    file: IO[bytes]
+    size: int = 0
+
+    def __post_init__(self) -> None:
+        self.digest = hashlib.sha256()
+
+    def write(self, data: bytes) -> int:
+        self.digest.update(data)
+        self.size += len(data)
+        return self.file.write(data)
+
+    def flush(self) -> None:
+        self.file.flush()
+
+
+def write_container(content: Path, nginx_tar: Path, target: Path) -> None:
+    """Write an OCI archive: layout, index, manifest, configuration and the layer.
+
+    No reference name and no platform in the index, so it loads as an untagged image.
+    """
+    created = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    layer_path = content.parent / "layer.tar.gz"
+    try:
+        with layer_path.open("wb") as file:
+            outer = _Hashing(file)
+            # The repository is compressed already: store it.
+            with gzip.GzipFile("", "wb", 0, outer, mtime=0) as zipped:  # type: ignore[arg-type]
+                inner = _Hashing(zipped)
+                with tarfile.open(fileobj=inner, mode="w|", bufsize=1 << 20) as tar:  # type: ignore[call-overload]
+                    _fill_layer(tar, nginx_tar, content / "repo")
+        layer = _descriptor(f"{_OCI}.layer.v1.tar+gzip", outer.digest.hexdigest(), outer.size)
+        configuration = {
+            "created": created,
+            "architecture": "amd64",
+            "os": "linux",
+            "config": {
+                "Env": [_PATH],
+                "Cmd": ["nginx", "-c", "/etc/nginx.conf"],
+                "ExposedPorts": {"8080": {}},
+            },
+            "rootfs": {"type": "layers", "diff_ids": [f"sha256:{inner.digest.hexdigest()}"]},
+            "history": [{"created": created, "created_by": "rfe_helpers.sandbox"}],
+        }
+        config_blob = _json(configuration)
+        manifest = {
+            "schemaVersion": 2,
+            "mediaType": f"{_OCI}.manifest.v1+json",
+            "config": _described(f"{_OCI}.config.v1+json", config_blob),
+            "layers": [layer],
+        }
+        manifest_blob = _json(manifest)
+        index = {
+            "schemaVersion": 2,
+            "manifests": [_described(f"{_OCI}.manifest.v1+json", manifest_blob)],
+        }
+        with files.replacing(target) as temporary, tarfile.open(temporary, "w") as archive:
+            _add(archive, "oci-layout", _json({"imageLayoutVersion": "1.0.0"}))
+            _add(archive, "index.json", _json(index))
+            for blob in (manifest_blob, config_blob):
+                _add(archive, f"blobs/sha256/{hashlib.sha256(blob).hexdigest()}", blob)
+            with layer_path.open("rb") as file:
+                entry = tarfile.TarInfo(f"blobs/sha256/{outer.digest.hexdigest()}")
+                entry.size, entry.mode = outer.size, 0o644
+                archive.addfile(entry, file)
+    finally:
+        layer_path.unlink(missing_ok=True)
+
+
+def _fill_layer(tar: tarfile.TarFile, nginx_tar: Path, repository: Path) -> None:
+    with tarfile.open(nginx_tar) as source:
+        for entry in source:
+            name = entry.name.removeprefix("./")
+            if name.startswith(("dev", "usr/share/doc", "usr/share/man", "var/www", "etc/nginx")):
+                continue
+            if name.startswith(WEB_ROOT):
+                continue
+            entry.name = name or "."
+            entry.uid = entry.gid = 0
+            entry.uname = entry.gname = ""
+            if name.startswith(("var/log/nginx", "var/lib/nginx")):
+                entry.mode = 0o777
+            tar.addfile(entry, source.extractfile(entry) if entry.isreg() else None)
+    for name, mode in (
+        ("tmp", 0o1777),
+        ("var/log/nginx", 0o777),
+        ("var/lib/nginx", 0o777),
+        ("var/www", 0o755),
+        ("usr/share/nginx", 0o755),
+        (WEB_ROOT, 0o755),
+    ):
+        entry = tarfile.TarInfo(name)
+        entry.type, entry.mode = tarfile.DIRTYPE, mode
+        tar.addfile(entry)
+    link = tarfile.TarInfo("var/www/html")
+    # The web root of RHEL 8.4's container, for documents of that age.
+    link.type, link.linkname = tarfile.SYMTYPE, f"/{WEB_ROOT}"
+    tar.addfile(link)
+    _add(tar, "etc/nginx.conf", _NGINX_CONF.encode())
+    _add(tar, "etc/passwd", _USERS.encode())
+    _add(tar, "etc/group", _GROUPS.encode())
+    tar.add(repository, f"{WEB_ROOT}/repo", filter=_anonymous)
+
+
+def _anonymous(entry: tarfile.TarInfo) -> tarfile.TarInfo:
+    entry.uid = entry.gid = entry.mtime = 0
+    entry.uname = entry.gname = ""
+    return entry
+
+
+def _add(archive: tarfile.TarFile, name: str, content: bytes) -> None:
+    entry = tarfile.TarInfo(name)
+    entry.size, entry.mode = len(content), 0o644
+    archive.addfile(entry, io.BytesIO(content))
+
+
+def _json(value: Any) -> bytes:
+    return json.dumps(value, separators=(",", ":"), sort_keys=True).encode()
+
+
+def _described(kind: str, blob: bytes) -> dict[str, Any]:
+    return _descriptor(kind, hashlib.sha256(blob).hexdigest(), len(blob))
+
+
+def _descriptor(kind: str, digest: str, size: int) -> dict[str, Any]:
+    return {"mediaType": kind, "digest": f"sha256:{digest}", "size": size}

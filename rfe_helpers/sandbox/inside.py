@@ -1,0 +1,387 @@
+"""What happens inside a tree while it is built.
+
+Run by the tree's own Python in its chroot (`python3 inside.py base|compose DIR`), because there
+paths cannot lead out of the tree and no file of the host needs to be readable for the mapped
+user that builds it. Standard library only. DIR holds `spec.json` and gets `report.json`:
+
+    spec.json    {"version": s, "ref": s, "unwanted_kernel": package or null, "customizations":
+                 {…} in the shape of a blueprint, already validated by the service}
+    report.json  {"kernel": release, "packages": [[name, version, arch], …]}
+"""
+
+import json
+import os
+import shutil
+import stat
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+Table = dict[str, Any]
+
+MODULES = Path("/usr/lib/modules")
+SYSIMAGE = Path("/usr/lib/sysimage")
+LINKS = {
+    "home": "var/home",
+    "root": "var/roothome",
+    "opt": "var/opt",
+    "srv": "var/srv",
+    "mnt": "var/mnt",
+    "media": "run/media",
+    "usr/local": "../var/usrlocal",
+    "ostree": "sysroot/ostree",
+}
+# Found in /var while a tree is built, wanted nowhere.
+DROPPED = (
+    *("var/cache/apt", "var/cache/debconf", "var/cache/ldconfig", "var/lib/apt/lists"),
+    *("var/lib/dpkg", "var/lib/dbus/machine-id", "var/lock", "var/run", "var/tmp"),
+)
+
+
+def run(*argv: str, data: str | None = None) -> None:
+    """Run a command; its output goes to the build log, secrets (`data`) through stdin."""
+    subprocess.run(argv, check=True, input=data, text=True)
+
+
+def stage(name: str) -> None:
+    print(f"RFE-STAGE: {name}", flush=True)
+
+
+# base -------------------------------------------------------------------------------------------
+
+
+def base() -> None:
+    """Complete the part that all composes share: groups, default units, the initramfs."""
+    run("groupadd", "--force", "--system", "wheel")
+    Path("/etc/sudoers.d/wheel").chmod(0o440)
+    run("systemctl", "preset-all", "--preset-mode=full")
+    stage("initramfs")
+    make_initramfs(kernel_release())
+    shutil.rmtree("/var/cache/apt", ignore_errors=True)
+
+
+def kernel_release() -> str:
+    releases = sorted(entry.name for entry in MODULES.iterdir() if (entry / "kernel").is_dir())
+    if len(releases) != 1:
+        raise SystemExit(f"expected one kernel in the tree, found: {', '.join(releases) or 'none'}")
+    return releases[0]
+
+
+def make_initramfs(release: str) -> None:
+    target = MODULES / release / "initramfs.img"
+    run("dracut", "--quiet", "--force", "--no-hostonly", "--kver", release, str(target))
+    target.chmod(0o644)
+
+
+def remove_kernel(package: str) -> None:
+    """Remove the base's kernel, of which `package` is only the name without its version."""
+    flavour = package.removeprefix("linux-image-")
+    listing = subprocess.run(
+        ["dpkg-query", "-W", "-f", "${Package}\n", package, f"linux-image-*-{flavour}"],
+        check=False,
+        capture_output=True,
+        text=True,
+    ).stdout
+    run("dpkg", "--purge", *sorted(set(listing.split())))
+    for directory in MODULES.glob(f"*-{flavour}"):
+        shutil.rmtree(directory)
+
+
+# customizations -----------------------------------------------------------------------------------
+
+
+def customize(wanted: Table) -> None:
+    """Apply a blueprint's customizations; each name of the API is one function."""
+    appliers: tuple[tuple[str, Callable[[Any], None]], ...] = (
+        ("group", groups),
+        ("user", users),
+        ("sshkey", ssh_keys),
+        ("hostname", hostname),
+        ("timezone", timezone),
+        ("locale", locale),
+        ("directories", directories),
+        ("files", files),
+        ("services", services),
+    )
+    for name, apply in appliers:
+        if wanted.get(name):
+            stage(f"customize {name}")
+            apply(wanted[name])
+
+
+def groups(entries: list[Table]) -> None:
+    for entry in entries:
+        gid = ["--gid", str(entry["gid"])] if entry.get("gid") is not None else []
+        run("groupadd", "--force", *gid, entry["name"])
+
+
+def users(entries: list[Table]) -> None:
+    for entry in entries:
+        name = entry["name"]
+        exists = subprocess.run(["id", name], capture_output=True).returncode == 0
+        options = []
+        for option, key in (
+            ("--comment", "description"),
+            ("--shell", "shell"),
+            ("--uid", "uid"),
+            ("--gid", "gid"),
+            ("--home-dir", "home"),
+        ):
+            if entry.get(key) is not None:
+                options += [option, str(entry[key])]
+        if entry.get("groups"):
+            options += ["--groups", ",".join(entry["groups"])]
+        if exists:
+            run("usermod", *options, name)
+        else:
+            shell = [] if entry.get("shell") else ["--shell", "/bin/bash"]
+            run("useradd", "--create-home", *shell, *options, name)
+        if entry.get("password"):
+            run("chpasswd", "--encrypted", data=f"{name}:{entry['password']}\n")
+        if entry.get("key"):
+            ssh_keys([{"user": name, "key": entry["key"]}])
+        if entry.get("expiredate") is not None:
+            run("chage", "--expiredate", str(entry["expiredate"]), name)
+        if entry.get("force_password_reset"):
+            run("chage", "--lastday", "0", name)
+
+
+def ssh_keys(entries: list[Table]) -> None:
+    for entry in entries:
+        record = subprocess.run(
+            ["getent", "passwd", entry["user"]], check=True, capture_output=True, text=True
+        ).stdout.strip()
+        _, _, uid, gid, _, home, _ = record.split(":")
+        directory = Path(home) / ".ssh"
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        keys = directory / "authorized_keys"
+        with keys.open("a") as file:
+            file.write(entry["key"].strip() + "\n")
+        keys.chmod(0o600)
+        for path in (directory, keys):
+            os.chown(path, int(uid), int(gid))
+
+
+def hostname(name: str) -> None:
+    Path("/etc/hostname").write_text(name + "\n")
+
+
+def timezone(wanted: Table) -> None:
+    if zone := wanted.get("timezone"):
+        link = Path("/etc/localtime")
+        link.unlink(missing_ok=True)
+        link.symlink_to(f"../usr/share/zoneinfo/{zone}")
+        Path("/etc/timezone").write_text(zone + "\n")
+    if servers := wanted.get("ntpservers"):
+        drop_in = Path("/etc/systemd/timesyncd.conf.d/50-blueprint.conf")
+        drop_in.parent.mkdir(parents=True, exist_ok=True)
+        drop_in.write_text("[Time]\nNTP=" + " ".join(servers) + "\n")
+
+
+def locale(wanted: Table) -> None:
+    if languages := wanted.get("languages"):
+        Path("/etc/locale.conf").write_text(f"LANG={languages[0]}\n")
+    if keyboard := wanted.get("keyboard"):
+        Path("/etc/vconsole.conf").write_text(f"KEYMAP={keyboard}\n")
+
+
+def directories(entries: list[Table]) -> None:
+    for entry in entries:
+        path = Path(entry["path"])
+        path.mkdir(parents=bool(entry.get("ensure_parents")), exist_ok=True)
+        own(path, entry, default_mode=0o755)
+
+
+def files(entries: list[Table]) -> None:
+    for entry in entries:
+        path = Path(entry["path"])
+        path.write_text(entry.get("data") or "")
+        own(path, entry, default_mode=0o644)
+
+
+def own(path: Path, entry: Table, default_mode: int) -> None:
+    mode = entry.get("mode")
+    if mode is None:
+        mode = default_mode
+    path.chmod(int(mode, 8) if isinstance(mode, str) else mode)
+    user, group = entry.get("user"), entry.get("group")
+    if user is not None or group is not None:
+        shutil.chown(path, user, group)
+
+
+def services(wanted: Table) -> None:
+    for verb, key in (("enable", "enabled"), ("disable", "disabled"), ("mask", "masked")):
+        if wanted.get(key):
+            run("systemctl", verb, *wanted[key])
+
+
+# layout -------------------------------------------------------------------------------------------
+
+
+def lay_out(spec: Table) -> Table:
+    """Turn a Debian root file system into what OSTree deploys: all content in /usr, /etc as
+    /usr/etc, /var empty and made again at boot by tmpfiles.d."""
+    release = kernel_release()
+    vmlinuz = Path(f"/boot/vmlinuz-{release}")
+    if vmlinuz.exists():
+        shutil.move(vmlinuz, MODULES / release / "vmlinuz")
+    empty(Path("/boot"))
+    for name in ("initrd.img", "initrd.img.old", "vmlinuz", "vmlinuz.old"):
+        Path("/", name).unlink(missing_ok=True)
+    name_the_version(spec)
+    write_sysusers()
+    reset_etc()
+    packages = installed_packages()
+    SYSIMAGE.mkdir(exist_ok=True)
+    shutil.move("/var/lib/dpkg", SYSIMAGE / "dpkg")
+    for leftover in ("lock", "lock-frontend", "status-old", "diversions-old", "statoverride-old"):
+        (SYSIMAGE / "dpkg" / leftover).unlink(missing_ok=True)
+    describe_var()
+    for path, target in LINKS.items():
+        link = Path("/", path)
+        if link.is_symlink():
+            link.unlink()
+        elif link.exists():
+            shutil.rmtree(link)
+        link.symlink_to(target)
+    Path("/sysroot").mkdir(exist_ok=True)
+    empty(Path("/tmp"))
+    Path("/etc").rename("/usr/etc")
+    return {"kernel": release, "packages": packages}
+
+
+def empty(directory: Path) -> None:
+    for entry in directory.iterdir():
+        if entry.is_dir() and not entry.is_symlink():
+            shutil.rmtree(entry)
+        else:
+            entry.unlink()
+
+
+def name_the_version(spec: Table) -> None:
+    path = Path("/usr/lib/os-release")
+    kept = [
+        line
+        for line in path.read_text().splitlines()
+        if not line.startswith(("OSTREE_VERSION=", "VARIANT", "PRETTY_NAME="))
+    ]
+    kept += [
+        f'PRETTY_NAME="Debian Edge {spec["version"]}"',
+        'VARIANT="Edge (sandbox)"',
+        "VARIANT_ID=edge",
+        f"OSTREE_VERSION='{spec['version']}'",
+    ]
+    path.write_text("\n".join(kept) + "\n")
+
+
+def write_sysusers() -> None:
+    """Describe all system users for systemd-sysusers: a machine whose /etc/passwd was changed
+    keeps its own copy across updates and would miss the users of newly added packages."""
+    lines = []
+    groups_by_id = {}
+    for line in Path("/etc/group").read_text().splitlines():
+        name, _, gid, _ = line.split(":")
+        groups_by_id[gid] = name
+        if int(gid) < 1000:
+            lines.append(f"g {name} {gid}")
+    for line in Path("/etc/passwd").read_text().splitlines():
+        name, _, uid, gid, gecos, home, shell = line.split(":")
+        if 0 < int(uid) < 1000 and gid in groups_by_id:
+            comment = gecos.replace('"', "").rstrip(",") or name
+            lines.append(f'u {name} {uid}:{gid} "{comment}" {home} {shell}')
+    Path("/usr/lib/sysusers.d/zz-edge.conf").write_text("\n".join(lines) + "\n")
+    for name in ("passwd", "group"):
+        shutil.copyfile(f"/etc/{name}", f"/usr/lib/{name}")
+
+
+def reset_etc() -> None:
+    """Empty what belongs to one machine."""
+    for name in ("machine-id", "fstab"):
+        Path("/etc", name).write_text("")
+    for key in Path("/etc/ssh").glob("ssh_host_*"):
+        key.unlink()
+    for name in ("passwd-", "shadow-", "group-", "gshadow-", "subuid-", "subgid-", ".pwd.lock"):
+        Path("/etc", name).unlink(missing_ok=True)
+    resolv = Path("/etc/resolv.conf")
+    resolv.unlink(missing_ok=True)
+    resolv.symlink_to("../run/systemd/resolve/resolv.conf")
+
+
+def installed_packages() -> list[list[str]]:
+    listing = subprocess.run(
+        [
+            "dpkg-query",
+            "-W",
+            "-f",
+            "${db:Status-Status}\t${Package}\t${Version}\t${Architecture}\n",
+        ],
+        check=True,
+        capture_output=True,
+        text=True,
+    ).stdout
+    rows = (line.split("\t") for line in listing.splitlines())
+    return sorted(row[1:] for row in rows if row[0] == "installed")
+
+
+def describe_var() -> None:
+    """Turn /var into tmpfiles.d lines, its files into /usr/share/factory, and empty it."""
+    lines = []
+    for directory, names, filenames in os.walk("/var"):
+        names.sort()
+        for name in sorted(names + filenames):
+            path = Path(directory, name)
+            relative = str(path.relative_to("/"))
+            if any(relative == drop or relative.startswith(drop + "/") for drop in DROPPED):
+                continue
+            lines += describe(path, relative)
+    Path("/usr/lib/tmpfiles.d/zz-edge-var.conf").write_text("\n".join(lines) + "\n")
+    empty(Path("/var"))
+
+
+def describe(path: Path, relative: str) -> list[str]:
+    status = path.lstat()
+    quoted = '"/' + relative.replace("%", "%%").replace('"', '\\"') + '"'
+    owner = f"{stat.S_IMODE(status.st_mode):04o} {status.st_uid} {status.st_gid}"
+    if path.is_symlink():
+        return [f"L {quoted} - - - - {path.readlink()}"]
+    if path.is_dir():
+        return [f"d {quoted} {owner} - -"]
+    if path.is_file() and not relative.startswith("var/log/"):
+        target = Path("/usr/share/factory", relative)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy2(path, target)
+        os.chown(target, status.st_uid, status.st_gid)
+        return [f"C {quoted} {owner} - -"]
+    return []
+
+
+def compose(directory: Path) -> None:
+    """Make the tree of one compose: the kernel asked for, customizations, OSTree's layout."""
+    spec = json.loads((directory / "spec.json").read_text())
+    if spec["unwanted_kernel"]:
+        remove_kernel(spec["unwanted_kernel"])
+    release = kernel_release()
+    if not (MODULES / release / "initramfs.img").exists():
+        stage("initramfs")
+        make_initramfs(release)
+    customize(spec["customizations"])
+    stage("layout")
+    report = lay_out(spec)
+    (directory / "report.json").write_text(json.dumps(report))
+
+
+def main() -> None:
+    what, directory = sys.argv[1:]
+    try:
+        if what == "base":
+            base()
+        else:
+            compose(Path(directory))
+    except subprocess.CalledProcessError as error:
+        raise SystemExit(f"{error.cmd[0]} ended with status {error.returncode}") from None
+
+
+if __name__ == "__main__":
+    main()
