@@ -1,12 +1,10 @@
 """Against the real `ostree` command, on trees of a few files."""
 
-import tarfile
-from collections.abc import Mapping
 from datetime import UTC, datetime
-from io import BytesIO
 from pathlib import Path
 
 import pytest
+from trees import make_tree
 
 from rfe_helpers import gvariant
 from rfe_helpers.errors import CommitError
@@ -17,31 +15,6 @@ BASH = Package("bash", "0", "5.2.37", "2+b5", "amd64")
 SUDO = Package("sudo", "1", "1.9.16p2", "3", "amd64")
 NATIVE = Package("base-files", "0", "13.8", "", "amd64")
 WHEN = datetime(2026, 2, 3, 4, 5, 6, tzinfo=UTC)
-
-
-def make_tree(path: Path, files: Mapping[str, str]) -> Path:
-    """A tar with a bootable tree: a kernel, and `files` (name -> content, "-> x" for a link)."""
-    everything = {
-        "usr/lib/modules/6.12/vmlinuz": "kernel",
-        "usr/lib/modules/6.12/initramfs.img": "initramfs",
-        **files,
-    }
-    with tarfile.open(path, "w") as tar:
-        made: set[str] = set()
-        for name, content in everything.items():
-            for parent in [str(p) for p in reversed(Path(name).parents)]:
-                if parent not in made:
-                    made.add(parent)
-                    directory = tarfile.TarInfo(parent)
-                    directory.type, directory.mode = tarfile.DIRTYPE, 0o755
-                    tar.addfile(directory)
-            member = tarfile.TarInfo(name)
-            member.mode = 0o644
-            if content.startswith("-> "):
-                member.type, member.linkname = tarfile.SYMTYPE, content[3:]
-            member.size = 0 if member.issym() else len(content)
-            tar.addfile(member, BytesIO(content.encode()))
-    return path
 
 
 @pytest.fixture
