@@ -1,0 +1,44 @@
+# The few commands people type. Each does its own set-up; `make help` lists them.
+LAB ?= $(HOME)/rfe-lab
+BIN := .venv/bin
+
+.DEFAULT_GOAL := help
+.PHONY: help set-up workbook jupyter doctor lint test test-quick test-full clean
+
+help:  ## list the commands
+	@sed -n 's/^\([a-z-]*\):.*## /make \1\t/p' $(MAKEFILE_LIST) | expand -t 20
+
+set-up:  ## install what is missing and make .venv
+	@./set-up
+
+workbook: set-up  ## run all notebooks, from nothing to a machine that was rolled back
+	@$(BIN)/rfe run --lab $(LAB)
+
+jupyter: set-up  ## open the notebooks in JupyterLab
+	@$(BIN)/jupyter lab notebooks/00-start-here.ipynb
+
+doctor: set-up  ## show what this machine has and lacks
+	@$(BIN)/rfe doctor
+
+dev:
+	@./set-up --dev
+
+lint: dev  ## format, lint, types, import floors, spelling, notebooks without outputs
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-cache
+	$(BIN)/codespell $$(git ls-files)
+	$(BIN)/nbstripout --verify --keep-id notebooks/*.ipynb
+
+test-quick: lint  ## lint and all tests that need no machine
+	$(BIN)/pytest -m "not slow and not full"
+
+test: lint  ## everything, the life cycle with a real machine included (at most 45 minutes)
+	$(BIN)/pytest -m "not full"
+
+test-full: lint  ## also the long tests
+	$(BIN)/pytest
+
+clean:  ## remove the lab with its machines; the cache and .venv stay
+	@$(BIN)/rfe lab clean --lab $(LAB)

@@ -1,0 +1,250 @@
+"""What this machine has for the workbook, what it lacks, and the command that mends it.
+
+The packages come from `tools.tsv`, the table that `./set-up` installs from too. Every finding is
+looked up anew at each call, except whether KVM boots a guest, which `vm.accelerator` remembers.
+"""
+
+from __future__ import annotations
+
+import getpass
+import os
+import re
+import shutil
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+from typing import Literal
+
+from rfe_helpers import run, vm
+from rfe_helpers.errors import RfeError
+from rfe_helpers.lab import DEFAULT, cache_directory, port_is_free
+
+Status = Literal["ok", "missing", "too old", "warning"]
+MIB = 1024 * 1024
+GIB = 1024 * MIB
+
+# Commands that print their version in another way than with --version.
+_VERSION_ARGUMENT = {"ssh": "-V", "nginx": "-v", "xorriso": "-version", "mksquashfs": "-version"}
+_NO_VERSION = {"newuidmap", "ssh-keygen"}
+
+# Bytes that each step adds, measured with the sandbox profile and rounded up.
+DISK_STEPS = (
+    ("20 build a commit: package cache and base tree", "cache", 1 * GIB),
+    ("20 build a commit: the tree in work and the artifact", "lab", 2 * GIB),
+    ("30 inspect the commit: a second commit to compare with", "lab", 1 * GIB),
+    ("40 serve the commit: container image and repository", "lab", 1 * GIB),
+    ("50 install a machine: boot ISO", "cache", 1 * GIB),
+    ("50 install a machine: its disk", "lab", 2 * GIB),
+    ("60 update and roll back: another commit", "lab", 1 * GIB),
+)
+MEMORY_NEEDED = 3 * GIB
+PORTS = (("the web server", 8000), ("SSH to the machine", 2222))
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing looked at. `remedy` is the command or the action that mends it."""
+
+    name: str
+    status: Status
+    detail: str
+    remedy: str = ""
+    essential: bool = False
+
+    @property
+    def stops(self) -> bool:
+        """Whether the workbook cannot run like this."""
+        return self.essential and self.status in ("missing", "too old")
+
+
+@dataclass(frozen=True)
+class Tool:
+    """A line of tools.tsv. `probe` holds alternatives: command names or absolute globs."""
+
+    probe: tuple[str, ...]
+    minimum: str
+    debian: str
+    fedora: str
+    essential: bool
+    purpose: str
+
+    @property
+    def name(self) -> str:
+        return self.debian if self.probe[0].startswith("/") else self.probe[0]
+
+    def find(self) -> Path | None:
+        """The first alternative that is on this machine."""
+        for item in self.probe:
+            if item.startswith("/"):
+                found = next(iter(sorted(Path("/").glob(item[1:]))), None)
+            else:
+                found = run.which(item)
+            if found is not None:
+                return found
+        return None
+
+
+def examine() -> list[Finding]:
+    """Look at everything; takes a few seconds, the first time longer (a guest is booted)."""
+    return [
+        _python(),
+        *map(_tool, tools()),
+        _user_namespaces(),
+        *_subids(),
+        _accelerator(),
+        _memory(),
+        *_disk(),
+        *_ports(),
+    ]
+
+
+def install_command(findings: list[Finding]) -> str:
+    """One command that installs all packages that are missing or too old, "" for none."""
+    names = {finding.name for finding in findings if finding.status in ("missing", "too old")}
+    apt = run.which("apt-get") is not None
+    packages = sorted({t.debian if apt else t.fedora for t in tools() if t.name in names})
+    return _install(*packages) if packages else ""
+
+
+def tools() -> list[Tool]:
+    """The table of what the workbook needs from the operating system."""
+    text = (resources.files("rfe_helpers") / "tools.tsv").read_text()
+    rows = [line.split("\t") for line in text.splitlines() if line and line[0] != "#"]
+    return [
+        Tool(tuple(probe.split("|")), minimum, debian, fedora, need == "essential", purpose)
+        for probe, minimum, debian, fedora, need, purpose in rows
+    ]
+
+
+def _install(*packages: str) -> str:
+    sudo = "" if os.getuid() == 0 else "sudo "
+    if run.which("apt-get") is not None:
+        return f"{sudo}apt-get install --no-install-recommends {' '.join(packages)}"
+    return f"{sudo}dnf install {' '.join(packages)}"
+
+
+def _python() -> Finding:
+    version = ".".join(map(str, sys.version_info[:3]))
+    return Finding("python", "ok", f"{version} ({sys.executable})", essential=True)
+
+
+def _tool(tool: Tool) -> Finding:
+    package = tool.debian if run.which("apt-get") is not None else tool.fedora
+    found = tool.find()
+    if found is None:
+        return Finding(
+            tool.name, "missing", f"for {tool.purpose}", _install(package), tool.essential
+        )
+    if tool.probe[0].startswith("/") or tool.name in _NO_VERSION:
+        return Finding(tool.name, "ok", str(found), essential=tool.essential)
+    version = _version(found)
+    if tool.minimum != "-" and version and _numbers(version) < _numbers(tool.minimum):
+        detail = f"{version}, at least {tool.minimum} is needed for {tool.purpose}"
+        return Finding(tool.name, "too old", detail, _install(package), tool.essential)
+    return Finding(tool.name, "ok", version or str(found), essential=tool.essential)
+
+
+def _version(command: Path) -> str:
+    """What a command says its version is, "" if it does not say."""
+    argument = _VERSION_ARGUMENT.get(command.name, "--version")
+    try:
+        result = run.run([command, argument], seconds=20, check=False)
+    except RfeError:
+        return ""
+    found = re.search(r"\d+(\.\d+)+", result.stdout + result.stderr)
+    return found[0] if found else ""
+
+
+def _numbers(version: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in version.split("."))
+
+
+def _user_namespaces() -> Finding:
+    name = "user namespaces"
+    if os.getuid() == 0:
+        return Finding(name, "ok", "not needed by root")
+    result = run.run(["unshare", "--user", "--map-root-user", "true"], seconds=20, check=False)
+    if result.status == 0:
+        return Finding(name, "ok", "allowed", essential=True)
+    settings = ("kernel.apparmor_restrict_unprivileged_userns=0", "user.max_user_namespaces=15000")
+    apparmor = Path("/proc/sys/kernel/apparmor_restrict_unprivileged_userns").exists()
+    remedy = f"sudo sysctl -w {settings[0 if apparmor else 1]}"
+    return Finding(name, "missing", result.stderr.strip() or "refused", remedy, essential=True)
+
+
+def _subids() -> Iterator[Finding]:
+    user = getpass.getuser()
+    if os.getuid() == 0:
+        yield Finding("subordinate ids", "ok", "not needed by root")
+        return
+    for path, option in (("/etc/subuid", "--add-subuids"), ("/etc/subgid", "--add-subgids")):
+        yield _subid(user, Path(path), option)
+
+
+def _subid(user: str, path: Path, option: str) -> Finding:
+    """Whether `user` has at least 65536 ids in `path` (lines of name or uid, first, count)."""
+    lines = path.read_text().splitlines() if path.exists() else []
+    ranges = [line.split(":") for line in lines if line.count(":") == 2]
+    count = sum(int(number) for who, _, number in ranges if who in (user, str(os.getuid())))
+    if count >= 65536:
+        return Finding(path.name, "ok", f"{count} ids for {user}", essential=True)
+    first = max([100000, *(int(start) + int(number) for _, start, number in ranges)])
+    remedy = f"sudo usermod {option} {first}-{first + 65535} {user}"
+    return Finding(path.name, "missing", f"{count} ids for {user}", remedy, essential=True)
+
+
+def _accelerator() -> Finding:
+    try:
+        accelerator = vm.accelerator()
+    except RfeError as error:
+        return Finding("KVM", "warning", error.message, error.remedy)
+    if accelerator == "kvm":
+        return Finding("KVM", "ok", "boots a guest")
+    device = Path("/dev/kvm")
+    if not device.exists():
+        detail, remedy = "no /dev/kvm", "switch virtualisation on in the firmware, or go on slowly"
+    elif not os.access(device, os.R_OK | os.W_OK):
+        detail = "/dev/kvm may not be used by you"
+        remedy = f"sudo usermod --append --groups kvm {getpass.getuser()}, then log in again"
+    else:
+        detail, remedy = "/dev/kvm is there, but a guest does not boot", "go on slowly"
+    return Finding("KVM", "warning", f"{detail}: machines are emulated, ten times slower", remedy)
+
+
+def _memory() -> Finding:
+    text = Path("/proc/meminfo").read_text()
+    found = re.search(r"^MemAvailable:\s+(\d+) kB", text, re.MULTILINE)
+    available = int(found[1]) * 1024 if found else 0
+    detail = f"{available / GIB:.1f} GiB free, {MEMORY_NEEDED / GIB:.0f} GiB are enough"
+    if available >= MEMORY_NEEDED:
+        return Finding("memory", "ok", detail)
+    return Finding("memory", "warning", detail, "close other programs before notebook 50")
+
+
+def _disk() -> Iterator[Finding]:
+    """One finding per step; steps on the same file system add up."""
+    places = {"cache": cache_directory(), "lab": Path(DEFAULT).expanduser()}
+    used: dict[int, int] = {}
+    for step, place, size in DISK_STEPS:
+        directory = next(path for path in (places[place], *places[place].parents) if path.exists())
+        device = directory.stat().st_dev
+        used[device] = used.get(device, 0) + size
+        free = shutil.disk_usage(directory).free
+        detail = f"{size / GIB:.0f} GiB in {places[place]}, {free / GIB:.0f} GiB free"
+        enough = free >= used[device]
+        variable = "RFE_CACHE" if place == "cache" else "the parameter `lab`"
+        remedy = "" if enough else f"make room there or choose another directory with {variable}"
+        yield Finding(f"disk, {step}", "ok" if enough else "warning", detail, remedy)
+
+
+def _ports() -> Iterator[Finding]:
+    for purpose, port in PORTS:
+        if port_is_free(port):
+            yield Finding(f"port {port}", "ok", f"free, for {purpose}")
+        else:
+            detail = f"in use; {purpose} will take the next free one"
+            yield Finding(
+                f"port {port}", "warning", detail, "nothing, or stop what `ss -ltnp` shows"
+            )

@@ -1,0 +1,347 @@
+"""Notebooks run without anybody watching: papermill does it, this adds what a run needs.
+
+Parameters are checked before anything runs, progress is told per cell, executed copies are kept
+whatever happens, outputs are scanned for secrets. A run leaves in `<lab>/runs/<time>/`:
+
+    <notebook>.ipynb    the executed copy, up to where it came
+    summary.json        `Summary.to_json`
+    report.html         one file for people, everything in it (rfe_helpers.report)
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Literal
+
+import nbformat
+import papermill
+from nbclient.exceptions import DeadKernelError
+from papermill.clientwrap import PapermillNotebookClient
+from papermill.engines import NBClientEngine, papermill_engines
+from papermill.exceptions import PapermillExecutionError
+from traitlets.config import Config
+
+from rfe_helpers import files, report
+from rfe_helpers.errors import ParameterError, RfeError
+from rfe_helpers.lab import Lab
+from rfe_helpers.notebook import PROGRESS, elapsed, mask, secrets_in
+
+NOTEBOOKS = Path(__file__).resolve().parent.parent / "notebooks"
+KERNEL = "python3"
+Status = Literal["passed", "failed", "interrupted", "not run"]
+OnProgress = Callable[[str], None]
+
+# Which notebook does a step that StepMissing names.
+_STEP_NOTEBOOK = {
+    "image-builder": "10",
+    "commit": "20",
+    "inspect": "30",
+    "serve": "40",
+    "install": "50",
+    "update": "60",
+}
+
+
+@dataclass(frozen=True)
+class Failure:
+    """The cell that failed: its index in the executed copy, its source, and the error."""
+
+    cell: int
+    source: str
+    error: str
+    message: str
+
+
+@dataclass(frozen=True)
+class NotebookResult:
+    """How one notebook ended. `executed` is its copy with outputs, None if it was not run."""
+
+    name: str
+    status: Status
+    seconds: float = 0.0
+    failure: Failure | None = None
+    executed: Path | None = None
+
+
+@dataclass(frozen=True)
+class Summary:
+    """How a run ended: "passed" only if every notebook of it did."""
+
+    directory: Path
+    profile: str
+    started: datetime
+    seconds: float
+    notebooks: tuple[NotebookResult, ...]
+
+    @property
+    def status(self) -> Status:
+        found = {result.status for result in self.notebooks}
+        if "interrupted" in found:
+            return "interrupted"
+        return "passed" if found == {"passed"} else "failed"
+
+    @property
+    def report(self) -> Path:
+        return self.directory / "report.html"
+
+    def to_json(self) -> dict[str, Any]:
+        """The content of summary.json; seconds as numbers, the failing cell under `failure`."""
+        return {
+            "status": self.status,
+            "profile": self.profile,
+            "started": self.started.isoformat(timespec="seconds"),
+            "seconds": round(self.seconds, 1),
+            "report": str(self.report),
+            "notebooks": [
+                {
+                    "name": result.name,
+                    "status": result.status,
+                    "seconds": round(result.seconds, 1),
+                    "failure": asdict(result.failure) if result.failure else None,
+                }
+                for result in self.notebooks
+            ],
+        }
+
+
+def find_notebooks(names: Sequence[str] = ()) -> list[Path]:
+    """The notebooks meant by `names`: "20", "20-build-a-commit", a path, or a step of the lab.
+
+    Without names all of the workbook, in order. Raises ParameterError for a name that is none.
+    """
+    known = sorted(NOTEBOOKS.glob("[0-9][0-9]-*.ipynb"))
+    if not names:
+        return known
+    return [_find_notebook(name, known) for name in names]
+
+
+def _find_notebook(name: str, known: Sequence[Path]) -> Path:
+    if name.endswith(".ipynb") and Path(name).is_file():
+        return Path(name).absolute()
+    wanted = _STEP_NOTEBOOK.get(name, name)
+    for path in known:
+        if wanted in (path.name, path.stem, path.name[:2]):
+            return path
+    raise ParameterError(
+        f"there is no notebook {name!r}",
+        remedy=f"choose from: {', '.join(path.stem for path in known)}",
+    )
+
+
+def run_notebooks(
+    notebooks: Sequence[Path],
+    lab: Lab,
+    parameters: Mapping[str, str] | None = None,
+    on_progress: OnProgress | None = None,
+) -> Summary:
+    """Run notebooks one after the other in `lab`; the first that does not pass ends the run.
+
+    `parameters` are given as text and become what the notebook's parameters cell says; each
+    goes to those notebooks that have it. Raises ParameterError before anything runs if no
+    notebook has one of them or a value does not fit. Everything after that, Ctrl-C too, is told
+    by the Summary, which is on disk with the report when this returns.
+    """
+    tell = on_progress or (lambda line: None)
+    values = _values(notebooks, parameters or {}, lab)
+    started = datetime.now(UTC)
+    directory = _new_directory(lab, started)
+    began = time.monotonic()
+    results: list[NotebookResult] = []
+    for path, given in zip(notebooks, values, strict=True):
+        if all(result.status == "passed" for result in results):
+            tell(path.stem)
+            results.append(_run_one(path, directory / path.name, given, tell))
+            tell(f"    {results[-1].status} in {elapsed(results[-1].seconds)}")
+        else:
+            results.append(NotebookResult(path.stem, "not run"))
+    seconds = time.monotonic() - began
+    summary = Summary(directory, lab.profile.name, started, seconds, tuple(results))
+    files.write_json(directory / "summary.json", summary.to_json())
+    files.write(summary.report, report.render(summary))
+    return summary
+
+
+def _new_directory(lab: Lab, started: datetime) -> Path:
+    """A new runs/<time>, in local time; a second run within the second gets a suffix."""
+    name = started.astimezone().strftime("%Y-%m-%dT%H-%M-%S")
+    for suffix in ("", *(f".{number}" for number in range(2, 100))):
+        directory = lab.path("runs", name + suffix)
+        try:
+            directory.mkdir()
+        except FileExistsError:
+            continue
+        return directory
+    raise RfeError(f"too many runs in {lab.path('runs')} at the same second")
+
+
+def _values(
+    notebooks: Sequence[Path], parameters: Mapping[str, str], lab: Lab
+) -> list[dict[str, Any]]:
+    """The typed parameters of each notebook. Papermill would only warn about unknown ones."""
+    known = [papermill.inspect_notebook(path) for path in notebooks]
+    names = {name for found in known for name in found} - {"lab", "profile"}
+    for name in parameters:
+        if name in ("lab", "profile"):
+            raise ParameterError(
+                f"parameter {name} is not given with -p", remedy=f"use the option --{name}"
+            )
+        if name not in names:
+            raise ParameterError(
+                f"no notebook of this run has a parameter {name!r}",
+                remedy=f"they have: {', '.join(sorted(names))}",
+            )
+    fixed = {"lab": str(lab.directory), "profile": lab.profile.name}
+    return [
+        {name: value for name, value in fixed.items() if name in found}
+        | {
+            name: typed(name, text, found[name])
+            for name, text in parameters.items()
+            if name in found
+        }
+        for found in known
+    ]
+
+
+def typed(name: str, text: str, parameter: Mapping[str, Any]) -> str | int | float | bool:
+    """`text` as a value of the type that papermill found for the parameter.
+
+    Raises ParameterError if it does not fit; types other than bool, int, float and str are
+    taken as text.
+    """
+    kind = str(parameter["inferred_type_name"])
+    try:
+        if kind == "bool":
+            return {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}[
+                text.lower()
+            ]
+        if kind in ("int", "float"):
+            return int(text) if kind == "int" else float(text)
+    except (KeyError, ValueError):
+        raise ParameterError(
+            f"parameter {name} must be {kind}, not {text!r}",
+            remedy=f"its default is {parameter['default']}; {parameter['help']}".rstrip("; "),
+        ) from None
+    return text
+
+
+def _run_one(
+    path: Path, executed: Path, values: dict[str, Any], tell: OnProgress
+) -> NotebookResult:
+    """Run one notebook to its end or its first failing cell."""
+    began = time.monotonic()
+    status: Status = "passed"
+    failure = None
+    papermill_engines.register("rfe", _Engine)
+    try:
+        papermill.execute_notebook(
+            path,
+            executed,
+            values,
+            engine_name="rfe",
+            kernel_name=KERNEL,
+            progress_bar=False,
+            cwd=path.parent,
+            tell=tell,
+        )
+    except KeyboardInterrupt:
+        status = "interrupted"
+    except PapermillExecutionError as error:
+        status, failure = "failed", _failure(error)
+    except DeadKernelError:
+        status = "failed"
+        failure = Failure(-1, "", "DeadKernelError", "the notebook's kernel was killed or died")
+    found = _remove_secrets(executed)
+    if found is not None and status == "passed":
+        status, failure = "failed", found
+    return NotebookResult(path.stem, status, time.monotonic() - began, failure, executed)
+
+
+def _failure(error: PapermillExecutionError) -> Failure:
+    return Failure(int(error.cell_index), error.source, error.ename, error.evalue)
+
+
+def _remove_secrets(executed: Path) -> Failure | None:
+    """Hide secrets in the outputs of an executed notebook; a Failure names the first cell."""
+    notebook = nbformat.read(executed, as_version=4)
+    first = None
+    for index, cell in enumerate(notebook.cells):
+        kinds: list[str] = []
+        for output in cell.get("outputs", ()):
+            for holder, key, text in _texts(output):
+                kinds += secrets_in(text)
+                holder[key] = mask(text)
+        if kinds and first is None:
+            message = f"an output held {' and '.join(sorted(set(kinds)))}; it was removed"
+            first = Failure(index, cell.source, "SecretInOutput", message)
+    if first is not None:
+        nbformat.write(notebook, executed)
+    return first
+
+
+def _texts(output: Any) -> list[tuple[Any, Any, str]]:
+    """Every text of an output as (container, key, text)."""
+    places: list[tuple[Any, Any]] = [(output, key) for key in ("text", "evalue")]
+    places += [(output.get("data", {}), key) for key in output.get("data", {})]
+    places += [(output.get("traceback", []), i) for i in range(len(output.get("traceback", [])))]
+    return [
+        (holder, key, holder[key])
+        for holder, key in places
+        if (isinstance(holder, list) or key in holder) and isinstance(holder[key], str)
+    ]
+
+
+class _Engine(NBClientEngine):  # type: ignore[misc]
+    """Papermill's own engine with a client that tells its progress."""
+
+    @classmethod
+    def execute_managed_notebook(
+        cls, nb_man: Any, kernel_name: str, *, tell: OnProgress, **options: Any
+    ) -> None:
+        settings = {key: options[key] for key in ("log_output", "stdout_file", "stderr_file")}
+        client = _Client(
+            nb_man,
+            kernel_name=kernel_name,
+            startup_timeout=options["start_timeout"],
+            timeout=None,
+            # On a machine with several users nobody else can reach the kernel like this.
+            config=Config({"KernelManager": {"transport": "ipc"}}),
+            **settings,
+        )
+        client.tell = tell
+        client.execute()
+
+
+class _Client(PapermillNotebookClient):  # type: ignore[misc]
+    """Runs cells, and tells their titles and the progress that they display."""
+
+    tell: OnProgress
+    _title = ""
+    _told = ""
+    _told_at = 0.0
+
+    def execute_cell(self, cell: Any, index: int, **options: Any) -> Any:
+        if cell.cell_type == "markdown":
+            self._title = title_of(cell.source) or self._title
+            return cell
+        if self._title:
+            self.tell(f"    [{index + 1:2}/{len(self.nb.cells)}] {self._title}")
+            self._title = ""
+        return super().execute_cell(cell, index, **options)
+
+    def process_message(self, message: Any, cell: Any, index: int) -> Any:
+        line = message["content"].get("data", {}).get(PROGRESS, "")
+        now = time.monotonic()
+        final = line[:1] in ("✔", "✘")
+        if line and line != self._told and (final or now - self._told_at >= 2):
+            self._told, self._told_at = line, now
+            self.tell(f"            {line}")
+        return super().process_message(message, cell, index)
+
+
+def title_of(markdown: str) -> str:
+    """The text of the first heading of a markdown cell, "" if it has none."""
+    return next((line.lstrip("# ") for line in markdown.splitlines() if line.startswith("#")), "")
