@@ -311,7 +311,7 @@ def commit_diff(arguments: argparse.Namespace) -> int:
         for value in values:
             print(f"{sign} package {value}")
     if found.files is not None:
-        listed = (("-", found.files.removed), ("+", found.files.added), ("~", found.files.changed))
+        listed = (("-", found.files.removed), ("+", found.files.added), ("~", found.files.modified))
         for sign, paths in listed:
             for path in paths:
                 print(f"{sign} {path}")

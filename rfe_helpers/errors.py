@@ -50,6 +50,10 @@ class RfeError(Exception):
             lines.append(f"to do: {self.remedy}")
         return "\n".join(lines)
 
+    def _render_traceback_(self) -> list[str]:
+        """What IPython shows instead of a traceback: these errors are for the reader to act on."""
+        return f"{type(self).__name__}: {self}".splitlines()
+
 
 class InputError(RfeError):
     """Something the caller gave is wrong; nothing was started."""

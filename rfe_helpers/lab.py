@@ -37,6 +37,7 @@ from rfe_helpers.errors import LabError, RfeError, StepMissing
 
 STATE_VERSION = 1
 DEFAULT = "~/rfe-lab"
+_DIRECTORIES = ("logs", "keys", "composes", "www", "machines", "runs", "sandbox", "sockets")
 
 
 def cache_directory() -> Path:
@@ -227,10 +228,20 @@ class Lab:
         return ended
 
     def clean(self, remove_container: Callable[[str], None] | None = None) -> list[str]:
-        """End everything, then delete the lab directory; the cache stays."""
+        """End everything, then delete what a lab consists of; the cache stays.
+
+        The directory goes too, unless something else is in it: somebody's home given as a lab
+        by mistake must survive.
+        """
         ended = self.sweep(remove_container)
         run.set_journal(None)
-        shutil.rmtree(self.directory)
+        for name in _DIRECTORIES:
+            if (self.directory / name).exists():
+                shutil.rmtree(self.directory / name)
+        for name in ("lab.json", "lab.lock"):
+            (self.directory / name).unlink(missing_ok=True)
+        if not any(self.directory.iterdir()):
+            self.directory.rmdir()
         return ended
 
     # lab.json ---------------------------------------------------------------------------------
