@@ -156,7 +156,7 @@ def nginx(work: tree.Work) -> Path:
 class _Hashing:
     """A file that counts and digests what is written to it."""
 
-    file: IO[bytes]
+    file: IO[bytes] | gzip.GzipFile
     size: int = 0
 
     def __post_init__(self) -> None:
@@ -182,7 +182,7 @@ def write_container(content: Path, nginx_tar: Path, target: Path) -> None:
         with layer_path.open("wb") as file:
             outer = _Hashing(file)
             # The repository is compressed already: store it.
-            with gzip.GzipFile("", "wb", 0, outer, mtime=0) as zipped:  # type: ignore[arg-type]
+            with gzip.GzipFile("", "wb", 0, outer, mtime=0) as zipped:
                 inner = _Hashing(zipped)
                 with tarfile.open(fileobj=inner, mode="w|", bufsize=1 << 20) as tar:  # type: ignore[call-overload]
                     _fill_layer(tar, nginx_tar, content / "repo")

@@ -59,7 +59,6 @@ def base() -> None:
     run("systemctl", "preset-all", "--preset-mode=full")
     stage("initramfs")
     make_initramfs(kernel_release())
-    shutil.rmtree("/var/cache/apt", ignore_errors=True)
 
 
 def kernel_release() -> str:
@@ -206,9 +205,10 @@ def own(path: Path, entry: Table, default_mode: int) -> None:
     if mode is None:
         mode = default_mode
     path.chmod(int(mode, 8) if isinstance(mode, str) else mode)
-    user, group = entry.get("user"), entry.get("group")
-    if user is not None or group is not None:
-        shutil.chown(path, user, group)
+    if (user := entry.get("user")) is not None:
+        shutil.chown(path, user=user)
+    if (group := entry.get("group")) is not None:
+        shutil.chown(path, group=group)
 
 
 def services(wanted: Table) -> None:

@@ -232,7 +232,6 @@ def tree_hooks(work: Work, shared: Base, request: Request) -> list[str]:
         f"--setup-hook=tar-in {shlex.quote(str(shared.tar))} /",
         *sources,
         '--customize-hook=rm -f "$1"/etc/apt/sources.list.d/blueprint-*',
-        '--customize-hook=rm -rf "$1/var/lib/apt/lists" "$1/var/cache/apt"',
         '--customize-hook=mkdir -m 700 "$1/rfe"',
         f"--customize-hook=upload {quoted['spec.json']} /rfe/spec.json",
         f"--customize-hook=upload {quoted['inside.py']} /rfe/inside.py",
@@ -253,7 +252,7 @@ def mmdebstrap_argv(
         f"--variant={variant}",
         "--architectures=amd64",
         "--format=tar",
-        # The caches are removed in hooks; mmdebstrap's own clean-up wants /etc in place.
+        # apt's caches are removed in a hook: mmdebstrap's own clean-up wants /etc in place.
         *("--skip=output/dev", "--skip=cleanup"),
         *([f"--include={','.join(include)}"] if include else []),
         '--aptopt=APT::Install-Recommends "false"',
@@ -262,6 +261,7 @@ def mmdebstrap_argv(
         *(f"--dpkgopt=path-exclude=/usr/share/{path}" for path in _EXCLUDED),
         "--dpkgopt=path-include=/usr/share/doc/*/copyright",
         *hooks,
+        '--customize-hook=rm -rf "$1/var/lib/apt/lists" "$1/var/cache/apt"',
         SUITE,
         str(target),
         *([mirror] if mirror else []),
