@@ -1,0 +1,203 @@
+"""Get an Image Builder: the sandbox, started when it is not running, or this machine's own.
+
+The sandbox's service belongs to a lab: its socket, state and log lie there, and the lab knows
+its process (as "image-builder"), so that any notebook finds it and `rfe lab clean` ends it.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from rfe_helpers import run
+from rfe_helpers.errors import (
+    ApiError,
+    BuilderError,
+    CommandFailed,
+    DeadlineExceeded,
+    InputError,
+    MediaError,
+)
+from rfe_helpers.lab import Lab, cache_directory
+from rfe_helpers.wait import Deadline, wait_for
+from rfe_helpers.weldr import Client
+
+PROCESS = "image-builder"
+LOCAL_SOCKET = Path("/run/weldr/api.socket")
+_START_SECONDS = 60
+_ISO_SECONDS = 1800
+
+Progress = Callable[[str], None] | None
+
+
+@dataclass(frozen=True)
+class BuilderStatus:
+    """The sandbox's service of a lab. `pid` is None if it does not run."""
+
+    pid: int | None
+    socket: Path
+    log: Path
+    backend: str = ""
+    build: str = ""
+    running: int = 0
+    waiting: int = 0
+
+    def __str__(self) -> str:
+        if self.pid is None:
+            return f"Image Builder is not running (socket {self.socket})"
+        return (
+            f"{self.backend} {self.build} runs as process {self.pid}, "
+            f"{self.running} running and {self.waiting} waiting composes\n"
+            f"socket: {self.socket}\nlog: {self.log}"
+        )
+
+
+def get(
+    lab: Lab,
+    builder: str = "sandbox",
+    *,
+    deadline: Deadline | None = None,
+    on_progress: Progress = None,
+) -> Client:
+    """A client of an Image Builder that answers.
+
+    `builder` is "sandbox" (started if it does not run in this lab; any number of callers may
+    ask at once) or "local" (osbuild-composer on this machine). Raises InputError for another
+    one, BuilderError with the end of the log if it does not start.
+    """
+    if builder == "local":
+        client = Client(LOCAL_SOCKET, logs=lab.path("logs"))
+        client.status()
+        return client
+    if builder != "sandbox":
+        raise InputError(
+            f"there is no Image Builder {builder!r}",
+            remedy="use builder='sandbox' or builder='local'",
+        )
+    if lab.profile.backend != "sandbox":
+        raise InputError(
+            f"the sandbox does not build {lab.profile.title}",
+            remedy="use builder='local' with this profile, or a lab with the profile sandbox",
+        )
+    with _alone(lab):
+        return _sandbox(lab, deadline or Deadline(_START_SECONDS), on_progress)
+
+
+def stop(lab: Lab) -> bool:
+    """End the lab's sandbox service; whether it was running. Running composes are ended."""
+    with _alone(lab):
+        process = lab.process(PROCESS)
+        if process is not None:
+            run.stop(process)
+        lab.remove_process(PROCESS)
+        return process is not None
+
+
+def status(lab: Lab) -> BuilderStatus:
+    """How the lab's sandbox service is."""
+    process = lab.process(PROCESS)
+    socket, log = _socket(lab), lab.log(PROCESS)
+    if process is None:
+        return BuilderStatus(None, socket, log)
+    client = _client(lab)
+    found, queue = client.status(), client.queue()
+    running = sum(compose.status == "RUNNING" for compose in queue)
+    return BuilderStatus(
+        process.pid, socket, log, found.backend, found.build, running, len(queue) - running
+    )
+
+
+def boot_iso(lab: Lab, on_progress: Progress = None, *, deadline: Deadline | None = None) -> Path:
+    """The sandbox's boot ISO, built at the first call and then taken from the cache.
+
+    Raises MediaError with the last lines of the log.
+    """
+    cache = cache_directory()
+    log = lab.log("boot-iso")
+    argv = [sys.executable, "-m", "rfe_helpers.sandbox.installer", "--cache", cache]
+    try:
+        result = run.run(
+            argv, deadline=deadline or Deadline(_ISO_SECONDS), log=log, on_line=on_progress
+        )
+    except CommandFailed as error:
+        raise MediaError(
+            f"the boot ISO could not be made:\n{error.tail}",
+            remedy="`rfe doctor` says what is missing; then do it again",
+            log=log,
+        ) from None
+    lines = result.stdout.split("\n")
+    path = Path(next((line for line in reversed(lines) if line.strip()), ""))
+    if not path.is_file():
+        raise MediaError("the boot ISO was made, but it is not where it should be", log=log)
+    return path
+
+
+def _sandbox(lab: Lab, deadline: Deadline, on_progress: Progress) -> Client:
+    client = _client(lab)
+    if lab.process(PROCESS) is None:
+        if on_progress is not None:
+            on_progress("starting Image Builder")
+        lab.add_process(PROCESS, _start(lab))
+    wait_for(
+        lambda: _answers(lab, client),
+        deadline,
+        "the sandbox's Image Builder answers",
+        every=0.1,
+        remedy=f"look at {lab.log(PROCESS)}; `rfe sandbox stop` ends the service",
+    )
+    return client
+
+
+def _start(lab: Lab) -> run.ProcessId:
+    state = lab.path("sandbox")
+    state.mkdir(exist_ok=True)
+    words = ["--socket", _socket(lab), "--state", state, "--cache", cache_directory()]
+    try:
+        return run.start(
+            [sys.executable, "-m", "rfe_helpers.sandbox", *words], log=lab.log(PROCESS)
+        )
+    except CommandFailed as error:
+        raise _did_not_start(lab) from error
+
+
+def _answers(lab: Lab, client: Client) -> bool:
+    if lab.process(PROCESS) is None:
+        raise _did_not_start(lab)
+    try:
+        client.status()
+    except ApiError:
+        raise
+    except (BuilderError, DeadlineExceeded):
+        return False
+    return True
+
+
+def _did_not_start(lab: Lab) -> BuilderError:
+    log = lab.log(PROCESS)
+    lab.remove_process(PROCESS)
+    tail = run.tail_of(log.read_text(errors="replace")) if log.exists() else ""
+    return BuilderError(
+        "the sandbox's Image Builder did not start:\n" + tail,
+        remedy="mend what the log names, then do it again; `rfe doctor` looks for what is missing",
+        log=log,
+    )
+
+
+def _client(lab: Lab) -> Client:
+    return Client(_socket(lab), logs=lab.path("logs"))
+
+
+def _socket(lab: Lab) -> Path:
+    return lab.socket("image-builder.sock")
+
+
+@contextmanager
+def _alone(lab: Lab) -> Iterator[None]:
+    """One caller at a time starts or stops the service of a lab."""
+    with lab.path("sandbox.lock").open("a") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
