@@ -118,10 +118,13 @@ def boot_iso(lab: Lab, on_progress: Progress = None, *, deadline: Deadline | Non
     """
     cache = cache_directory()
     log = lab.log("boot-iso")
-    argv = [sys.executable, "-m", "rfe_helpers.sandbox.installer", "--cache", cache]
+    words: list[str | Path] = ["-m", "rfe_helpers.sandbox.installer", "--cache", cache]
     try:
         result = run.run(
-            argv, deadline=deadline or Deadline(_ISO_SECONDS), log=log, on_line=on_progress
+            [sys.executable, *words],
+            deadline=deadline or Deadline(_ISO_SECONDS),
+            log=log,
+            on_line=on_progress,
         )
     except CommandFailed as error:
         raise MediaError(
@@ -155,11 +158,10 @@ def _sandbox(lab: Lab, deadline: Deadline, on_progress: Progress) -> Client:
 def _start(lab: Lab) -> run.ProcessId:
     state = lab.path("sandbox")
     state.mkdir(exist_ok=True)
-    words = ["--socket", _socket(lab), "--state", state, "--cache", cache_directory()]
+    words: list[str | Path] = ["-m", "rfe_helpers.sandbox", "--socket", _socket(lab)]
+    words += ["--state", state, "--cache", cache_directory()]
     try:
-        return run.start(
-            [sys.executable, "-m", "rfe_helpers.sandbox", *words], log=lab.log(PROCESS)
-        )
+        return run.start([sys.executable, *words], log=lab.log(PROCESS))
     except CommandFailed as error:
         raise _did_not_start(lab) from error
 
