@@ -4,6 +4,7 @@ Parameters are checked before anything runs, progress is told per cell, executed
 whatever happens, outputs are scanned for secrets. A run leaves in `<lab>/runs/<time>/`:
 
     <notebook>.ipynb    the executed copy, up to where it came
+    <notebook>.log      what its kernel said on the side
     summary.json        `Summary.to_json`
     report.html         one file for people, everything in it (rfe_helpers.report)
 """
@@ -246,6 +247,7 @@ def _run_one(
             progress_bar=False,
             cwd=path.parent,
             tell=tell,
+            kernel_log=executed.with_suffix(".log"),
         )
     except KeyboardInterrupt:
         status = "interrupted"
@@ -299,7 +301,7 @@ class _Engine(NBClientEngine):  # type: ignore[misc]
 
     @classmethod
     def execute_managed_notebook(
-        cls, nb_man: Any, kernel_name: str, *, tell: OnProgress, **options: Any
+        cls, nb_man: Any, kernel_name: str, *, tell: OnProgress, kernel_log: Path, **options: Any
     ) -> None:
         settings = {key: options[key] for key in ("log_output", "stdout_file", "stderr_file")}
         client = _Client(
@@ -312,7 +314,8 @@ class _Engine(NBClientEngine):  # type: ignore[misc]
             **settings,
         )
         client.tell = tell
-        client.execute()
+        with kernel_log.open("ab") as log:
+            client.execute(stdout=log, stderr=log)
 
 
 class _Client(PapermillNotebookClient):  # type: ignore[misc]
