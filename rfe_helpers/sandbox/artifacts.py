@@ -49,6 +49,20 @@ http {
 _USERS = "root:x:0:0:root:/:/bin/sh\nnobody:x:65534:65534:nobody:/:/bin/sh\n"
 _GROUPS = "root:x:0:\nnobody:x:65534:\n"
 _PATH = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+# Writable for whatever user the container runs as.
+_DIRECTORIES = {
+    "usr": 0o755,
+    "usr/share": 0o755,
+    "usr/share/nginx": 0o755,
+    WEB_ROOT: 0o755,
+    "tmp": 0o1777,
+    "var": 0o755,
+    "var/log": 0o755,
+    "var/log/nginx": 0o777,
+    "var/lib": 0o755,
+    "var/lib/nginx": 0o777,
+    "var/www": 0o755,
+}
 _OCI = "application/vnd.oci.image"
 
 
@@ -147,9 +161,24 @@ def nginx(work: tree.Work) -> Path:
     target = work.cache / f"nginx-{tree.SUITE}.tar"
     if not tree.is_fresh(target):
         work.on_stage("container", "extract nginx")
-        with files.replacing(target) as temporary:
-            tree.extract(work, ["nginx"], temporary)
+        extracted = work.directory / "nginx.tar"
+        try:
+            tree.extract(work, ["nginx"], extracted)
+            with files.replacing(target) as temporary:
+                _repack(extracted, temporary)
+        finally:
+            extracted.unlink(missing_ok=True)
     return target
+
+
+def _repack(extracted: Path, target: Path) -> None:
+    """Keep what nginx needs at run time, owned by root."""
+    unwanted = ("dev", "etc/nginx", "usr/share", "var/cache", "var/lib/apt", "var/www")
+    with tarfile.open(extracted) as source, tarfile.open(target, "w") as tar:
+        for entry in source:
+            entry.name = entry.name.removeprefix("./")
+            if not entry.name.startswith(unwanted):
+                tar.addfile(_anonymous(entry), source.extractfile(entry) if entry.isreg() else None)
 
 
 @dataclass
@@ -184,7 +213,7 @@ def write_container(content: Path, nginx_tar: Path, target: Path) -> None:
             # The repository is compressed already: store it.
             with gzip.GzipFile("", "wb", 0, outer, mtime=0) as zipped:
                 inner = _Hashing(zipped)
-                with tarfile.open(fileobj=inner, mode="w|", bufsize=1 << 20) as tar:  # type: ignore[call-overload]
+                with _stream(inner) as tar:
                     _fill_layer(tar, nginx_tar, content / "repo")
         layer = _descriptor(f"{_OCI}.layer.v1.tar+gzip", outer.digest.hexdigest(), outer.size)
         configuration = {
@@ -224,31 +253,21 @@ def write_container(content: Path, nginx_tar: Path, target: Path) -> None:
         layer_path.unlink(missing_ok=True)
 
 
+def _stream(file: _Hashing) -> tarfile.TarFile:
+    """A tar that is written once, front to back: a digest cannot follow seeks."""
+    return tarfile.open(fileobj=file, mode="w|", bufsize=1 << 20)  # type: ignore[call-overload,no-any-return]
+
+
 def _fill_layer(tar: tarfile.TarFile, nginx_tar: Path, repository: Path) -> None:
-    with tarfile.open(nginx_tar) as source:
-        for entry in source:
-            name = entry.name.removeprefix("./")
-            if name.startswith(("dev", "usr/share/doc", "usr/share/man", "var/www", "etc/nginx")):
-                continue
-            if name.startswith(WEB_ROOT):
-                continue
-            entry.name = name or "."
-            entry.uid = entry.gid = 0
-            entry.uname = entry.gname = ""
-            if name.startswith(("var/log/nginx", "var/lib/nginx")):
-                entry.mode = 0o777
-            tar.addfile(entry, source.extractfile(entry) if entry.isreg() else None)
-    for name, mode in (
-        ("tmp", 0o1777),
-        ("var/log/nginx", 0o777),
-        ("var/lib/nginx", 0o777),
-        ("var/www", 0o755),
-        ("usr/share/nginx", 0o755),
-        (WEB_ROOT, 0o755),
-    ):
+    for name, mode in _DIRECTORIES.items():
         entry = tarfile.TarInfo(name)
         entry.type, entry.mode = tarfile.DIRTYPE, mode
         tar.addfile(entry)
+    with tarfile.open(nginx_tar) as source:
+        for entry in source:
+            # Container tools refuse a layer that has a path twice.
+            if entry.name not in _DIRECTORIES:
+                tar.addfile(entry, source.extractfile(entry) if entry.isreg() else None)
     link = tarfile.TarInfo("var/www/html")
     # The web root of RHEL 8.4's container, for documents of that age.
     link.type, link.linkname = tarfile.SYMTYPE, f"/{WEB_ROOT}"
