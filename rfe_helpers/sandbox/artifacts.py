@@ -63,6 +63,12 @@ _DIRECTORIES = {
     "var/lib/nginx": 0o777,
     "var/www": 0o755,
 }
+# What Debian's base-files would have linked, and the web root of RHEL 8.4's container, for
+# documents of that age.
+_LINKS = {
+    **{name: f"usr/{name}" for name in ("bin", "lib", "lib64", "sbin")},
+    "var/www/html": f"/{WEB_ROOT}",
+}
 _OCI = "application/vnd.oci.image"
 
 
@@ -266,12 +272,12 @@ def _fill_layer(tar: tarfile.TarFile, nginx_tar: Path, repository: Path) -> None
     with tarfile.open(nginx_tar) as source:
         for entry in source:
             # Container tools refuse a layer that has a path twice.
-            if entry.name not in _DIRECTORIES:
+            if entry.name not in (*_DIRECTORIES, *_LINKS):
                 tar.addfile(entry, source.extractfile(entry) if entry.isreg() else None)
-    link = tarfile.TarInfo("var/www/html")
-    # The web root of RHEL 8.4's container, for documents of that age.
-    link.type, link.linkname = tarfile.SYMTYPE, f"/{WEB_ROOT}"
-    tar.addfile(link)
+    for name, target in _LINKS.items():
+        link = tarfile.TarInfo(name)
+        link.type, link.linkname = tarfile.SYMTYPE, target
+        tar.addfile(link)
     _add(tar, "etc/nginx.conf", _NGINX_CONF.encode())
     _add(tar, "etc/passwd", _USERS.encode())
     _add(tar, "etc/group", _GROUPS.encode())
