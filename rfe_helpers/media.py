@@ -1,0 +1,127 @@
+"""Boot ISOs of any release: label, release, kernel and initramfs, read without mounting."""
+
+from __future__ import annotations
+
+import configparser
+import struct
+from dataclasses import dataclass
+from pathlib import Path
+
+from rfe_helpers import run
+from rfe_helpers.errors import CommandFailed, MediaError
+
+KERNEL = "images/pxeboot/vmlinuz"
+INITRD = "images/pxeboot/initrd.img"
+# ECMA-119: volume descriptors begin at sector 16 of 2048 bytes; 8.4 has the primary one's fields.
+_SECTOR = 2048
+_PRIMARY = b"\x01CD001"
+
+
+@dataclass(frozen=True)
+class BootIso:
+    """A boot ISO. `family`, `version` and `arch` are those of its .treeinfo, "" without one;
+    `size` is what its volume says, in bytes."""
+
+    path: Path
+    label: str
+    size: int
+    family: str = ""
+    version: str = ""
+    arch: str = ""
+
+    @property
+    def release(self) -> str:
+        """What a person calls it, such as "Red Hat Enterprise Linux 9.4"."""
+        return f"{self.family} {self.version}".strip() or self.label
+
+    def arguments(self, kickstart_url: str) -> str:
+        """The kernel arguments that install from this ISO as a kickstart says, in text mode,
+        on the serial console and the screen (the last console is the one programs write to)."""
+        # \x20 is how the label of a device is written where it has a space (udev's rule).
+        label = self.label.replace(" ", "\\x20")
+        return (
+            f"inst.stage2=hd:LABEL={label} inst.ks={kickstart_url} inst.text "
+            "console=tty0 console=ttyS0,115200"
+        )
+
+    def extract_kernel(self, directory: Path) -> tuple[Path, Path]:
+        """Write kernel and initramfs into a directory as `vmlinuz` and `initrd.img`."""
+        return (
+            self.extract(KERNEL, directory / "vmlinuz"),
+            self.extract(INITRD, directory / "initrd.img"),
+        )
+
+    def extract(self, name: str, target: Path) -> Path:
+        """Copy one file out of the ISO. Raises MediaError if it has no such file."""
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.unlink(missing_ok=True)
+        try:
+            run.run([*_xorriso(self.path), "-extract", f"/{name}", target])
+        except CommandFailed as error:
+            raise MediaError(
+                f"{self.path} has no {name}: it is not a boot ISO, or it is damaged ({error.tail})",
+                remedy="compare its checksum with the one published, or make it again",
+            ) from None
+        target.chmod(0o644)
+        return target
+
+
+def read(path: Path) -> BootIso:
+    """What a boot ISO is. Raises MediaError if it is missing, no ISO, or cut off."""
+    label, size = _primary_volume(path)
+    if path.stat().st_size < size:
+        raise MediaError(
+            f"{path} is cut off: it has {path.stat().st_size} of {size} bytes",
+            remedy="fetch it again",
+        )
+    iso = BootIso(path, label, size)
+    try:
+        text = run.run([*_xorriso(path), "-concat", "append", "-", "/.treeinfo"]).stdout
+    except CommandFailed:
+        return iso
+    info = configparser.ConfigParser(interpolation=None)
+    try:
+        info.read_string(text)
+        general = info["general"]
+    except (configparser.Error, KeyError) as error:
+        raise MediaError(f"{path}: .treeinfo cannot be read: {error}") from None
+    return BootIso(
+        path,
+        label,
+        size,
+        general.get("family", ""),
+        general.get("version", ""),
+        general.get("arch", ""),
+    )
+
+
+def _xorriso(path: Path) -> list[str | Path]:
+    """xorriso, reading only, and ending with a status that says whether all went well."""
+    return [
+        "xorriso",
+        "-abort_on",
+        "FAILURE",
+        "-report_about",
+        "FAILURE",
+        "-osirrox",
+        "on",
+        "-indev",
+        path,
+    ]
+
+
+def _primary_volume(path: Path) -> tuple[str, int]:
+    """Label and size in bytes, from the primary volume descriptor."""
+    try:
+        with path.open("rb") as file:
+            file.seek(16 * _SECTOR)
+            descriptor = file.read(_SECTOR)
+    except OSError as error:
+        raise MediaError(
+            f"{path}: {error.strerror}", remedy="give the path of a boot ISO"
+        ) from None
+    if len(descriptor) < _SECTOR or not descriptor.startswith(_PRIMARY):
+        raise MediaError(f"{path} is not an ISO image", remedy="give the path of a boot ISO")
+    blocks = struct.unpack_from("<I", descriptor, 80)[0]
+    block_size = struct.unpack_from("<H", descriptor, 128)[0]
+    return descriptor[40:72].decode("ascii", errors="replace").strip(), blocks * block_size

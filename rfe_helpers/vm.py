@@ -1,0 +1,440 @@
+"""Virtual machines: QEMU processes that outlive the notebook which started them.
+
+A machine of a lab lives in `machines/<name>/`:
+
+    machine.json     the VmSpec it was started with
+    console.log      what it wrote to its serial port, from its last start on
+    qemu.log         what QEMU itself said
+    uefi-vars.fd     the variables of its UEFI firmware
+
+Its process is registered in the lab as `machine-<name>`, and it is controlled over QMP (qemu.qmp)
+on the socket `<name>.qmp`, so that any notebook finds it again with `Machine.find`.
+
+Under emulation a guest kernel panics now and then while it boots (1 of 14 boots measured): whoever
+waits for a machine does so with `Machine.wait_until`, which resets it then, and says so.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import platform
+import re
+import tempfile
+import threading
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, TypeVar
+
+from qemu.qmp import QMPClient, QMPError
+
+from rfe_helpers import files, media, run
+from rfe_helpers.errors import DeadlineExceeded, GuestPanic, MachineError, RfeError
+from rfe_helpers.lab import Lab, cache_directory
+from rfe_helpers.qemu import ACCELERATORS, Firmware, VmSpec, argv, find_firmware
+from rfe_helpers.wait import Deadline, wait_for
+
+__all__ = ["Machine", "VmSpec", "accelerator", "argv", "boots", "create_disk", "install"]
+
+MIB = 1024 * 1024
+INSTALL_MEMORY_MIB = 1536
+INSTALL_SECONDS = 900
+MOST_PANICS = 3
+PROBE_SECONDS = 20
+# The kernel's own words; the second comes from the SMP boots under emulation that fail.
+PANIC = re.compile(r"Kernel panic - not syncing|Oops: int3")
+# What the sandbox's installer says on its consoles (rfe_helpers/sandbox/installer), and how the
+# kernel takes its leave after any installer.
+INSTALL_STEP = re.compile(r"RFE-INSTALL-STEP: (.*)")
+INSTALL_OK = re.compile(r"RFE-INSTALL-OK")
+INSTALL_FAILED = re.compile(r"RFE-INSTALL-FAILED: (.*)")
+SWITCHED_OFF = re.compile(r"reboot: (Restarting system|Power down|System halted)")
+
+Progress = Callable[[str], None] | None
+T = TypeVar("T")
+
+
+def create_disk(path: Path, size_bytes: int) -> Path:
+    """Make an empty qcow2 image, replacing what was there."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.unlink(missing_ok=True)
+    run.run(["qemu-img", "create", "-q", "-f", "qcow2", path, str(size_bytes)])
+    return path
+
+
+# accelerator --------------------------------------------------------------------------------------
+
+
+def accelerator(kernel: Path | None = None) -> str:
+    """ "kvm" where a guest really boots under it, "tcg" (emulation) elsewhere.
+
+    /dev/kvm may be there and no guest boot, so a Linux kernel is booted to its first lines once:
+    `kernel`, or the host's own. The answer is remembered in the cache for this machine, CPU,
+    host kernel and QEMU. RFE_ACCEL=kvm or tcg overrides all that.
+    """
+    if chosen := os.environ.get("RFE_ACCEL"):
+        if chosen not in ACCELERATORS:
+            raise MachineError(f"RFE_ACCEL={chosen}: choose kvm or tcg")
+        return chosen
+    if not os.access("/dev/kvm", os.R_OK | os.W_OK):
+        return "tcg"
+    memory = cache_directory() / "accelerator.json"
+    machine = _machine_identity()
+    with contextlib.suppress(OSError, ValueError):
+        remembered = json.loads(memory.read_text())
+        if remembered["machine"] == machine:
+            return str(remembered["accelerator"])
+    kernel = kernel or _host_kernel()
+    if kernel is None:
+        return "tcg"  # nothing to try it with yet: not remembered, the boot ISO brings a kernel
+    found = "kvm" if boots(kernel, "kvm") else "tcg"
+    files.write_json(memory, {"machine": machine, "accelerator": found})
+    return found
+
+
+def boots(kernel: Path, accelerator: str) -> bool:
+    """Whether a kernel gets as far as looking for its root file system, which it does not have."""
+    reached = "Unable to mount root fs"
+    with tempfile.TemporaryDirectory(prefix="rfe-probe-") as directory:
+        append = "console=ttyS0 panic=-1"
+        spec = VmSpec("probe", kernel=kernel, append=append, network=False, reboots=False)
+        command = argv(spec, accelerator, Path(directory), Path(directory, "qmp"))
+        seen = False
+        with contextlib.suppress(RfeError):
+            run.run(command, seconds=PROBE_SECONDS, check=False)
+        with contextlib.suppress(OSError):
+            seen = reached in Path(directory, "console.log").read_text(errors="replace")
+    return seen
+
+
+def _machine_identity() -> str:
+    """What the answer of the probe depends on."""
+    cpu = re.search(r"model name\s*: (.*)", Path("/proc/cpuinfo").read_text())
+    version = run.run(["qemu-system-x86_64", "--version"]).stdout.splitlines()[0]
+    return "; ".join([platform.node(), platform.release(), cpu[1] if cpu else "", version])
+
+
+def _host_kernel() -> Path | None:
+    candidates = [Path("/boot", f"vmlinuz-{platform.release()}"), *Path("/boot").glob("vmlinuz-*")]
+    return next((path for path in candidates if os.access(path, os.R_OK)), None)
+
+
+# a running machine --------------------------------------------------------------------------------
+
+
+class Machine:
+    """A machine that was started in a lab. `panics` counts the resets that `wait_until` did."""
+
+    def __init__(self, lab: Lab, spec: VmSpec, process: run.ProcessId) -> None:
+        self.lab = lab
+        self.spec = spec
+        self.name = spec.name
+        self.panics = 0
+        self._process = process
+        self._boot_starts = 0  # where in the console the current boot begins
+
+    def __repr__(self) -> str:
+        return f"Machine({self.name}, {'running' if self.alive else 'off'})"
+
+    @classmethod
+    def start(cls, lab: Lab, spec: VmSpec) -> Machine:
+        """Start a machine. Raises MachineError with QEMU's own words if it does not start."""
+        if cls.find(lab, spec.name) is not None:
+            raise MachineError(
+                f"machine {spec.name} runs already",
+                remedy=f"stop it first: Machine.find(lab, {spec.name!r}).stop()",
+            )
+        directory = _directory(lab, spec.name)
+        firmware = _prepare_firmware(spec, directory)
+        for leftover in ("console.log", "qemu.log"):
+            (directory / leftover).unlink(missing_ok=True)
+        socket = lab.socket(f"{spec.name}.qmp")
+        socket.unlink(missing_ok=True)
+        command = argv(spec, accelerator(spec.kernel), directory, socket, firmware)
+        process = run.start(command, log=directory / "qemu.log")
+        lab.add_process(f"machine-{spec.name}", process)
+        files.write_json(directory / "machine.json", _spec_to_json(spec), mode=0o600)
+        machine = cls(lab, spec, process)
+        wait_for(
+            lambda: socket.exists() or not process.alive,
+            Deadline(30),
+            f"QEMU of {spec.name} is ready",
+            every=0.05,
+        )
+        if not process.alive:
+            raise machine._ended()
+        return machine
+
+    @classmethod
+    def find(cls, lab: Lab, name: str) -> Machine | None:
+        """The running machine of that name in the lab, None if it does not run."""
+        process = lab.process(f"machine-{name}")
+        if process is None:
+            return None
+        values = json.loads((_directory(lab, name) / "machine.json").read_text())
+        return cls(lab, _spec_from_json(values), process)
+
+    @property
+    def directory(self) -> Path:
+        return _directory(self.lab, self.name)
+
+    @property
+    def alive(self) -> bool:
+        return self._process.alive
+
+    def console(self) -> str:
+        """All that the machine has written to its serial console since it was started."""
+        try:
+            return (self.directory / "console.log").read_text(errors="replace")
+        except FileNotFoundError:
+            return ""
+
+    def console_of_boot(self) -> str:
+        """What it has written since `reset` was pressed last."""
+        return self.console()[self._boot_starts :]
+
+    def screenshot(self, path: Path) -> Path:
+        """Save the machine's screen as PNG."""
+        path = path.absolute()
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._command("screendump", filename=str(path), format="png")
+        return path
+
+    def reset(self) -> None:
+        """Press the reset button; what the guest had not written is lost."""
+        self._boot_starts = len(self.console())
+        if not self.spec.reboots:
+            # QEMU with -no-reboot would end at a reset, too.
+            self._command("set-action", reboot="reset")
+        self._command("system_reset")
+        if not self.spec.reboots:
+            self._command("set-action", reboot="shutdown")
+
+    def power_button(self) -> None:
+        """Press the power button: the guest shuts down if it reacts to ACPI."""
+        self._command("system_powerdown")
+
+    def stop(self, *, grace: float = 60) -> None:
+        """Switch off: the guest gets `grace` seconds to shut down, then QEMU is ended."""
+        limit = Deadline(grace)
+        with contextlib.suppress(MachineError):
+            self.power_button()
+        with contextlib.suppress(DeadlineExceeded):
+            wait_for(lambda: not self.alive, limit, f"{self.name} shuts down", every=0.2)
+        with contextlib.suppress(MachineError):
+            if self.alive:
+                self._command("quit")
+        run.stop(self._process)
+        self.lab.remove_process(f"machine-{self.name}")
+
+    def kill(self) -> None:
+        """End QEMU at once, as a crash of the host would."""
+        run.kill(self._process)
+        self.lab.remove_process(f"machine-{self.name}")
+
+    def wait_until(
+        self,
+        ready: Callable[[], T | None],
+        deadline: Deadline,
+        what: str,
+        on_progress: Progress = None,
+        *,
+        every: float = 0.5,
+    ) -> T:
+        """Wait until `ready()` is true, and return that; `what` completes "… did not happen".
+
+        A guest whose kernel panics is reset, at most MOST_PANICS times, counted in `panics` and
+        said through `on_progress`. Raises GuestPanic after that, MachineError if the machine has
+        ended, DeadlineExceeded; each with the console as its log.
+        """
+        while True:
+            alive = self.alive
+            if found := ready():
+                return found
+            if not alive:
+                raise self._ended()
+            self._recover_from_panic(on_progress)
+            if deadline.expired:
+                raise DeadlineExceeded(
+                    f"{what}: not within {deadline.seconds:.0f} s; the console ends with:\n"
+                    + run.tail_of(self.console(), 5),
+                    log=self.directory / "console.log",
+                    remedy=f"look at the console of {self.name}, or give it more time",
+                )
+            threading.Event().wait(min(every, deadline.left))
+
+    def _recover_from_panic(self, on_progress: Progress) -> None:
+        if not (found := PANIC.search(self.console_of_boot())):
+            return
+        self.panics += 1
+        if self.panics > MOST_PANICS:
+            raise GuestPanic(
+                f"the kernel of {self.name} panicked {self.panics} times: {found[0]}",
+                log=self.directory / "console.log",
+                remedy="the console shows the last one; try another kernel or accelerator",
+            )
+        if on_progress is not None:
+            on_progress(f"guest kernel panicked; reset {self.panics} of at most {MOST_PANICS}")
+        self.reset()
+
+    def _ended(self) -> MachineError:
+        log = self.directory / "qemu.log"
+        words = run.tail_of(log.read_text(errors="replace"), 5) if log.exists() else ""
+        self.lab.remove_process(f"machine-{self.name}")
+        if words:
+            return MachineError(f"QEMU of {self.name} ended: {words}", log=log)
+        return MachineError(
+            f"machine {self.name} is not running any more: it was switched off, or QEMU was killed",
+            log=self.directory / "console.log",
+            remedy="start it again; its disk is as the last write left it",
+        )
+
+    def _command(self, name: str, **arguments: Any) -> Any:
+        """One QMP command, over a connection of its own, in a thread of its own: the caller may
+        have an event loop running, as Jupyter does."""
+        socket = self.lab.socket(f"{self.name}.qmp")
+        answer: list[Any] = []
+
+        def talk() -> None:
+            try:
+                answer.append(asyncio.run(_qmp(socket, name, arguments)))
+            except (QMPError, OSError, EOFError, TimeoutError) as error:
+                answer.append(error)
+
+        thread = threading.Thread(target=talk, name=f"qmp-{self.name}")
+        thread.start()
+        thread.join()
+        if isinstance(answer[0], Exception):
+            raise MachineError(
+                f"machine {self.name} does not answer to {name}: {answer[0]}",
+                log=self.directory / "qemu.log",
+                remedy="see whether it still runs: `rfe lab show`",
+            )
+        return answer[0]
+
+
+async def _qmp(socket: Path, command: str, arguments: dict[str, Any]) -> Any:
+    client = QMPClient("rfe")
+    await asyncio.wait_for(client.connect(str(socket)), 10)
+    try:
+        return await asyncio.wait_for(client.execute(command, arguments or None), 30)
+    finally:
+        # After `quit` QEMU closes the connection itself.
+        with contextlib.suppress(EOFError, QMPError):
+            await client.disconnect()
+
+
+def _directory(lab: Lab, name: str) -> Path:
+    directory = lab.path("machines", name, "console.log").parent
+    directory.mkdir(parents=True, exist_ok=True)
+    return directory
+
+
+def _prepare_firmware(spec: VmSpec, directory: Path) -> Firmware | None:
+    """The firmware of a machine, with variables of its own that stay with it."""
+    if spec.firmware == "bios":
+        return None
+    if spec.firmware != "uefi":
+        raise MachineError(f"unknown firmware {spec.firmware!r}: choose bios or uefi")
+    firmware = find_firmware()
+    variables = directory / "uefi-vars.fd"
+    if not variables.exists():
+        files.write(variables, firmware.variables.read_bytes(), mode=0o600)
+    return firmware
+
+
+def _spec_to_json(spec: VmSpec) -> dict[str, Any]:
+    return {key: str(v) if isinstance(v, Path) else v for key, v in asdict(spec).items()}
+
+
+def _spec_from_json(values: dict[str, Any]) -> VmSpec:
+    values["forwards"] = tuple((host, guest) for host, guest in values["forwards"])
+    for key in ("disk", "cdrom", "kernel", "initrd"):
+        values[key] = None if values[key] is None else Path(values[key])
+    return VmSpec(**values)
+
+
+# installation -------------------------------------------------------------------------------------
+
+
+def install(
+    lab: Lab,
+    name: str,
+    iso: Path,
+    kickstart_url: str,
+    *,
+    firmware: str = "bios",
+    disk_size: int = 10 * 1024 * MIB,
+    memory_mib: int = INSTALL_MEMORY_MIB,
+    network: bool = True,
+    deadline: Deadline | None = None,
+    on_progress: Progress = None,
+) -> Path:
+    """Install a machine from a boot ISO as a kickstart says; returns its disk.
+
+    The kernel of the ISO is booted directly, with `inst.stage2=` naming the ISO by its label and
+    `inst.ks=kickstart_url`, so nobody has to press TAB in its menu. Raises MachineError with the
+    installer's own reason if it fails, MediaError for an ISO that cannot be read.
+    """
+    found = Machine.find(lab, name)
+    if found is not None:
+        found.kill()
+    directory = _directory(lab, name)
+    boot = media.read(iso)
+    kernel, initrd = boot.extract_kernel(directory)
+    # A machine that is installed anew starts with firmware variables of the factory, too.
+    (directory / "uefi-vars.fd").unlink(missing_ok=True)
+    disk = create_disk(directory / "disk.qcow2", disk_size)
+    spec = VmSpec(
+        name,
+        disk=disk,
+        memory_mib=memory_mib,
+        firmware=firmware,
+        cdrom=iso,
+        kernel=kernel,
+        initrd=initrd,
+        append=boot.arguments(kickstart_url),
+        network=network,
+        cache="unsafe",  # an installation that is interrupted starts over
+        reboots=False,
+    )
+    machine = Machine.start(lab, spec)
+    said: list[str] = []
+    try:
+        machine.wait_until(
+            lambda: _installed(machine, said, on_progress),
+            deadline or Deadline(INSTALL_SECONDS),
+            f"{name} is installed",
+            on_progress,
+        )
+        with contextlib.suppress(DeadlineExceeded):  # a kickstart that ends with `halt`
+            wait_for(lambda: not machine.alive, Deadline(10), "QEMU ends", every=0.1)
+        machine.stop(grace=0)
+    finally:
+        machine.kill()
+    return disk
+
+
+def _installed(machine: Machine, said: list[str], on_progress: Progress) -> bool:
+    """Whether the installer has ended well; tells its new steps, which are kept in `said`.
+
+    The sandbox's installer says so. Of any other, such as Anaconda, it is known by its switching
+    the machine off; when it fails it stays and waits for somebody.
+    """
+    console = machine.console_of_boot()
+    steps = INSTALL_STEP.findall(console)
+    if steps and steps[-1:] != said:
+        said[:] = steps[-1:]
+        if on_progress is not None:
+            on_progress(steps[-1].strip())
+    if failed := INSTALL_FAILED.search(console):
+        raise MachineError(
+            f"the installation of {machine.name} failed: {failed[1].strip()}",
+            log=machine.directory / "console.log",
+            remedy="nothing of it can be used: mend the reason and install again",
+        )
+    ours = bool(steps)
+    return bool(SWITCHED_OFF.search(console)) and (not ours or bool(INSTALL_OK.search(console)))
