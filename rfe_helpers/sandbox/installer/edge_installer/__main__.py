@@ -1,0 +1,82 @@
+"""The installation from its beginning to its end, and what happens when it fails."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import time
+import traceback
+from pathlib import Path
+
+from pykickstart import constants
+
+from . import configure, disk, scripts, source, system
+from .console import FAILED, LOG, OK, InstallError, log, say, step
+from .plan import Plan, parse
+
+PHYSICAL = Path("/mnt/sysimage")  # the disk, as Anaconda names it for --nochroot scripts
+VIEW = Path("/mnt/sysroot")  # the installed system
+SCRATCH = Path("/run/install/check-repo")
+SECONDS_TO_READ = 60
+
+
+def read_plan() -> Plan:
+    """The plan, after the kickstart's %pre scripts; they may write what it includes."""
+    where = source.boot_arguments(Path("/proc/cmdline").read_text()).get("inst.ks")
+    if not where:
+        raise InstallError("no kickstart: give the kernel inst.ks=http://… (or hd:, cdrom:, file:)")
+    step(f"kickstart {where}")
+    text = source.read_kickstart(where)
+    before = parse(text, follow_includes=False)
+    scripts.run_scripts(before.scripts_of(constants.KS_SCRIPT_PRE), "%pre", None)
+    return parse(text)
+
+
+def install(plan: Plan) -> None:
+    """Carry out a plan; nothing is written before the disk and the commit are known."""
+    chosen = disk.choose(plan.disks, disk.present())
+    step(f"asking {plan.payload.url} for {plan.payload.ref}")
+    system.check_payload(plan.payload, SCRATCH)
+    step(f"partitioning {chosen.name} ({chosen.size / 1024**3:.1f} GiB, {plan.filesystem})")
+    target = disk.partition(chosen.name, plan.filesystem, PHYSICAL)
+    before_payload = plan.scripts_of(constants.KS_SCRIPT_PREINSTALL)
+    scripts.run_scripts(before_payload, "%pre-install", None)
+    deployment = system.deploy(target, plan.payload, plan.kernel_arguments)
+    step("installing the boot loader")
+    system.install_boot_loader(target)
+    step("configuring the system")
+    system.enter(target, deployment, plan.payload.osname, VIEW)
+    configure.configure(plan, VIEW)
+    scripts.run_scripts(plan.scripts_of(constants.KS_SCRIPT_POST), "%post", VIEW)
+    (VIEW / "var/log").mkdir(parents=True, exist_ok=True)
+    shutil.copy(LOG, VIEW / "var/log/edge-install.log")
+    step("writing everything to the disk")
+    disk.release(VIEW, PHYSICAL)
+
+
+def main() -> str:
+    """Install; returns how the machine is to end: reboot, poweroff or halt."""
+    plan: Plan | None = None
+    try:
+        plan = read_plan()
+        install(plan)
+    except Exception as error:
+        log(traceback.format_exc())
+        # One line for everything that can go wrong, known or not; the log has the rest.
+        known = isinstance(error, InstallError)
+        reason = str(error) if known else f"{type(error).__name__}: {error}"
+        on_error = plan.scripts_of(constants.KS_SCRIPT_ONERROR) if plan else []
+        try:
+            scripts.run_scripts(on_error, "%onerror", VIEW if VIEW.is_mount() else None)
+        except InstallError as second:
+            log(str(second))
+        say(f"{FAILED}: {' '.join(reason.split())}")
+        say(f"The log is {LOG}; this machine is switched off in {SECONDS_TO_READ} seconds.")
+        time.sleep(SECONDS_TO_READ)
+        return "poweroff"
+    say(OK)
+    return plan.end
+
+
+if __name__ == "__main__":
+    subprocess.run(["systemctl", "--force", "--force", main()])

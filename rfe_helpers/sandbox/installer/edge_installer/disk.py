@@ -1,0 +1,134 @@
+"""Chooses the disk, refuses what would destroy more than was asked for, then partitions it."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from . import source
+from .console import InstallError, run
+from .plan import Disks
+
+MINIMUM_BYTES = 3 * 1024**3  # boot partitions, two deployments of a small tree
+# GPT with a place for GRUB's BIOS core image and an EFI system partition: boots both ways.
+LAYOUT = """label: gpt
+size=1M, type=21686148-6449-6E6F-744E-656564454649, name=biosboot
+size=128M, type=C12A7328-F81F-11D2-BA4B-00A0C93EC93B, name=esp
+size=768M, type=0FC63DAF-8483-4772-8E79-3D69D8477DE4, name=boot
+type=4F68BCE3-E8CD-4DB1-96E7-FBCAF984B709, name=root
+"""
+MKFS = {"xfs": ("mkfs.xfs", "-q", "-f"), "ext4": ("mkfs.ext4", "-q", "-F")}
+
+
+@dataclass(frozen=True)
+class Disk:
+    """A disk as lsblk sees it; `size` in bytes, `holds` says what is on it, "" for nothing."""
+
+    name: str
+    size: int
+    holds: str
+
+
+@dataclass(frozen=True)
+class Target:
+    """The partitioned disk: its device, the mounted root, and the UUIDs of its file systems."""
+
+    disk: Path
+    root: Path
+    root_uuid: str
+    boot_uuid: str
+    esp_uuid: str
+    filesystem: str
+
+
+def present() -> list[Disk]:
+    """The disks that could be installed to: writable, not the boot medium."""
+    columns = "NAME,PATH,TYPE,SIZE,RO,FSTYPE,PTTYPE"
+    tree = json.loads(run("lsblk", "--json", "--bytes", "--output", columns))
+    return usable(tree["blockdevices"], source.medium_device())
+
+
+def usable(devices: Iterable[dict[str, Any]], medium: Path | None) -> list[Disk]:
+    """The disks among lsblk's devices that could be installed to."""
+    found = []
+    for device in devices:
+        parts = device.get("children", [])
+        paths = {device["path"], *(part["path"] for part in parts)}
+        if device["type"] != "disk" or device["ro"] or not int(device["size"] or 0):
+            continue
+        if device["name"].startswith(("zram", "nbd", "fd")) or str(medium) in paths:
+            continue
+        systems = sorted({part["fstype"] for part in parts if part["fstype"]})
+        holds = ", ".join(filter(None, [device["fstype"], device["pttype"], *systems]))
+        found.append(Disk(device["name"], int(device["size"]), holds))
+    return found
+
+
+def choose(asked: Disks, disks: list[Disk]) -> Disk:
+    """The disk to install to. Raises InstallError if it is none, several, too small or in use."""
+    chosen = [disk for disk in disks if disk.name not in _names(asked.ignored)]
+    if asked.only:
+        chosen = [disk for disk in chosen if disk.name in _names(asked.only)]
+    elif asked.clear_only and len(chosen) > 1:
+        chosen = [disk for disk in chosen if disk.name in _names(asked.clear_only)]
+    there = ", ".join(f"{disk.name} ({disk.size / 1024**3:.1f} GiB)" for disk in disks) or "none"
+    if not chosen:
+        raise InstallError(f"no disk to install to; disks of this machine: {there}")
+    if len(chosen) > 1:
+        raise InstallError(f"several disks ({there}): choose one with ignoredisk --only-use=")
+    disk = chosen[0]
+    if disk.size < MINIMUM_BYTES:
+        need = MINIMUM_BYTES / 1024**3
+        raise InstallError(
+            f"disk {disk.name} is too small: {disk.size / 1024**3:.1f} GiB, needs {need:.0f} GiB"
+        )
+    may_clear = asked.clear and (not asked.clear_only or disk.name in _names(asked.clear_only))
+    if disk.holds and not may_clear:
+        raise InstallError(
+            f"disk {disk.name} is not empty ({disk.holds}): clearpart --all would remove it"
+        )
+    return disk
+
+
+def _names(specs: Iterable[str]) -> set[str]:
+    """Kernel names of disks given as vda, /dev/vda, disk/by-id/… or with wildcards."""
+    names = set()
+    for spec in specs:
+        pattern = spec.removeprefix("/dev/")
+        matches = list(Path("/dev").glob(pattern)) or [Path("/dev", pattern)]
+        names |= {path.resolve().name for path in matches}
+    return names
+
+
+def partition(name: str, filesystem: str, root: Path) -> Target:
+    """Partition a disk, make its file systems and mount them below `root`."""
+    disk = Path("/dev", name)
+    between = "p" if name[-1].isdigit() else ""
+    esp, boot, system = (Path(f"{disk}{between}{number}") for number in (2, 3, 4))
+    run("wipefs", "--all", "--quiet", disk)
+    run("sfdisk", "--quiet", "--wipe", "always", "--wipe-partitions", "always", disk, stdin=LAYOUT)
+    run("udevadm", "settle")
+    run("mkfs.vfat", "-F", "32", "-n", "ESP", esp)
+    run(*MKFS[filesystem], "-L", "boot", boot)
+    run(*MKFS[filesystem], "-L", "root", system)
+    run("udevadm", "settle")
+    for device, directory in ((system, root), (boot, root / "boot"), (esp, root / "boot/efi")):
+        directory.mkdir(parents=True, exist_ok=True)
+        run("mount", device, directory)
+    return Target(disk, root, _uuid(system), _uuid(boot), _uuid(esp), filesystem)
+
+
+def _uuid(device: Path) -> str:
+    return run("blkid", "-s", "UUID", "-o", "value", device).strip()
+
+
+def release(*mounts: Path) -> None:
+    """Unmount with everything below, so that the disk is complete."""
+    os.sync()
+    for mount in mounts:
+        if mount.is_mount():
+            run("umount", "--recursive", mount)

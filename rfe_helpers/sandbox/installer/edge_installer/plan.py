@@ -1,0 +1,265 @@
+"""A kickstart, read with pykickstart, as a plan; what cannot be done is refused with its line."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, NoReturn
+
+from pykickstart import constants
+from pykickstart.errors import KickstartError
+from pykickstart.parser import KickstartParser, Script
+from pykickstart.sections import (
+    OnErrorScriptSection,
+    PostScriptSection,
+    PreInstallScriptSection,
+    PreScriptSection,
+)
+from pykickstart.version import RHEL9, makeVersion
+
+from .console import InstallError
+
+# The directives that are carried out, and their options; everything else is refused by name.
+SUPPORTED: dict[str, frozenset[str]] = {
+    "autopart": frozenset({"--type", "--fstype", "--nohome", "--noswap"}),
+    "bootloader": frozenset({"--append", "--location"}),
+    "clearpart": frozenset({"--all", "--none", "--initlabel", "--drives"}),
+    "cmdline": frozenset(),
+    "graphical": frozenset({"--non-interactive"}),
+    "group": frozenset({"--name", "--gid"}),
+    "halt": frozenset(),
+    "ignoredisk": frozenset({"--only-use", "--drives"}),
+    "keyboard": frozenset({"--vckeymap", "--xlayouts"}),
+    "lang": frozenset(),
+    "network": frozenset({"--bootproto", "--device", "--hostname", "--onboot", "--activate"}),
+    "ostreesetup": frozenset({"--osname", "--remote", "--url", "--ref", "--nogpg"}),
+    "poweroff": frozenset(),
+    "reboot": frozenset(),
+    "rootpw": frozenset({"--lock", "--iscrypted", "--plaintext"}),
+    "services": frozenset({"--enabled", "--disabled"}),
+    "shutdown": frozenset(),
+    "sshkey": frozenset({"--username"}),
+    "text": frozenset({"--non-interactive"}),
+    "timezone": frozenset({"--utc", "--isUtc"}),
+    "user": frozenset(
+        {"--name", "--password", "--iscrypted", "--plaintext", "--groups", "--uid", "--gid"}
+        | {"--homedir", "--shell", "--lock", "--gecos"}
+    ),
+    "zerombr": frozenset(),
+}
+FILESYSTEMS = ("xfs", "ext4")
+
+
+@dataclass(frozen=True)
+class Payload:
+    """What `ostreesetup` asks for, and the line that does."""
+
+    osname: str
+    remote: str
+    url: str
+    ref: str
+    verify: bool
+    line: int
+
+
+@dataclass(frozen=True)
+class Disks:
+    """Which disks may be used and what may be removed from them."""
+
+    only: tuple[str, ...]
+    ignored: tuple[str, ...]
+    clear: bool
+    clear_only: tuple[str, ...]
+    initialize: bool
+
+
+@dataclass(frozen=True)
+class User:
+    name: str
+    password: str | None
+    crypted: bool
+    locked: bool
+    groups: tuple[str, ...]
+    uid: str | None
+    gid: str | None
+    home: str | None
+    shell: str | None
+    gecos: str
+
+
+@dataclass(frozen=True)
+class Root:
+    password: str | None
+    crypted: bool
+    locked: bool
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Everything that a kickstart asks for; None or () where it says nothing."""
+
+    payload: Payload
+    disks: Disks
+    filesystem: str
+    kernel_arguments: tuple[str, ...]
+    groups: tuple[tuple[str, str | None], ...]
+    users: tuple[User, ...]
+    root: Root
+    ssh_keys: tuple[tuple[str, str], ...]
+    hostname: str | None
+    timezone: str | None
+    language: str | None
+    keyboard: str | None
+    enabled: tuple[str, ...]
+    disabled: tuple[str, ...]
+    scripts: tuple[Script, ...]
+    end: str
+
+    def scripts_of(self, kind: int) -> list[Script]:
+        """The scripts of one kind (KS_SCRIPT_PRE, …) in their order."""
+        return [script for script in self.scripts if script.type == kind]
+
+
+class _Parser(KickstartParser):  # type: ignore[misc]  # pykickstart has no types
+    """Refuses what is not in SUPPORTED before pykickstart reads the line's values."""
+
+    def __init__(self, handler: Any, *, follow_includes: bool) -> None:
+        super().__init__(handler, followIncludes=follow_includes)
+        self.lines: dict[str, int] = {}
+
+    def handleCommand(self, lineno: int, args: Sequence[str]) -> Any:  # noqa: N802
+        name = args[0]
+        if name not in SUPPORTED:
+            _refuse(lineno, name, "this directive is not supported here")
+        for word in args[1:]:
+            option = re.match(r"--?[A-Za-z][\w-]*", word)
+            if option and option[0] not in SUPPORTED[name]:
+                _refuse(lineno, name, f"option {option[0]} is not supported here")
+        self.lines.setdefault(name, lineno)
+        try:
+            return super().handleCommand(lineno, args)
+        except KickstartError as error:
+            _refuse(lineno, name, error.message)
+
+    def setupSections(self) -> None:  # noqa: N802
+        self._sections: dict[str, Any] = {}
+        for section in (
+            PreScriptSection,
+            PreInstallScriptSection,
+            PostScriptSection,
+            OnErrorScriptSection,
+        ):
+            self.registerSection(section(self.handler, dataObj=Script))
+
+
+def _refuse(line: int, name: str, why: str) -> NoReturn:
+    raise InstallError(f"line {line}: {name}: {' '.join(why.split())}")
+
+
+def parse(text: str, *, follow_includes: bool = True) -> Plan:
+    """The plan of a kickstart. Raises InstallError("line N: directive: why").
+
+    Without `follow_includes`, for the time before %pre has run, included files are left out and
+    what they may supply is not missed.
+    """
+    handler = makeVersion(RHEL9)
+    parser = _Parser(handler, follow_includes=follow_includes)
+    try:
+        parser.readKickstartFromString(text)
+    except KickstartError as error:
+        where = "" if error.lineno is None else f"line {error.lineno}: "
+        raise InstallError(where + " ".join(str(error.message).split())) from None
+    except ValueError as error:  # shlex: a quotation that does not end
+        raise InstallError(f"kickstart: {error}") from None
+    return _plan(handler, parser.lines, partial=not follow_includes and "%include" in text)
+
+
+def _plan(handler: Any, lines: dict[str, int], *, partial: bool) -> Plan:
+    if not partial:
+        for needed in ("ostreesetup", "autopart"):
+            if needed not in lines:
+                raise InstallError(f"the kickstart has no {needed} directive")
+    _check_values(handler, lines)
+    setup = handler.ostreesetup
+    networks = handler.network.network
+    return Plan(
+        payload=Payload(
+            osname=setup.osname or "",
+            remote=setup.remote or setup.osname or "",
+            url=setup.url or "",
+            ref=setup.ref or "",
+            verify=not setup.nogpg,
+            line=lines.get("ostreesetup", 0),
+        ),
+        disks=Disks(
+            only=tuple(handler.ignoredisk.onlyuse),
+            ignored=tuple(handler.ignoredisk.ignoredisk),
+            clear=handler.clearpart.type == constants.CLEARPART_TYPE_ALL,
+            clear_only=tuple(handler.clearpart.drives),
+            initialize=bool(handler.clearpart.initAll or handler.zerombr.zerombr),
+        ),
+        filesystem=handler.autopart.fstype or "xfs",
+        kernel_arguments=tuple((handler.bootloader.appendLine or "").split()),
+        groups=tuple((group.name, _number(group.gid)) for group in handler.group.groupList),
+        users=tuple(_user(user) for user in handler.user.userList),
+        root=Root(
+            password=handler.rootpw.password or None,
+            crypted=bool(handler.rootpw.isCrypted),
+            locked=bool(handler.rootpw.lock),
+        ),
+        ssh_keys=tuple((key.username, key.key) for key in handler.sshkey.sshUserList),
+        hostname=next((item.hostname for item in networks if item.hostname), None),
+        timezone=handler.timezone.timezone or None,
+        language=handler.lang.lang or None,
+        keyboard=handler.keyboard.vc_keymap or handler.keyboard.keyboard or None,
+        enabled=tuple(handler.services.enabled or ()),
+        disabled=tuple(handler.services.disabled or ()),
+        scripts=tuple(handler.scripts),
+        end=_end(handler, lines),
+    )
+
+
+def _check_values(handler: Any, lines: dict[str, int]) -> None:
+    """Refuse values that pykickstart accepts and this installer cannot carry out."""
+    kind = handler.autopart.type
+    if kind not in (None, constants.AUTOPART_TYPE_PLAIN):
+        _refuse(lines["autopart"], "autopart", "only --type=plain is supported here")
+    if handler.autopart.fstype not in (None, "", *FILESYSTEMS):
+        known = " or ".join(FILESYSTEMS)
+        _refuse(lines["autopart"], "autopart", f"--fstype must be {known}")
+    if handler.bootloader.location not in (None, "mbr"):
+        _refuse(lines["bootloader"], "bootloader", "only --location=mbr is supported here")
+    for network in handler.network.network:
+        if network.bootProto not in (None, "", "dhcp"):
+            _refuse(lines["network"], "network", "only --bootproto=dhcp is supported here")
+    for user in handler.user.userList:
+        if not re.fullmatch(r"[a-z_][a-z0-9_-]{0,31}", user.name):
+            _refuse(lines["user"], "user", f"{user.name!r} is not a user name")
+
+
+def _user(user: Any) -> User:
+    return User(
+        name=user.name,
+        password=user.password or None,
+        crypted=bool(user.isCrypted),
+        locked=bool(user.lock),
+        groups=tuple(user.groups),
+        uid=_number(user.uid),
+        gid=_number(user.gid),
+        home=user.homedir or None,
+        shell=user.shell or None,
+        gecos=user.gecos or "",
+    )
+
+
+def _number(value: Any) -> str | None:
+    return None if value in (None, "") else str(value)
+
+
+def _end(handler: Any, lines: dict[str, int]) -> str:
+    """reboot, poweroff or halt; halt when nothing is said, as Anaconda's documentation has it."""
+    if not lines.keys() & {"reboot", "poweroff", "shutdown", "halt"}:
+        return "halt"
+    ends = {constants.KS_REBOOT: "reboot", constants.KS_SHUTDOWN: "poweroff"}
+    return ends.get(handler.reboot.action, "halt")

@@ -1,0 +1,56 @@
+"""Runs the kickstart's %pre, %pre-install, %post and %onerror scripts."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+from pykickstart.parser import Script
+
+from .console import InstallError, last_line, log, step
+
+SCRIPT = "tmp/ks-script"
+
+
+def run_scripts(scripts: list[Script], section: str, view: Path | None) -> None:
+    """Run scripts in their order, in the deployment at `view` unless they say --nochroot.
+
+    A script that fails stops the installation if it says --erroronfail, otherwise it is said.
+    """
+    for script in scripts:
+        root = view if view is not None and script.inChroot else Path("/")
+        step(f"{section} (line {script.lineno})")
+        status, output = _run(script, root)
+        log(output)
+        if script.logfile:
+            path = root / script.logfile.lstrip("/")
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(output)
+        if status == 0:
+            continue
+        why = f"line {script.lineno}: {section}: status {status}: {last_line(output, status)}"
+        if script.errorOnFail:
+            raise InstallError(why)
+        step(f"went on after {why}")
+
+
+def _run(script: Script, root: Path) -> tuple[int, str]:
+    file = root / SCRIPT
+    file.write_text(script.script)
+    file.chmod(0o700)
+    enter = [] if root == Path("/") else ["chroot", str(root)]
+    command = [*enter, script.interp, f"/{SCRIPT}"]
+    try:
+        done = subprocess.run(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            errors="replace",
+        )
+    except OSError as error:
+        return 127, f"{script.interp}: {error.strerror}"
+    finally:
+        file.unlink(missing_ok=True)
+    return done.returncode, done.stdout

@@ -1,0 +1,117 @@
+"""Finds the kickstart that `inst.ks=` names, as Anaconda does, and waits for the network."""
+
+from __future__ import annotations
+
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from .console import InstallError, run, step
+
+MEDIUM = Path("/run/install/repo")  # where the initramfs has mounted the boot medium
+MOUNT = Path("/run/install/ks-device")
+NETWORK_SECONDS = 60
+
+
+def boot_arguments(text: str) -> dict[str, str]:
+    """The kernel's command line as a dictionary; of repeated arguments the last one counts."""
+    pairs = (word.partition("=") for word in text.split())
+    return {key: value for key, _, value in pairs}
+
+
+def read_kickstart(where: str) -> str:
+    """The text of the kickstart at http(s)://…, file:…, cdrom:/path or hd:DEVICE:/path."""
+    scheme, _, rest = where.partition(":")
+    if scheme in ("http", "https"):
+        return fetch(where)
+    if scheme == "file":
+        return _read(Path("/" + rest.lstrip("/")), where)
+    if scheme == "cdrom":
+        return _read(MEDIUM / (rest.rpartition(":")[2] or "ks.cfg").lstrip("/"), where)
+    if scheme == "hd":
+        device, _, path = rest.partition(":")
+        return _read_from_device(device, path.lstrip("/") or "ks.cfg", where)
+    raise InstallError(f"inst.ks={where}: use http://, https://, file:, cdrom: or hd:")
+
+
+def fetch(url: str) -> str:
+    """The text at a URL, waiting for the network. Raises InstallError with the reason."""
+    wait_for_network(url)
+
+    def attempt() -> str:
+        with urllib.request.urlopen(url, timeout=20) as answer:  # noqa: S310
+            return str(answer.read().decode())
+
+    try:
+        return _patiently(attempt)
+    except urllib.error.HTTPError as error:
+        raise InstallError(f"{url} answers {error.code} {error.reason}") from None
+    except (OSError, ValueError) as error:
+        raise InstallError(f"{url} cannot be fetched: {getattr(error, 'reason', error)}") from None
+
+
+def _patiently(attempt: Callable[[], str], tries: int = 3) -> str:
+    """Try again after a failure to connect; an answer such as 404 is an answer."""
+    for _ in range(tries - 1):
+        try:
+            return attempt()
+        except urllib.error.HTTPError:
+            raise
+        except OSError:
+            time.sleep(2)
+    return attempt()
+
+
+def wait_for_network(url: str) -> None:
+    """Wait until DHCP has given a route, if the host of `url` is another machine."""
+    if urlsplit(url).hostname in (None, "localhost", "127.0.0.1"):
+        return
+    step("waiting for the network")
+    end = time.monotonic() + NETWORK_SECONDS
+    while time.monotonic() < end:
+        if run("ip", "route", "show", "default").strip():
+            return
+        time.sleep(0.5)
+    raise InstallError(f"no network: DHCP gave no route within {NETWORK_SECONDS} s, for {url}")
+
+
+def device_path(spec: str) -> Path:
+    """The device that `LABEL=x`, `UUID=x`, `sda1` or `/dev/sda1` names."""
+    kind, _, value = spec.partition("=")
+    if value and kind in ("LABEL", "UUID"):
+        return Path(f"/dev/disk/by-{kind.lower()}", value)
+    return Path("/dev") / spec.removeprefix("/dev/")
+
+
+def _read_from_device(spec: str, path: str, where: str) -> str:
+    device = device_path(spec)
+    if not device.exists():
+        raise InstallError(f"inst.ks={where}: no device {spec}")
+    if device.resolve() == medium_device():
+        return _read(MEDIUM / path, where)
+    MOUNT.mkdir(parents=True, exist_ok=True)
+    run("mount", "-o", "ro", device, MOUNT)
+    try:
+        return _read(MOUNT / path, where)
+    finally:
+        run("umount", MOUNT)
+
+
+def medium_device() -> Path | None:
+    """The device of the boot medium, None if it is not mounted."""
+    for line in Path("/proc/mounts").read_text().splitlines():
+        device, mount = line.split()[:2]
+        if mount == str(MEDIUM):
+            return Path(device).resolve()
+    return None
+
+
+def _read(path: Path, where: str) -> str:
+    try:
+        return path.read_text()
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is not text"
+        raise InstallError(f"inst.ks={where}: {path}: {reason}") from None

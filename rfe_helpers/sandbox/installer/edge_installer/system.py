@@ -1,0 +1,136 @@
+"""Puts the commit on the disk: repository, deployment, boot loader, and the mounts around it."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+from . import source
+from .console import InstallError, run, run_with_progress, step
+from .disk import Target
+from .plan import Payload
+
+# Reads what ostree writes for syslinux at each deployment, so an update never has to run
+# grub-mkconfig, and one disk boots with BIOS and with UEFI.
+GRUB = """serial --unit=0 --speed=115200
+terminal_input console serial
+terminal_output console serial
+insmod part_gpt
+insmod {module}
+insmod syslinuxcfg
+search --no-floppy --fs-uuid --set=root {boot_uuid}
+set timeout=1
+set default=0
+syslinux_configfile -s ($root)/loader/syslinux.cfg
+"""
+GRUB_MODULES = {"xfs": "xfs", "ext4": "ext2"}
+FSTAB = """UUID={root} / {filesystem} defaults 0 0
+UUID={boot} /boot {filesystem} defaults 0 0
+UUID={esp} /boot/efi vfat umask=0077,shortname=winnt 0 2
+"""
+
+
+def check_payload(payload: Payload, scratch: Path) -> None:
+    """Ask the repository for the commit object, to know before the disk is touched that it is
+    there. Raises InstallError with the line of ostreesetup."""
+    if not payload.url.startswith("file:"):
+        source.wait_for_network(payload.url)
+    shutil.rmtree(scratch, ignore_errors=True)
+    try:
+        run("ostree", "init", f"--repo={scratch}", "--mode=bare-user-only")
+        _add_remote(scratch, payload)
+        run("ostree", "pull", f"--repo={scratch}", "--commit-metadata-only", *_source(payload))
+    except InstallError as error:
+        why = str(error).removeprefix("ostree: ")
+        where = f"line {payload.line}: ostreesetup"
+        raise InstallError(f"{where}: no {payload.ref} from {payload.url}: {why}") from None
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+
+
+def _add_remote(repository: Path, payload: Payload) -> None:
+    unverified = [] if payload.verify else ["--no-gpg-verify"]
+    run(
+        *("ostree", "remote", "add", f"--repo={repository}", *unverified),
+        *(payload.remote, payload.url),
+    )
+
+
+def _source(payload: Payload) -> tuple[str, str]:
+    return payload.remote, payload.ref
+
+
+def deploy(target: Target, payload: Payload, arguments: tuple[str, ...]) -> Path:
+    """Pull and deploy the commit; returns the directory of the deployment."""
+    root = target.root
+    repository = root / "ostree/repo"
+    run("ostree", "admin", "init-fs", "--modern", root)
+    run("ostree", "admin", "os-init", f"--sysroot={root}", payload.osname)
+    for key, value in (("bootloader", "syslinux"), ("readonly", "true")):
+        run("ostree", "config", f"--repo={repository}", "set", f"sysroot.{key}", value)
+    _prepare_boot(root / "boot")
+    _add_remote(repository, payload)
+    step(f"pulling {payload.ref}")
+    # The whole installation is one transaction: it is synced once, at its end.
+    pull = ("ostree", "pull", f"--repo={repository}", "--disable-fsync", *_source(payload))
+    run_with_progress(pull, "pulling")
+    step("deploying")
+    kernel = [f"root=UUID={target.root_uuid}", "rw", *arguments]
+    run(
+        *("ostree", "admin", "deploy", f"--sysroot={root}", f"--os={payload.osname}"),
+        # --karg replaces an argument of the same name, and two console= are usual.
+        *(f"--karg-append={argument}" for argument in kernel),
+        f"{payload.remote}:{payload.ref}",
+    )
+    deployments = list((root / "ostree/deploy" / payload.osname / "deploy").glob("*.0"))
+    if len(deployments) != 1:
+        raise InstallError(f"expected one deployment, found {len(deployments)}")
+    (deployments[0] / "etc/fstab").write_text(
+        FSTAB.format(
+            root=target.root_uuid,
+            boot=target.boot_uuid,
+            esp=target.esp_uuid,
+            filesystem=target.filesystem,
+        )
+    )
+    return deployments[0]
+
+
+def _prepare_boot(boot: Path) -> None:
+    """The files by which ostree recognises a syslinux boot loader."""
+    (boot / "loader.0").mkdir()
+    (boot / "loader").symlink_to("loader.0")
+    (boot / "loader/syslinux.cfg").write_text("TIMEOUT 10\n")
+    (boot / "syslinux").mkdir()
+    (boot / "syslinux/syslinux.cfg").symlink_to("../loader/syslinux.cfg")
+
+
+def install_boot_loader(target: Target) -> None:
+    """GRUB for BIOS in the disk's boot sectors and for UEFI at the removable path."""
+    boot = target.root / "boot"
+    (boot / "grub").mkdir(exist_ok=True)
+    (boot / "grub/grub.cfg").write_text(
+        GRUB.format(module=GRUB_MODULES[target.filesystem], boot_uuid=target.boot_uuid)
+    )
+    run("grub-install", "--target=i386-pc", f"--boot-directory={boot}", target.disk)
+    run(
+        *("grub-install", "--target=x86_64-efi", "--removable", "--no-nvram"),
+        *("--no-uefi-secure-boot", f"--boot-directory={boot}", f"--efi-directory={boot}/efi"),
+    )
+
+
+def enter(target: Target, deployment: Path, osname: str, view: Path) -> None:
+    """Mount the deployment at `view` as the running system will see itself, for chroot."""
+    view.mkdir(parents=True, exist_ok=True)
+    run("mount", "--bind", deployment, view)
+    binds = (
+        (target.root / "ostree/deploy" / osname / "var", view / "var"),
+        (target.root / "boot", view / "boot"),
+        (target.root, view / "sysroot"),
+        *((Path("/", name), view / name) for name in ("dev", "proc", "sys", "run")),
+    )
+    for origin, place in binds:
+        run("mount", "--bind", origin, place)
+    run("mount", "--bind", target.root / "boot/efi", view / "boot/efi")
+    run("mount", "-t", "tmpfs", "tmpfs", view / "tmp")
+    run("chroot", view, "systemd-tmpfiles", "--create", "--prefix=/var")
