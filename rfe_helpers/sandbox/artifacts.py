@@ -45,9 +45,9 @@ http {
     }
 }
 """
-# Debian's nginx runs its workers as nobody and looks up the group of the same name.
+# Debian's nginx runs its workers as nobody:nogroup.
 _USERS = "root:x:0:0:root:/:/bin/sh\nnobody:x:65534:65534:nobody:/:/bin/sh\n"
-_GROUPS = "root:x:0:\nnobody:x:65534:\n"
+_GROUPS = "root:x:0:\nnogroup:x:65534:\n"
 _PATH = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 # Writable for whatever user the container runs as.
 _DIRECTORIES = {
