@@ -1,0 +1,52 @@
+"""python -m rfe_helpers.sandbox --socket PATH --state DIR [--cache DIR]
+
+The sandbox's Image Builder in the foreground, until SIGTERM or Ctrl-C.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from rfe_helpers.errors import RfeError
+from rfe_helpers.sandbox import artifacts, tree
+from rfe_helpers.sandbox.packages import Index
+from rfe_helpers.sandbox.server import serve
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(
+        prog="python -m rfe_helpers.sandbox",
+        description="An Image Builder for the sandbox: the weldr API on a unix socket.",
+    )
+    parser.add_argument("--socket", type=Path, required=True, help="where to listen")
+    parser.add_argument("--state", type=Path, required=True, help="blueprints, queue, composes")
+    parser.add_argument(
+        "--cache", type=Path, help="what builds share (default: cache in the state directory)"
+    )
+    chosen = parser.parse_args(arguments)
+    state: Path = chosen.state.expanduser().absolute()
+    cache: Path = (chosen.cache or state / "cache").expanduser().absolute()
+    logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s", level=logging.WARNING)
+    try:
+        serve(
+            chosen.socket.expanduser().absolute(),
+            state,
+            cache,
+            artifacts.build,
+            Index(cache),
+            base_packages=tree.PACKAGES,
+        )
+    except RfeError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 130
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
