@@ -47,6 +47,15 @@ class Found:
         return known and (self.compose is not None or not wants_compose)
 
 
+def is_container(path: Path) -> bool:
+    """Whether it is a container.tar rather than a commit.tar. Raises CommitError if neither."""
+    try:
+        with _layers(path) as layers:
+            return any(prefixes == _REPOSITORIES for _, prefixes in layers)
+    except OSError as error:
+        raise CommitError(f"cannot read {path}: {error.strerror or error}") from None
+
+
 def look(path: Path) -> Found:
     """What is in a commit.tar or container.tar. Raises CommitError if it is neither."""
     found = Found()

@@ -1,0 +1,138 @@
+"""The container that Image Builder makes, run by the real podman: as root and rootless."""
+
+import importlib.util
+import os
+import shutil
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import requests
+from web_image import REF, make_web_container
+
+from rfe_helpers import run, serve
+from rfe_helpers.commit import open_commit
+from rfe_helpers.errors import ServeError
+from rfe_helpers.lab import Lab
+
+pytestmark = pytest.mark.slow
+PACKAGES = ("rfe_helpers", "requests", "urllib3", "idna", "certifi", "charset_normalizer")
+
+
+@pytest.fixture
+def lab(tmp_path: Path) -> Iterator[Lab]:
+    lab = Lab(tmp_path / "lab")
+    yield lab
+    lab.clean(serve.remove_container)
+
+
+def test_the_life_of_a_site(lab: Lab, tmp_path: Path) -> None:
+    one = make_web_container(tmp_path / "one", "one")
+    two = make_web_container(tmp_path / "two", "two")
+    site = serve.publish(lab, one, kickstarts={"edge.ks": "first"}, engine="podman")
+    assert requests.get(f"{site.url}edge.ks", timeout=5).text == "first"
+    assert open_commit(site.repo_url, REF).info.subject == "one"
+    assert open_commit(site.repo_url, REF).files()
+
+    gaps = _gaps_while(site.url, lambda: serve.publish(lab, two, kickstarts={"edge.ks": "second"}))
+    assert max(gaps) < 3
+    assert serve.site(lab).port == site.port
+    assert requests.get(f"{site.url}edge.ks", timeout=5).text == "second"
+    assert open_commit(site.repo_url, REF).info.subject == "two"
+
+    # Somebody removes the container behind our back.
+    serve.remove_container(site.container)
+    assert not serve.site(lab).answers
+    assert serve.publish(lab, two, engine="podman").answers
+    assert requests.get(f"{site.url}edge.ks", timeout=5).status_code == 404
+
+    serve.stop(lab)
+    assert not site.answers
+    assert lab.state["containers"] == []
+
+
+def test_a_sweep_removes_the_container(lab: Lab, tmp_path: Path) -> None:
+    site = serve.publish(lab, make_web_container(tmp_path / "one", "one"), engine="podman")
+    assert lab.sweep(serve.remove_container) == [f"container {site.container}"]
+    assert not site.answers
+
+
+def test_a_container_that_ends_at_once(lab: Lab, tmp_path: Path) -> None:
+    directory = tmp_path / "one"
+    make_web_container(directory, "one")
+    (directory / "root" / "etc" / "nginx.conf").write_text("nonsense")
+    from trees import make_container
+
+    web = {"usr/share/nginx/html/repo": directory / "repo"}
+    broken = make_container(tmp_path / "broken.tar", [{".": directory / "root"}, web])
+    with pytest.raises(ServeError, match="unexpected end of file") as caught:
+        serve.publish(lab, broken, engine="podman")
+    assert caught.value.log == lab.log("podman")
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="the other tests have been rootless already")
+def test_an_ordinary_user() -> None:
+    """Without root and without a login session: rootless podman, or the host's nginx."""
+    if run.run(["id", "tester"], check=False).status != 0:
+        pytest.skip("there is no user `tester` on this machine")
+    with tempfile.TemporaryDirectory(dir="/var/tmp") as name:
+        directory = Path(name)
+        make_web_container(directory / "one", "one")
+        script = directory / "try.py"
+        script.write_text(
+            "import sys\n"
+            "from pathlib import Path\n"
+            "from rfe_helpers import serve\n"
+            "from rfe_helpers.lab import Lab\n"
+            "lab = Lab(sys.argv[2])\n"
+            "site = serve.publish(lab, Path(sys.argv[1]), kickstarts={'edge.ks': 'x'})\n"
+            "print(site.engine, site.answers, site.note)\n"
+            "lab.clean(serve.remove_container)\n"
+            "print(site.answers)\n"
+        )
+        shutil.chown(directory, "tester", "tester")
+        for path in directory.rglob("*"):
+            shutil.chown(path, "tester", "tester")
+        # The user can read neither root's Python nor its virtual environment: copies, then.
+        for package in PACKAGES:
+            found = importlib.util.find_spec(package)
+            assert found is not None
+            assert found.origin is not None
+            shutil.copytree(Path(found.origin).parent, directory / "packages" / package)
+        python = "/usr/bin/python3"
+        words = [python, script, directory / "one" / "container.tar", directory / "lab"]
+        result = run.run(
+            ["runuser", "-u", "tester", "--", "env", "-u", "XDG_RUNTIME_DIR", *words],
+            env={"PYTHONPATH": str(directory / "packages"), "HOME": str(directory)},
+            cwd=directory,
+        )
+        lines = result.stdout.splitlines()
+        assert lines[0].split()[:2] in (["podman", "True"], ["nginx", "True"]), result.stdout
+        assert lines[-1] == "False"
+
+
+def _gaps_while(url: str, action: Callable[[], object]) -> list[float]:
+    """How long the site did not answer, each time, while something happens to it."""
+    gaps, last, done = [0.0], time.monotonic(), threading.Event()
+
+    def read() -> None:
+        nonlocal last
+        while not done.is_set():
+            try:
+                good = requests.get(f"{url}repo/config", timeout=2).status_code == 200
+            except requests.RequestException:
+                good = False
+            if good:
+                gaps.append(time.monotonic() - last)
+                last = time.monotonic()
+            time.sleep(0.02)
+
+    reader = threading.Thread(target=read)
+    reader.start()
+    action()
+    done.set()
+    reader.join()
+    return gaps
