@@ -238,7 +238,7 @@ class Lab:
         for name in _DIRECTORIES:
             if (self.directory / name).exists():
                 shutil.rmtree(self.directory / name)
-        for name in ("lab.json", "lab.lock"):
+        for name in ("lab.json", "lab.lock", "sandbox.lock"):
             (self.directory / name).unlink(missing_ok=True)
         if not any(self.directory.iterdir()):
             self.directory.rmdir()
