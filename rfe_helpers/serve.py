@@ -94,7 +94,8 @@ def publish(
 ) -> Site:
     """Serve a container.tar or commit.tar and kickstarts (name -> text), replacing what was served.
 
-    `port` 0 is the lab's own (8000 if it is free at first); `engine` "nginx" avoids podman.
+    `port` 0 is the one published on before, or else the lab's own (8000 if it is free at first);
+    `engine` "nginx" avoids podman.
     Returns when the repository and every kickstart answer. Raises InputError, CommitError for an
     artifact that is none, ServeError.
     """
@@ -108,7 +109,7 @@ def publish(
     say = on_progress or (lambda line: None)
     is_container = archive.is_container(artifact)
     with _alone(lab):
-        chosen = port or lab.port("web", _PORT)
+        chosen = port or _published_port(lab) or lab.port("web", _PORT)
         note = ""
         if is_container and engine != "nginx":
             try:
@@ -131,6 +132,10 @@ def site(lab: Lab) -> Site:
             remedy="run the notebook that does it first: `rfe run 40-serve-the-commit`",
         ) from None
     return Site(**{**found, "kickstarts": tuple(found["kickstarts"])})
+
+
+def _published_port(lab: Lab) -> int:
+    return site(lab).port if _state(lab).exists() else 0
 
 
 def stop(lab: Lab) -> None:

@@ -120,6 +120,7 @@ def test_another_port(lab: Lab, tmp_path: Path) -> None:
     assert "ss -ltnp" in caught.value.remedy
     assert serve.publish(lab, tar, port=port).port == port
     assert not first.answers
+    assert serve.publish(lab, tar).port == port
 
 
 def test_nginx_where_podman_cannot_run(
