@@ -2,14 +2,12 @@
 
 import re
 import shutil
-import sys
 from pathlib import Path
+
+from trees import make_commit_tar, make_container, make_tree
 
 from rfe_helpers import run
 from rfe_helpers.ostree import Repo
-
-sys.path.insert(0, str(Path(__file__).parent.parent / "unit"))
-from trees import make_commit_tar, make_container, make_tree
 
 REF = "debian/13/x86_64/edge"
 NGINX_CONF = """\
