@@ -1,0 +1,231 @@
+"""An installed edge system, over SSH: its deployments, updates, rollbacks, reboots.
+
+The lab has one SSH key (`keys/id_ed25519`, 0600), which the kickstart puts into the system, and
+remembers each machine's host key in `keys/known_hosts-<name>` from the first connection on.
+"""
+
+from __future__ import annotations
+
+import json
+import shlex
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from rfe_helpers import run
+from rfe_helpers.errors import CommandFailed, DeadlineExceeded, NodeError
+from rfe_helpers.lab import Lab
+from rfe_helpers.run import Result
+from rfe_helpers.vm import Machine
+from rfe_helpers.wait import Deadline, wait_for
+
+# What ssh itself ends with when it could not connect or lost the connection.
+_SSH_FAILED = 255
+_BOOT_ID = "cat /proc/sys/kernel/random/boot_id"
+Progress = Callable[[str], None] | None
+
+
+@dataclass(frozen=True)
+class Deployment:
+    """One bootable version of the system, as `rpm-ostree status --json` describes it."""
+
+    checksum: str
+    version: str
+    origin: str
+    osname: str
+    timestamp: datetime
+    booted: bool
+    staged: bool
+    pinned: bool
+
+
+@dataclass(frozen=True)
+class Status:
+    """All deployments of a system; the first one is what boots next."""
+
+    deployments: tuple[Deployment, ...]
+
+    @property
+    def booted(self) -> Deployment:
+        return self.deployments[self._booted_index]
+
+    @property
+    def pending(self) -> Deployment | None:
+        """What the next boot runs instead of the booted one, staged or not."""
+        return self.deployments[0] if self._booted_index > 0 else None
+
+    @property
+    def rollback(self) -> Deployment | None:
+        """What `rpm-ostree rollback` goes back to."""
+        following = self.deployments[self._booted_index + 1 :]
+        return following[0] if following else None
+
+    @property
+    def _booted_index(self) -> int:
+        for index, deployment in enumerate(self.deployments):
+            if deployment.booted:
+                return index
+        raise NodeError("none of the deployments is booted")
+
+
+def public_key(lab: Lab) -> str:
+    """The line of the lab's public SSH key; the key is made at the first call."""
+    key = lab.path("keys", "id_ed25519")
+    key.parent.chmod(0o700)
+    if not key.exists():
+        comment = f"rfe-lab-{lab.id}"
+        run.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", comment, "-f", key])
+    return key.with_suffix(".pub").read_text().strip()
+
+
+def ssh_argv(
+    command: str, *, user: str, host: str, port: int, key: Path, known_hosts: Path
+) -> list[str]:
+    """How a command is run over SSH; independent of the caller's own SSH configuration."""
+    options = [
+        *("BatchMode=yes", "IdentitiesOnly=yes", "ConnectTimeout=15", "LogLevel=ERROR"),
+        *("StrictHostKeyChecking=accept-new", f"UserKnownHostsFile={known_hosts}"),
+        *("ServerAliveInterval=15", "ServerAliveCountMax=8"),
+    ]
+    words = [word for option in options for word in ("-o", option)]
+    return ["ssh", "-F", "none", "-i", str(key), *words, "-p", str(port), f"{user}@{host}", command]
+
+
+class Node:
+    """An installed system, reached at `port` of `host`; `name` is that of its machine.
+
+    Where the lab runs the machine itself, waiting also notices that it has ended or panicked.
+    """
+
+    def __init__(
+        self, lab: Lab, name: str, *, port: int, user: str = "core", host: str = "127.0.0.1"
+    ) -> None:
+        self.lab = lab
+        self.name = name
+        self.host = host
+        self.port = port
+        self.user = user
+
+    def __repr__(self) -> str:
+        return f"Node({self.name}: {self.ssh_line})"
+
+    @property
+    def ssh_line(self) -> str:
+        """The command that opens a shell there, to be copied."""
+        key = self.lab.path("keys", "id_ed25519")
+        known = self._known_hosts
+        line = ["ssh", "-i", str(key), "-o", f"UserKnownHostsFile={known}", "-p", str(self.port)]
+        return shlex.join([*line, f"{self.user}@{self.host}"])
+
+    @property
+    def _known_hosts(self) -> Path:
+        return self.lab.path("keys", f"known_hosts-{self.name}")
+
+    def forget_host_key(self) -> None:
+        """Accept the next host key: the machine was installed anew."""
+        self._known_hosts.unlink(missing_ok=True)
+
+    # commands ---------------------------------------------------------------------------------
+
+    def run(self, command: str, *, seconds: float = 300, check: bool = True) -> Result:
+        """Run a shell command there. Raises NodeError if it fails (unless `check` is false), if
+        the machine does not answer, or if it takes longer than `seconds`."""
+        try:
+            result = run.run(self._argv(command), seconds=seconds, check=False)
+        except DeadlineExceeded as error:
+            raise NodeError(f"{self.name}: {command!r} took longer than {seconds:.0f} s") from error
+        if result.status == _SSH_FAILED:
+            raise NodeError(
+                f"{self.name} does not answer over SSH: {result.stderr.strip()}",
+                remedy=f"is the machine running? try: {self.ssh_line}",
+            )
+        if check and result.status != 0:
+            said = run.tail_of(result.stderr.strip() or result.stdout.strip())
+            raise NodeError(f"{self.name}: {command!r} ended with {result.status}: {said}")
+        return result
+
+    def sudo(self, command: str, *, seconds: float = 300, check: bool = True) -> Result:
+        """Run a shell command there as root."""
+        return self.run(f"sudo sh -c {shlex.quote(command)}", seconds=seconds, check=check)
+
+    def read(self, path: str) -> str:
+        """The content of a text file there."""
+        return self.sudo(f"cat {shlex.quote(path)}").stdout
+
+    # rpm-ostree -------------------------------------------------------------------------------
+
+    def status(self) -> Status:
+        """The deployments, from `rpm-ostree status --json`."""
+        answer = self.run("rpm-ostree status --json").stdout
+        try:
+            entries = json.loads(answer)["deployments"]
+            return Status(tuple(_deployment(entry) for entry in entries))
+        except (ValueError, KeyError, TypeError) as error:
+            raise NodeError(f"{self.name}: rpm-ostree status --json is odd: {error!r}") from error
+
+    def upgrade(self, *, seconds: float = 1800) -> str:
+        """Pull and stage what the remote offers; returns what rpm-ostree printed."""
+        return self.sudo("rpm-ostree upgrade", seconds=seconds).stdout
+
+    def rollback(self) -> str:
+        """Make the previous deployment the one that boots next."""
+        return self.sudo("rpm-ostree rollback").stdout
+
+    # boots ------------------------------------------------------------------------------------
+
+    def boot_id(self) -> str:
+        """Different after every boot."""
+        return self.run(_BOOT_ID).stdout.strip()
+
+    def wait(self, deadline: Deadline, on_progress: Progress = None, *, not_boot: str = "") -> str:
+        """Wait until the system answers over SSH, in another boot than `not_boot`; returns the
+        boot id. Raises DeadlineExceeded with the end of its console, or MachineError."""
+
+        def answer() -> str | None:
+            if on_progress is not None:
+                on_progress(f"waiting for {self.name} to answer over SSH")
+            try:
+                result = run.run(self._argv(_BOOT_ID), seconds=30, check=False)
+            except (DeadlineExceeded, CommandFailed):
+                return None
+            found = result.stdout.strip()
+            return found if result.status == 0 and found and found != not_boot else None
+
+        machine = Machine.find(self.lab, self.name)
+        what = f"{self.name} answers over SSH"
+        if machine is not None:
+            return machine.wait_until(answer, deadline, what, on_progress, every=2)
+        return wait_for(answer, deadline, what, every=2)
+
+    def reboot(self, deadline: Deadline, on_progress: Progress = None) -> str:
+        """Reboot and wait for the next boot, told by its boot id; returns that."""
+        before = self.boot_id()
+        # The connection may or may not survive the command.
+        run.run(self._argv("sudo systemctl reboot"), deadline=deadline, check=False)
+        return self.wait(deadline, on_progress, not_boot=before)
+
+    def _argv(self, command: str) -> list[str]:
+        public_key(self.lab)
+        return ssh_argv(
+            command,
+            user=self.user,
+            host=self.host,
+            port=self.port,
+            key=self.lab.path("keys", "id_ed25519"),
+            known_hosts=self._known_hosts,
+        )
+
+
+def _deployment(entry: dict[str, Any]) -> Deployment:
+    return Deployment(
+        checksum=entry["checksum"],
+        version=entry.get("version") or "",
+        origin=entry.get("origin") or "",
+        osname=entry["osname"],
+        timestamp=datetime.fromtimestamp(entry["timestamp"], UTC),
+        booted=entry["booted"],
+        staged=entry.get("staged", False),
+        pinned=entry.get("pinned", False),
+    )
