@@ -64,7 +64,7 @@ def test_a_container_that_ends_at_once(lab: Lab, tmp_path: Path) -> None:
     directory = tmp_path / "one"
     make_web_container(directory, "one")
     (directory / "root" / "etc" / "nginx.conf").write_text("nonsense")
-    from trees import make_container
+    from support.trees import make_container
 
     web = {"usr/share/nginx/html/repo": directory / "repo"}
     broken = make_container(tmp_path / "broken.tar", [{".": directory / "root"}, web])

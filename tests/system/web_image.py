@@ -4,7 +4,7 @@ import re
 import shutil
 from pathlib import Path
 
-from trees import make_commit_tar, make_container, make_tree
+from support.trees import make_commit_tar, make_container, make_tree
 
 from rfe_helpers import run
 from rfe_helpers.ostree import Repo

@@ -9,7 +9,7 @@ from pathlib import Path
 from threading import Thread
 
 import pytest
-from trees import make_commit_tar, make_container, make_tree, write_tar
+from support.trees import make_commit_tar, make_container, make_tree, write_tar
 
 from rfe_helpers import archive
 from rfe_helpers.commit import UNOWNED, PackageChange, diff, open_commit

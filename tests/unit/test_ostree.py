@@ -4,7 +4,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
-from trees import make_tree
+from support.trees import make_tree
 
 from rfe_helpers import gvariant
 from rfe_helpers.errors import CommitError

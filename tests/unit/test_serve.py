@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import requests
-from trees import make_commit_tar, make_container, make_tree, write_tar
+from support.trees import make_commit_tar, make_container, make_tree, write_tar
 
 from rfe_helpers import serve
 from rfe_helpers.commit import open_commit
