@@ -63,7 +63,6 @@ __all__ = [
 
 # The POST resolves packages, containers and the parent before it answers.
 START_SECONDS = 300
-_RESTART_SECONDS = 30
 _DOWNLOAD_ATTEMPTS = 3
 _STAGE = re.compile(r"^Stage: *(.+?) *$", re.MULTILINE)
 
@@ -71,11 +70,23 @@ Progress = Callable[[str], None] | None
 
 
 class Client:
-    """An Image Builder behind a unix socket. `logs` is where logs of failed composes go."""
+    """An Image Builder behind a unix socket.
 
-    def __init__(self, socket: str | Path, *, logs: Path | None = None, timeout: float = 60):
+    `logs` is where logs of failed composes go, `timeout` the seconds that an answer may take,
+    `patience` the seconds that the service may be away when it is restarted.
+    """
+
+    def __init__(
+        self,
+        socket: str | Path,
+        *,
+        logs: Path | None = None,
+        timeout: float = 60,
+        patience: float = 30,
+    ) -> None:
         self.socket = Path(socket)
         self.logs = logs
+        self.patience = patience
         self._http = Transport(self.socket, timeout)
 
     def __repr__(self) -> str:
@@ -301,11 +312,11 @@ class Client:
         The service may be restarted meanwhile. Raises ComposeFailed with the stage that failed,
         DeadlineExceeded.
         """
-        missing = Deadline(_RESTART_SECONDS)
+        missing = Deadline(self.patience)
         while True:
             try:
                 found = self.compose(compose)
-                missing = Deadline(_RESTART_SECONDS)
+                missing = Deadline(self.patience)
                 if found.status == "FINISHED":
                     return found
                 if found.status == "FAILED":
@@ -370,7 +381,7 @@ class Client:
         self, blueprint: str, image_type: str, before: Iterable[str], reason: RfeError
     ) -> str:
         """The compose that a request without an answer has started after all."""
-        limit = Deadline(_RESTART_SECONDS)
+        limit = Deadline(self.patience)
         while not limit.expired:
             try:
                 new = [c for c in self.composes() if c.id not in before]

@@ -9,15 +9,16 @@ from __future__ import annotations
 import grp
 import json
 import os
+import socket
 import stat
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import quote, unquote, urlsplit
 
 import requests
-from requests_unixsocket.adapters import UnixAdapter
+from requests_unixsocket.adapters import UnixAdapter, UnixHTTPConnection
 
 from rfe_helpers.errors import ApiError, BuilderError, DeadlineExceeded
 
@@ -44,15 +45,39 @@ class ConnectionLostError(BuilderError):
     """There was no answer: the server ended, or closed the connection in the middle."""
 
 
-class Transport:
-    """Requests to the server behind `socket`. `timeout` is in seconds, for one answer."""
+class _Connection(UnixHTTPConnection):
+    """Closes its socket if nobody listens; that of requests-unixsocket2 1.0.1 leaves it open."""
 
-    def __init__(self, socket: Path, timeout: float = 60) -> None:
-        self.socket = socket
+    def connect(self) -> None:
+        opened = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        opened.settimeout(self.timeout)
+        try:
+            opened.connect(unquote(urlsplit(self.unix_socket_url).netloc))
+        except BaseException:
+            opened.close()
+            raise
+        self.sock = opened
+
+
+class _Adapter(UnixAdapter):
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+
+    def get_connection(self, url: Any, proxies: Any = None) -> Any:
+        pool = super().get_connection(url, proxies)  # type: ignore[no-untyped-call]
+        pool._new_conn = lambda: _Connection(url, pool.timeout)  # type: ignore[no-untyped-call]
+        return pool
+
+
+class Transport:
+    """Requests to the server behind the socket at `path`; an answer may take `timeout` seconds."""
+
+    def __init__(self, path: Path, timeout: float = 60) -> None:
+        self.socket = path
         self.timeout = timeout
         self._session = requests.Session()
         self._session.trust_env = False
-        self._session.mount("http+unix://", UnixAdapter())  # type: ignore[no-untyped-call]
+        self._session.mount("http+unix://", _Adapter())
         # A connection of its own for every request: none is ever found stale, and lengths are
         # those of the wire.
         self._session.headers.update({"Connection": "close", "Accept-Encoding": "identity"})
