@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import signal
 import socket
 from collections.abc import Iterator
 from pathlib import Path
@@ -36,10 +37,13 @@ def serve(
     *,
     base_packages: tuple[str, ...] = (),
 ) -> None:
-    """Serve until SIGTERM or SIGINT. A running build is ended then and queued again.
+    """Serve until SIGTERM or SIGINT, in the main thread. A running build is ended then and queued
+    again.
 
     Raises BuilderError if the state directory or the socket cannot be used.
     """
+    # uvicorn handles the signal, then raises it once more, which must not end us uncleaned.
+    signal.signal(signal.SIGTERM, _exit)
     with _locked(state), _listening(socket_path) as listener:
         store = Store(state)
         queue = Queue(store, state / "composes", cache, builder)
@@ -59,6 +63,11 @@ def serve(
         finally:
             queue.stop()
             store.close()
+
+
+def _exit(number: int, frame: object) -> None:
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    raise SystemExit(0)
 
 
 @contextlib.contextmanager
