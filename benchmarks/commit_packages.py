@@ -1,0 +1,70 @@
+"""How long `rfe commit packages X` takes against `tar xf X` (aim: at most 0.1).
+
+usage: python benchmarks/commit_packages.py COMMIT.TAR [--repeat N] [--json]
+
+The two are measured in turn; the medians count. The tar has been read once before, so both find
+it in the page cache, and what tar writes is removed outside the measurement.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+import statistics
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from rfe_helpers import run
+
+
+def measure(tar: Path, repeat: int) -> dict[str, float]:
+    """Medians in seconds and their ratio, with the number of packages that were read."""
+    listing: list[float] = []
+    unpacking: list[float] = []
+    packages = 0
+    command = [Path(sys.executable).with_name("rfe"), "commit", "packages", tar]
+    run.run(["md5sum", tar])  # now it is in the page cache
+    with tempfile.TemporaryDirectory(dir=tar.parent) as scratch:
+        target = Path(scratch) / "unpacked"
+        for _ in range(repeat):
+            began = time.perf_counter()
+            packages = len(run.run(command).stdout.splitlines())
+            listing.append(time.perf_counter() - began)
+            target.mkdir()
+            began = time.perf_counter()
+            run.run(["tar", "xf", tar, "-C", target])
+            unpacking.append(time.perf_counter() - began)
+            shutil.rmtree(target)
+    if not packages:
+        raise SystemExit(f"{tar} lists no packages: nothing was measured")
+    first, second = statistics.median(listing), statistics.median(unpacking)
+    return {
+        "packages": packages,
+        "rfe_commit_packages": first,
+        "tar_xf": second,
+        "ratio": first / second,
+    }
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
+    parser.add_argument("tar", type=Path, help="a commit.tar")
+    parser.add_argument("--repeat", type=int, default=7)
+    parser.add_argument("--json", action="store_true")
+    arguments = parser.parse_args()
+    found = measure(arguments.tar.absolute(), arguments.repeat)
+    if arguments.json:
+        print(json.dumps(found, indent=2))
+    else:
+        print(
+            f"{found['packages']} packages in {found['rfe_commit_packages']:.3f} s; "
+            f"tar xf {found['tar_xf']:.3f} s; ratio {found['ratio']:.3f}"
+        )
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
