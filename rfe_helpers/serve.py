@@ -149,9 +149,13 @@ def stop(lab: Lab) -> None:
 def remove_container(name: str) -> None:
     """End and remove a container and its image, for `Lab.sweep`. Raises ServeError."""
     podman.remove(name)
-    run.run(
-        ["podman", "image", "rm", IMAGE], env=podman.runtime_directory(), check=False, seconds=60
-    )
+    with _alone_on_this_machine():
+        run.run(
+            ["podman", "image", "rm", IMAGE],
+            env=podman.runtime_directory(),
+            check=False,
+            seconds=60,
+        )
 
 
 # podman ---------------------------------------------------------------------------------------
