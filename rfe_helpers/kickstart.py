@@ -43,7 +43,7 @@ def render(
 ) -> str:
     """A kickstart that installs the commit `ref` (the profile's) of the repository at `url`.
 
-    `url` is as the machine sees it; `user` gets the crypted password, the SSH key (the line of a
+    `url` is as the machine sees it; `user` gets the hashed password, the SSH key (the line of a
     public key file), or both; `verify` demands a signature; `end` is reboot, poweroff or halt;
     `post` is the text of a script to run in the installed system, whose failure fails the
     installation. Raises KickstartError if the result is no valid kickstart of the release.

@@ -25,7 +25,7 @@ import re
 import tempfile
 import threading
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -37,7 +37,10 @@ from rfe_helpers.lab import Lab, cache_directory
 from rfe_helpers.qemu import ACCELERATORS, Firmware, VmSpec, argv, find_firmware
 from rfe_helpers.wait import Deadline, wait_for
 
-__all__ = ["Machine", "VmSpec", "accelerator", "argv", "boots", "create_disk", "install"]
+__all__ = [
+    *("InstallerState", "Machine", "VmSpec", "accelerator", "argv", "boots", "create_disk"),
+    *("install", "read_installer"),
+]
 
 MIB = 1024 * 1024
 INSTALL_MEMORY_MIB = 1536
@@ -205,13 +208,15 @@ class Machine:
 
     def reset(self) -> None:
         """Press the reset button; what the guest had not written is lost."""
-        self._boot_starts = len(self.console())
-        if not self.spec.reboots:
-            # QEMU with -no-reboot would end at a reset, too.
-            self._command("set-action", reboot="reset")
-        self._command("system_reset")
-        if not self.spec.reboots:
-            self._command("set-action", reboot="shutdown")
+        if self.spec.reboots:
+            self._boot_starts = len(self.console())
+            self._command("system_reset")
+            return
+        # QEMU with -no-reboot ends at a reset, and set-action does not prevent it: SeaBIOS does a
+        # second reset of its own. So the machine is switched off and on.
+        self.kill()
+        self._process = self.start(self.lab, self.spec)._process
+        self._boot_starts = 0
 
     def power_button(self) -> None:
         """Press the power button: the guest shuts down if it reacts to ACPI."""
@@ -402,14 +407,26 @@ def install(
         reboots=False,
     )
     machine = Machine.start(lab, spec)
-    said: list[str] = []
+    said = ""
+
+    def ended() -> bool:
+        nonlocal said
+        state = read_installer(machine.console_of_boot())
+        if state.step not in ("", said):
+            said = state.step
+            if on_progress is not None:
+                on_progress(said)
+        if state.failure:
+            raise MachineError(
+                f"the installation of {name} failed: {state.failure}",
+                log=directory / "console.log",
+                remedy="nothing of it can be used: mend the reason and install again",
+            )
+        return state.ended
+
     try:
-        machine.wait_until(
-            lambda: _installed(machine, said, on_progress),
-            deadline or Deadline(INSTALL_SECONDS),
-            f"{name} is installed",
-            on_progress,
-        )
+        limit = deadline or Deadline(INSTALL_SECONDS)
+        machine.wait_until(ended, limit, f"{name} is installed", on_progress)
         with contextlib.suppress(DeadlineExceeded):  # a kickstart that ends with `halt`
             wait_for(lambda: not machine.alive, Deadline(10), "QEMU ends", every=0.1)
         machine.stop(grace=0)
@@ -418,23 +435,27 @@ def install(
     return disk
 
 
-def _installed(machine: Machine, said: list[str], on_progress: Progress) -> bool:
-    """Whether the installer has ended well; tells its new steps, which are kept in `said`.
+@dataclass(frozen=True)
+class InstallerState:
+    """What a console says about an installation: the last step, whether it ended well, and why
+    it failed; "" for nothing."""
+
+    step: str
+    ended: bool
+    failure: str
+
+
+def read_installer(console: str) -> InstallerState:
+    """How far an installation is.
 
     The sandbox's installer says so. Of any other, such as Anaconda, it is known by its switching
     the machine off; when it fails it stays and waits for somebody.
     """
-    console = machine.console_of_boot()
     steps = INSTALL_STEP.findall(console)
-    if steps and steps[-1:] != said:
-        said[:] = steps[-1:]
-        if on_progress is not None:
-            on_progress(steps[-1].strip())
-    if failed := INSTALL_FAILED.search(console):
-        raise MachineError(
-            f"the installation of {machine.name} failed: {failed[1].strip()}",
-            log=machine.directory / "console.log",
-            remedy="nothing of it can be used: mend the reason and install again",
-        )
-    ours = bool(steps)
-    return bool(SWITCHED_OFF.search(console)) and (not ours or bool(INSTALL_OK.search(console)))
+    failed = INSTALL_FAILED.search(console)
+    done = INSTALL_OK.search(console) if steps else True
+    return InstallerState(
+        step=steps[-1].strip() if steps else "",
+        ended=bool(done and SWITCHED_OFF.search(console)),
+        failure=failed[1].strip() if failed else "",
+    )

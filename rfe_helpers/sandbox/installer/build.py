@@ -61,8 +61,8 @@ def boot_iso(work: tree.Work) -> Path:
     """The boot ISO, from the cache or made now (about a minute with the base in the cache)."""
     label = profile.load("sandbox").iso.label
     base = tree.base(work)
-    contents = _contents(label)
-    key = hashlib.sha256(base.directory.name.encode() + contents).hexdigest()[:12]
+    ours = contents(label)
+    key = hashlib.sha256(base.directory.name.encode() + ours).hexdigest()[:12]
     iso = work.cache / f"boot-{key}" / f"{label}.iso"
     with tree._locked(iso.parent):
         if not tree.is_fresh(iso):
@@ -70,16 +70,16 @@ def boot_iso(work: tree.Work) -> Path:
                 tempfile.TemporaryDirectory(dir=iso.parent, prefix="work-") as directory,
                 files.replacing(iso) as target,
             ):
-                _make(work, base.tar, contents, label, Path(directory), target)
+                _make(work, base.tar, ours, label, Path(directory), target)
     _forget_others(work.cache, iso)
     return iso
 
 
 def _make(
-    work: tree.Work, base_tar: Path, contents: bytes, label: str, directory: Path, target: Path
+    work: tree.Work, base_tar: Path, ours: bytes, label: str, directory: Path, target: Path
 ) -> None:
     run.require("mmdebstrap", "mksquashfs", "xorriso")
-    (directory / "contents.tar").write_bytes(contents)
+    (directory / "contents.tar").write_bytes(ours)
     system, boot = directory / "system.tar", directory / "boot.tar"
     work.on_stage("boot-iso", "installer system")
     hooks = [
@@ -133,7 +133,7 @@ def iso_argv(root: Path, mbr: Path, label: str, target: Path) -> list[str]:
     ]
 
 
-def _contents(label: str) -> bytes:
+def contents(label: str) -> bytes:
     """Everything of ours that goes into the ISO, as a tar: the same bytes for the same files."""
     package = resources.files("rfe_helpers.sandbox.installer")
     media = package / "media"

@@ -54,20 +54,20 @@ def _add_user(view: Path, user: User) -> None:
         _add_group(view, user.name, user.gid)
         options += ["-g", user.gid]
     run("chroot", view, "useradd", *options, user.name)
-    _set_password(view, user.name, user.password, crypted=user.crypted)
+    _set_password(view, user.name, user.password, hashed=user.hashed)
     if user.locked:
         run("chroot", view, "usermod", "-L", user.name)
 
 
 def _set_root(view: Path, root: Root) -> None:
-    _set_password(view, "root", root.password, crypted=root.crypted)
+    _set_password(view, "root", root.password, hashed=root.hashed)
     if root.locked:
         run("chroot", view, "usermod", "-L", "root")
 
 
-def _set_password(view: Path, name: str, password: str | None, *, crypted: bool) -> None:
+def _set_password(view: Path, name: str, password: str | None, *, hashed: bool) -> None:
     if password:
-        encrypted = ["-e"] if crypted else []
+        encrypted = ["-e"] if hashed else []
         run("chroot", view, "chpasswd", *encrypted, stdin=f"{name}:{password}\n")
 
 

@@ -78,7 +78,7 @@ class Disks:
 class User:
     name: str
     password: str | None
-    crypted: bool
+    hashed: bool
     locked: bool
     groups: tuple[str, ...]
     uid: str | None
@@ -91,7 +91,7 @@ class User:
 @dataclass(frozen=True)
 class Root:
     password: str | None
-    crypted: bool
+    hashed: bool
     locked: bool
 
 
@@ -136,11 +136,14 @@ class _Parser(KickstartParser):  # type: ignore[misc]  # pykickstart has no type
             option = re.match(r"--?[A-Za-z][\w-]*", word)
             if option and option[0] not in SUPPORTED[name]:
                 _refuse(lineno, name, f"option {option[0]} is not supported here")
-        self.lines.setdefault(name, lineno)
+        self.lines[name] = lineno
         try:
-            return super().handleCommand(lineno, args)
+            read = super().handleCommand(lineno, args)
         except KickstartError as error:
             _refuse(lineno, name, error.message)
+        if why := _unsupported_value(name, read):
+            _refuse(lineno, name, why)
+        return read
 
     def setupSections(self) -> None:  # noqa: N802
         self._sections: dict[str, Any] = {}
@@ -180,7 +183,6 @@ def _plan(handler: Any, lines: dict[str, int], *, partial: bool) -> Plan:
         for needed in ("ostreesetup", "autopart"):
             if needed not in lines:
                 raise InstallError(f"the kickstart has no {needed} directive")
-    _check_values(handler, lines)
     setup = handler.ostreesetup
     networks = handler.network.network
     return Plan(
@@ -205,7 +207,7 @@ def _plan(handler: Any, lines: dict[str, int], *, partial: bool) -> Plan:
         users=tuple(_user(user) for user in handler.user.userList),
         root=Root(
             password=handler.rootpw.password or None,
-            crypted=bool(handler.rootpw.isCrypted),
+            hashed=bool(handler.rootpw.isCrypted),
             locked=bool(handler.rootpw.lock),
         ),
         ssh_keys=tuple((key.username, key.key) for key in handler.sshkey.sshUserList),
@@ -220,29 +222,27 @@ def _plan(handler: Any, lines: dict[str, int], *, partial: bool) -> Plan:
     )
 
 
-def _check_values(handler: Any, lines: dict[str, int]) -> None:
-    """Refuse values that pykickstart accepts and this installer cannot carry out."""
-    kind = handler.autopart.type
-    if kind not in (None, constants.AUTOPART_TYPE_PLAIN):
-        _refuse(lines["autopart"], "autopart", "only --type=plain is supported here")
-    if handler.autopart.fstype not in (None, "", *FILESYSTEMS):
-        known = " or ".join(FILESYSTEMS)
-        _refuse(lines["autopart"], "autopart", f"--fstype must be {known}")
-    if handler.bootloader.location not in (None, "mbr"):
-        _refuse(lines["bootloader"], "bootloader", "only --location=mbr is supported here")
-    for network in handler.network.network:
-        if network.bootProto not in (None, "", "dhcp"):
-            _refuse(lines["network"], "network", "only --bootproto=dhcp is supported here")
-    for user in handler.user.userList:
-        if not re.fullmatch(r"[a-z_][a-z0-9_-]{0,31}", user.name):
-            _refuse(lines["user"], "user", f"{user.name!r} is not a user name")
+def _unsupported_value(name: str, read: Any) -> str | None:
+    """Why the value of a directive, which pykickstart accepts, cannot be carried out here."""
+    if name == "autopart":
+        if read.type not in (None, constants.AUTOPART_TYPE_PLAIN):
+            return "only --type=plain is supported here"
+        if read.fstype not in (None, "", *FILESYSTEMS):
+            return f"--fstype must be {' or '.join(FILESYSTEMS)}"
+    if name == "bootloader" and read.location not in (None, "mbr"):
+        return "only --location=mbr is supported here"
+    if name == "network" and read.bootProto not in (None, "", "dhcp"):
+        return "only --bootproto=dhcp is supported here"
+    if name == "user" and not re.fullmatch(r"[a-z_][a-z0-9_-]{0,31}", read.name):
+        return f"{read.name!r} is not a user name"
+    return None
 
 
 def _user(user: Any) -> User:
     return User(
         name=user.name,
         password=user.password or None,
-        crypted=bool(user.isCrypted),
+        hashed=bool(user.isCrypted),
         locked=bool(user.lock),
         groups=tuple(user.groups),
         uid=_number(user.uid),

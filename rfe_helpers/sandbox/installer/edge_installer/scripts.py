@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
+import tempfile
 from pathlib import Path
 
 from pykickstart.parser import Script
 
 from .console import InstallError, last_line, log, step
-
-SCRIPT = "tmp/ks-script"
 
 
 def run_scripts(scripts: list[Script], section: str, view: Path | None) -> None:
@@ -35,11 +35,13 @@ def run_scripts(scripts: list[Script], section: str, view: Path | None) -> None:
 
 
 def _run(script: Script, root: Path) -> tuple[int, str]:
-    file = root / SCRIPT
+    descriptor, name = tempfile.mkstemp(prefix="ks-script-", dir=root / "tmp")
+    os.close(descriptor)
+    file = Path(name)
     file.write_text(script.script)
     file.chmod(0o700)
     enter = [] if root == Path("/") else ["chroot", str(root)]
-    command = [*enter, script.interp, f"/{SCRIPT}"]
+    command = [*enter, script.interp, str(Path("/") / file.relative_to(root))]
     try:
         done = subprocess.run(
             command,

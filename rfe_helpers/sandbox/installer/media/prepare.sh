@@ -24,8 +24,9 @@ mkdir -p boot/images/pxeboot boot/EFI/BOOT boot/boot/grub2
 kernel=$(basename /boot/vmlinuz-*)
 cp "/boot/$kernel" boot/images/pxeboot/vmlinuz
 echo "RFE-STAGE: initramfs of the installer"
-mkdir conf
-dracut --quiet --force --no-hostonly --conf /dev/null --confdir /rfe/conf \
+# The edge system's own settings (ostree, systemd) have no place in this initramfs.
+rm -f /usr/lib/dracut/dracut.conf.d/*.conf /etc/dracut.conf.d/*.conf
+dracut --quiet --force --no-hostonly \
     --modules "base udev-rules edge-stage2" --no-early-microcode --compress "zstd -9 -T0" \
     --kver "${kernel#vmlinuz-}" boot/images/pxeboot/initrd.img
 chmod 644 boot/images/pxeboot/initrd.img

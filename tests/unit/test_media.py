@@ -1,0 +1,81 @@
+"""Boot ISOs, made small with the real xorriso."""
+
+from pathlib import Path
+
+import pytest
+
+from rfe_helpers import media, run
+from rfe_helpers.errors import MediaError
+
+LABEL = "CentOS-Stream-9-BaseOS-x86_64"
+TREEINFO = "[general]\nfamily = CentOS Stream\nversion = 9\narch = x86_64\n"
+
+
+def make_iso(directory: Path, files: dict[str, str], label: str = LABEL) -> Path:
+    for name, text in files.items():
+        path = directory / "tree" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    iso = directory / "boot.iso"
+    options = ["-quiet", "-R", "-J", "-V", label, "-o", iso]
+    run.run(["xorriso", "-as", "mkisofs", *options, directory / "tree"])
+    return iso
+
+
+@pytest.fixture
+def iso(tmp_path: Path) -> Path:
+    files = {".treeinfo": TREEINFO, media.KERNEL: "a kernel", media.INITRD: "an initramfs"}
+    return make_iso(tmp_path, files)
+
+
+def test_label_and_release_are_read(iso: Path) -> None:
+    boot = media.read(iso)
+    assert boot.label == LABEL
+    assert (boot.family, boot.version, boot.arch) == ("CentOS Stream", "9", "x86_64")
+    assert boot.release == "CentOS Stream 9"
+    assert boot.size <= iso.stat().st_size
+
+
+def test_kernel_and_initramfs_are_taken_out(iso: Path, tmp_path: Path) -> None:
+    for _ in range(2):  # a second time replaces the first
+        kernel, initrd = media.read(iso).extract_kernel(tmp_path / "out")
+    assert (kernel.read_text(), initrd.read_text()) == ("a kernel", "an initramfs")
+    assert kernel.stat().st_mode & 0o777 == 0o644
+
+
+def test_the_arguments_name_medium_and_kickstart(tmp_path: Path) -> None:
+    boot = media.read(make_iso(tmp_path, {"x": ""}, label="A LABEL"))
+    words = boot.arguments("http://10.0.2.2:8000/edge.ks").split()
+    assert "inst.stage2=hd:LABEL=A\\x20LABEL" in words
+    assert "inst.ks=http://10.0.2.2:8000/edge.ks" in words
+    assert words[-1] == "console=ttyS0,115200"
+
+
+def test_an_iso_without_treeinfo_or_kernel(tmp_path: Path) -> None:
+    boot = media.read(make_iso(tmp_path, {"readme": "hello"}))
+    assert boot.release == LABEL
+    with pytest.raises(MediaError, match="has no images/pxeboot/vmlinuz"):
+        boot.extract_kernel(tmp_path / "out")
+
+
+def test_a_damaged_treeinfo_is_said(tmp_path: Path) -> None:
+    with pytest.raises(MediaError, match=r"\.treeinfo cannot be read"):
+        media.read(make_iso(tmp_path, {".treeinfo": "no section\n"}))
+
+
+def test_what_is_no_whole_iso_is_refused(iso: Path, tmp_path: Path) -> None:
+    with iso.open("r+b") as file:
+        file.truncate(iso.stat().st_size // 2)
+    with pytest.raises(MediaError, match="cut off"):
+        media.read(iso)
+    other = tmp_path / "disk.img"
+    other.write_bytes(b"\0" * 50_000)
+    with pytest.raises(MediaError, match="not an ISO image"):
+        media.read(other)
+    other.write_bytes(b"short")
+    with pytest.raises(MediaError, match="not an ISO image"):
+        media.read(other)
+    with pytest.raises(MediaError, match="No such file"):
+        media.read(tmp_path / "nowhere.iso")
+    with pytest.raises(MediaError, match="directory"):
+        media.read(tmp_path)

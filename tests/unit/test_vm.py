@@ -1,0 +1,296 @@
+"""QEMU's command line as data, and small real machines: a boot sector that writes to the port."""
+
+import asyncio
+import json
+import os
+import socket
+import threading
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from rfe_helpers import qemu, run, vm
+from rfe_helpers.errors import DeadlineExceeded, GuestPanic, MachineError
+from rfe_helpers.lab import Lab
+from rfe_helpers.vm import Machine, VmSpec
+from rfe_helpers.wait import Deadline
+
+
+def after(command: list[str], option: str) -> list[str]:
+    """All values that follow an option."""
+    return [command[i + 1] for i, word in enumerate(command) if word == option]
+
+
+def words(spec: VmSpec, firmware: qemu.Firmware | None = None) -> list[str]:
+    return vm.argv(spec, "tcg", Path("/lab/m"), Path("/lab/m.qmp"), firmware)
+
+
+# command line -------------------------------------------------------------------------------------
+
+
+def test_a_machine_has_console_screen_qmp_and_entropy() -> None:
+    command = words(VmSpec("edge-1", memory_mib=512, cpus=1))
+    assert after(command, "-name") == ["edge-1"]
+    assert after(command, "-m") == ["512"]
+    assert "file,id=console,path=/lab/m/console.log" in after(command, "-chardev")
+    assert "socket,id=qmp,path=/lab/m.qmp,server=on,wait=off" in after(command, "-chardev")
+    assert "virtio-rng-pci,rng=rng0" in after(command, "-device")
+    assert after(command, "-display") == ["none"]
+    assert after(command, "-accel") == ["tcg,thread=multi,tb-size=512"]
+    assert not after(command, "-drive")
+
+
+def test_forwards_are_on_loopback_only() -> None:
+    command = words(VmSpec("m", forwards=((2222, 22), (9091, 9090))))
+    forwards = "hostfwd=tcp:127.0.0.1:2222-:22,hostfwd=tcp:127.0.0.1:9091-:9090"
+    assert after(command, "-netdev") == [f"user,id=net0,{forwards}"]
+
+
+def test_a_machine_without_network_has_no_card() -> None:
+    command = words(VmSpec("m", network=False, forwards=((2222, 22),)))
+    assert not after(command, "-netdev")
+    assert not [device for device in after(command, "-device") if "net" in device]
+
+
+def test_the_disk_comes_before_the_cdrom() -> None:
+    command = words(VmSpec("m", disk=Path("/d/a,b.qcow2"), cdrom=Path("/i.iso"), snapshot=True))
+    disk, cdrom = after(command, "-drive")
+    assert "file=/d/a,,b.qcow2,format=qcow2,cache=writeback" in disk
+    assert "snapshot=on" in disk
+    assert "media=cdrom,readonly=on" in cdrom
+    devices = after(command, "-device")
+    assert "virtio-blk-pci,drive=disk,bootindex=1" in devices
+    assert "ide-cd,drive=cdrom,bootindex=2" in devices
+
+
+def test_a_kernel_is_booted_directly() -> None:
+    spec = VmSpec("m", kernel=Path("/k"), initrd=Path("/i"), append="a b", reboots=False)
+    command = words(spec)
+    assert (after(command, "-kernel"), after(command, "-initrd")) == (["/k"], ["/i"])
+    assert after(command, "-append") == ["a b"]
+    assert "-no-reboot" in command
+
+
+def test_uefi_firmware_has_variables_of_its_own() -> None:
+    firmware = qemu.Firmware(Path("/f/code.fd"), "raw", Path("/f/vars.fd"), "qcow2")
+    code, variables = after(words(VmSpec("m", firmware="uefi"), firmware), "-drive")
+    assert code == "if=pflash,unit=0,file=/f/code.fd,format=raw,readonly=on"
+    assert variables == "if=pflash,unit=1,file=/lab/m/uefi-vars.fd,format=qcow2"
+
+
+# firmware -----------------------------------------------------------------------------------------
+
+
+def describe(
+    directory: Path, name: str, *, features: tuple[str, ...] = (), **changes: object
+) -> Path:
+    """A firmware description as QEMU's packages install them, with its files."""
+    code, variables = directory / f"{name}.code", directory / f"{name}.vars"
+    directory.mkdir(exist_ok=True)
+    code.touch()
+    variables.touch()
+    description = {
+        "interface-types": ["uefi"],
+        "mapping": {
+            "device": "flash",
+            "executable": {"filename": str(code), "format": "raw"},
+            "nvram-template": {"filename": str(variables), "format": "raw"},
+        },
+        "targets": [{"architecture": "x86_64", "machines": ["pc-i440fx-*", "pc-q35-*"]}],
+        "features": list(features),
+        **changes,
+    }
+    (directory / f"{name}.json").write_text(json.dumps(description))
+    return code
+
+
+def test_the_first_firmware_that_fits_is_taken(tmp_path: Path) -> None:
+    describe(tmp_path, "10-secure", features=("requires-smm", "secure-boot"))
+    describe(tmp_path, "20-enrolled", features=("enrolled-keys",))
+    describe(tmp_path, "30-bios", **{"interface-types": ["bios"]})
+    describe(tmp_path, "40-arm", targets=[{"architecture": "aarch64", "machines": ["virt-*"]}])
+    describe(tmp_path, "50-memory", mapping={"device": "memory", "filename": "/x"})
+    describe(tmp_path, "55-gone").unlink()
+    wanted = describe(tmp_path, "60-plain", features=("acpi-s3",))
+    describe(tmp_path, "70-later")
+    assert qemu.find_firmware([str(tmp_path)]).code == wanted
+
+
+def test_a_description_in_etc_replaces_that_of_the_package(tmp_path: Path) -> None:
+    describe(tmp_path / "usr", "60-plain")
+    wanted = describe(tmp_path / "etc", "60-plain")
+    assert qemu.find_firmware([str(tmp_path / "etc"), str(tmp_path / "usr")]).code == wanted
+
+
+def test_no_firmware_names_the_package(tmp_path: Path) -> None:
+    with pytest.raises(MachineError) as caught:
+        qemu.find_firmware([str(tmp_path)])
+    assert "ovmf" in caught.value.remedy
+
+
+# accelerator --------------------------------------------------------------------------------------
+
+
+def test_rfe_accel_overrides(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RFE_ACCEL", "kvm")
+    assert vm.accelerator() == "kvm"
+    monkeypatch.setenv("RFE_ACCEL", "turbo")
+    with pytest.raises(MachineError, match="turbo"):
+        vm.accelerator()
+
+
+def test_what_is_no_kernel_does_not_boot(tmp_path: Path) -> None:
+    kernel = tmp_path / "vmlinuz"
+    kernel.write_bytes(b"not a kernel" * 1000)
+    assert not vm.boots(kernel, "tcg")
+
+
+# installer ----------------------------------------------------------------------------------------
+
+STEPS = "\rRFE-INSTALL-STEP: kickstart http://x\n\n[ 12.0] noise\nRFE-INSTALL-STEP: pulling \n"
+OFF = "[ 99.0] reboot: Restarting system\n"
+
+
+@pytest.mark.parametrize(
+    ("console", "expected"),
+    [
+        ("", vm.InstallerState("", False, "")),
+        (STEPS, vm.InstallerState("pulling", False, "")),
+        (STEPS + "RFE-INSTALL-OK\n", vm.InstallerState("pulling", False, "")),
+        (STEPS + "RFE-INSTALL-OK\n" + OFF, vm.InstallerState("pulling", True, "")),
+        (STEPS + OFF, vm.InstallerState("pulling", False, "")),
+        (
+            STEPS + "RFE-INSTALL-FAILED: line 7: raid: no\n",
+            vm.InstallerState("pulling", False, "line 7: raid: no"),
+        ),
+        ("anaconda\n[ 99.0] reboot: Power down\n", vm.InstallerState("", True, "")),
+    ],
+)
+def test_the_console_says_how_an_installation_goes(
+    console: str, expected: vm.InstallerState
+) -> None:
+    assert vm.read_installer(console) == expected
+
+
+# real machines ------------------------------------------------------------------------------------
+
+
+def boot_sector(directory: Path, message: str) -> Path:
+    """A disk whose boot sector writes a message to the serial port and halts: 16-bit code,
+    `mov si, message; next: lodsb; test al, al; jz end; out dx, al; jmp next; end: hlt; jmp end`."""
+    code = bytes.fromhex("31c0 8ed8 be157c baf803 ac 84c0 7403 ee ebf8 f4 ebfd")
+    sector = (code + message.encode() + b"\0").ljust(510, b"\0") + b"\x55\xaa"
+    raw, disk = directory / "disk.raw", directory / "disk.qcow2"
+    raw.write_bytes(sector + bytes(1024 * 1024 - 512))
+    run.run(["qemu-img", "convert", "-f", "raw", "-O", "qcow2", raw, disk])
+    return disk
+
+
+@pytest.fixture
+def lab(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Lab]:
+    monkeypatch.setenv("RFE_ACCEL", "tcg")
+    lab = Lab(tmp_path / "lab", "sandbox")
+    yield lab
+    lab.sweep()
+    run.set_journal(None)
+
+
+def small(tmp_path: Path, message: str) -> VmSpec:
+    disk = boot_sector(tmp_path, message)
+    return VmSpec("small", disk=disk, memory_mib=64, cpus=1, network=False)
+
+
+def test_a_machine_runs_and_is_found_again(lab: Lab, tmp_path: Path) -> None:
+    machine = Machine.start(lab, small(tmp_path, "hello from the port\r\n"))
+    machine.wait_until(lambda: "hello" in machine.console(), Deadline(20), "hello")
+    again = Machine.find(Lab(lab.directory), "small")
+    assert again is not None
+    assert again.spec == machine.spec
+    assert again.screenshot(tmp_path / "shot.png").read_bytes().startswith(b"\x89PNG")
+    with pytest.raises(MachineError, match="runs already"):
+        Machine.start(lab, machine.spec)
+    again.reset()
+    machine.wait_until(
+        lambda: machine.console().count("hello") == 2, Deadline(20), "hello after the reset"
+    )
+    machine.stop(grace=0)
+    assert not machine.alive
+    assert Machine.find(lab, "small") is None
+
+
+def test_qmp_works_beside_a_running_event_loop(lab: Lab, tmp_path: Path) -> None:
+    async def in_a_notebook() -> Path:
+        machine = Machine.start(lab, small(tmp_path, ""))
+        return machine.screenshot(tmp_path / "shot.png")
+
+    assert asyncio.run(in_a_notebook()).exists()
+
+
+def test_a_machine_that_was_killed_is_an_error_at_once(lab: Lab, tmp_path: Path) -> None:
+    machine = Machine.start(lab, small(tmp_path, ""))
+    process = lab.process("machine-small")
+    assert process is not None
+    threading.Timer(0.5, os.kill, [process.pid, 9]).start()
+    limit = Deadline(20)
+    with pytest.raises(MachineError, match="not running any more"):
+        machine.wait_until(lambda: None, limit, "never")
+    assert limit.elapsed < 10
+    with pytest.raises(MachineError, match="does not answer"):
+        machine.screenshot(tmp_path / "shot.png")
+
+
+def test_a_panic_is_reset_three_times_and_then_raised(lab: Lab, tmp_path: Path) -> None:
+    machine = Machine.start(lab, small(tmp_path, "[ 1.2] Oops: int3: 0000 [#1]\r\n"))
+    said: list[str] = []
+    with pytest.raises(GuestPanic, match="panicked 4 times: Oops: int3") as caught:
+        machine.wait_until(lambda: None, Deadline(30), "never", said.append, every=0.1)
+    assert len(said) == vm.MOST_PANICS
+    assert "reset 1 of at most 3" in said[0]
+    assert caught.value.log == machine.directory / "console.log"
+
+
+def test_a_panic_in_a_machine_that_ends_at_reboots(lab: Lab, tmp_path: Path) -> None:
+    """As during an installation: QEMU's -no-reboot must not end it at our reset."""
+    spec = replace(small(tmp_path, "Kernel panic - not syncing: x\r\n"), reboots=False)
+    machine = Machine.start(lab, spec)
+    with pytest.raises(GuestPanic):
+        machine.wait_until(lambda: None, Deadline(30), "never", every=0.1)
+    assert machine.alive
+
+
+def test_a_deadline_shows_the_end_of_the_console(lab: Lab, tmp_path: Path) -> None:
+    machine = Machine.start(lab, small(tmp_path, "stuck here\r\n"))
+    with pytest.raises(DeadlineExceeded, match="SSH answers: not within 2 s") as caught:
+        machine.wait_until(lambda: None, Deadline(2), "SSH answers")
+    assert "stuck here" in caught.value.message
+
+
+def test_qemus_own_words_are_kept(lab: Lab, tmp_path: Path) -> None:
+    with socket.socket() as busy:
+        busy.bind(("127.0.0.1", 0))
+        busy.listen()
+        port = busy.getsockname()[1]
+        spec = VmSpec("m", memory_mib=64, forwards=((port, 22),))
+        with pytest.raises(MachineError, match=f"hostfwd.*{port}"):
+            Machine.start(lab, spec)
+    assert lab.process("machine-m") is None
+
+
+def test_a_uefi_machine_keeps_its_variables(lab: Lab, tmp_path: Path) -> None:
+    machine = Machine.start(lab, VmSpec("u", firmware="uefi", memory_mib=128, network=False))
+    variables = machine.directory / "uefi-vars.fd"
+    assert variables.stat().st_size == qemu.find_firmware().variables.stat().st_size
+    machine.kill()
+    with pytest.raises(MachineError, match="unknown firmware"):
+        Machine.start(lab, VmSpec("u", firmware="coreboot"))
+
+
+def test_an_existing_disk_is_replaced(tmp_path: Path) -> None:
+    disk = vm.create_disk(tmp_path / "deep" / "disk.qcow2", 10 * vm.MIB)
+    info = json.loads(run.run(["qemu-img", "info", "--output=json", disk]).stdout)
+    assert (info["format"], info["virtual-size"]) == ("qcow2", 10 * vm.MIB)
+    disk.write_bytes(disk.read_bytes() + b"old")
+    vm.create_disk(disk, 20 * vm.MIB)
+    assert not disk.read_bytes().endswith(b"old")
