@@ -11,6 +11,7 @@ whatever happens, outputs are scanned for secrets. A run leaves in `<lab>/runs/<
 
 from __future__ import annotations
 
+import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -304,18 +305,20 @@ class _Engine(NBClientEngine):  # type: ignore[misc]
         cls, nb_man: Any, kernel_name: str, *, tell: OnProgress, kernel_log: Path, **options: Any
     ) -> None:
         settings = {key: options[key] for key in ("log_output", "stdout_file", "stderr_file")}
-        client = _Client(
-            nb_man,
-            kernel_name=kernel_name,
-            startup_timeout=options["start_timeout"],
-            timeout=None,
-            # On a machine with several users nobody else can reach the kernel like this.
-            config=Config({"KernelManager": {"transport": "ipc"}}),
-            **settings,
-        )
-        client.tell = tell
-        with kernel_log.open("ab") as log:
-            client.execute(stdout=log, stderr=log)
+        # On a machine with several users nobody else can reach a kernel on unix sockets.
+        with tempfile.TemporaryDirectory(prefix="rfe-kernel-") as sockets:
+            transport = {"transport": "ipc", "ip": f"{sockets}/kernel"}
+            client = _Client(
+                nb_man,
+                kernel_name=kernel_name,
+                startup_timeout=options["start_timeout"],
+                timeout=None,
+                config=Config({"KernelManager": transport}),
+                **settings,
+            )
+            client.tell = tell
+            with kernel_log.open("ab") as log:
+                client.execute(stdout=log, stderr=log)
 
 
 class _Client(PapermillNotebookClient):  # type: ignore[misc]

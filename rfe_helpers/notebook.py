@@ -180,7 +180,9 @@ def facts(values: Mapping[str, object], caption: str = "") -> Table:
 def _cell(value: object) -> str:
     if value is None:
         return "–"
-    return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)
+    # Large numbers in groups of three, but neither years nor ports.
+    grouped = isinstance(value, int) and not isinstance(value, bool) and abs(value) >= 10_000
+    return f"{value:,}" if grouped else str(value)
 
 
 class Progress:
@@ -205,6 +207,8 @@ class Progress:
         self._handle: Any = None
 
     def __enter__(self) -> Progress:
+        self._began = time.monotonic()
+        self._line, self._handle = "", None
         self._show("…", "")
         return self
 

@@ -103,5 +103,8 @@ def _body(executed: Path) -> str:
     notebook.cells = [
         cell for cell in notebook.cells if _PAPERMILL_MARKER not in cell.metadata.get("tags", ())
     ]
-    body, _ = HTMLExporter(template_name="basic").from_notebook_node(notebook)
+    # Pictures that the text refers to are beside the notebook, not beside its executed copy.
+    source = Path(notebook.metadata.papermill.input_path).parent
+    exporter = HTMLExporter(template_name="basic", embed_images=True)
+    body, _ = exporter.from_notebook_node(notebook, {"metadata": {"path": str(source)}})
     return str(body)

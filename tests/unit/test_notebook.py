@@ -56,9 +56,9 @@ def test_a_table_as_text():
 
 
 def test_a_table_as_html_escapes_and_aligns_numbers():
-    table = Table(("<name>", "n"), [("a&b", 1000)])._repr_html_()
+    table = Table(("<name>", "n"), [("a&b", 10000)])._repr_html_()
     assert "&lt;name&gt;" in table
-    assert '<td style="text-align: right">1,000</td>' in table
+    assert '<td style="text-align: right">10,000</td>' in table
     assert '<td style="text-align: left">a&amp;b</td>' in table
 
 
