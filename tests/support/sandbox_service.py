@@ -4,11 +4,14 @@ builder that waits for a gate to open, and a web server with an OSTree ref."""
 from __future__ import annotations
 
 import atexit
+import contextlib
 import hashlib
 import http.client
 import http.server
 import json
+import os
 import shutil
+import signal
 import socket
 import sys
 import tempfile
@@ -31,6 +34,7 @@ from rfe_helpers.sandbox.packages import Index
 from rfe_helpers.sandbox.store import Store
 from rfe_helpers.sandbox.tree import Request, Work
 from rfe_helpers.sandbox.wire import Service
+from rfe_helpers.wait import Deadline, wait_for
 
 ARTIFACT = b"the bytes of an image\n"
 PACKAGES = """\
@@ -130,7 +134,8 @@ class GateBuilder:
             on_start=work.on_process,
             deadline=work.deadline,
         )
-        if self.gate.read_text() == "fail":
+        # The gate may have closed again, after this build went through.
+        if self.gate.exists() and self.gate.read_text() == "fail":
             raise BuilderError("no package in this tree")
         work.on_stage("commit", "ostree.commit")
         with work.log.open("a") as log:
@@ -271,6 +276,55 @@ def web_server(files_by_path: dict[str, bytes]) -> Iterator[str]:
     finally:
         server.shutdown()
         server.server_close()
+
+
+class Process:
+    """A service in a process of its own, so that it can be killed. Made again, it is restarted."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self.socket = directory / "socket"
+        self.state = directory / "state"
+        self.builder = GateBuilder(directory / "cache" / "gate")
+        self.log = directory / "service.log"
+        sources = directory / "sources.list"
+        if not sources.exists():
+            sources.write_text(debian_repository(directory / "debian"))
+        words: list[str | Path] = [sys.executable, __file__, self.socket, self.state]
+        self.id = run.start([*words, directory / "cache", sources], log=self.log)
+        wait_for(self._answers, Deadline(30), "the service answers", every=0.02)
+
+    def _answers(self) -> bool:
+        assert self.id.alive, self.log.read_text()
+        try:
+            return self.ask("GET /api/status").status == 200
+        except OSError:
+            return False
+
+    def ask(self, request: str, body: bytes | str = b"", content_type: str = "") -> Answer:
+        return ask(self.socket, request, body, content_type)
+
+    def post(self, path: str, **data: Any) -> Answer:
+        return self.ask(f"POST {path}", json.dumps(data), "application/json")
+
+    def kill(self) -> None:
+        """kill -9, of the service alone: what it started lives on."""
+        os.kill(self.id.pid, signal.SIGKILL)
+        wait_for(lambda: not self.id.alive, Deadline(10), "the service is dead", every=0.01)
+
+    def terminate(self) -> None:
+        os.kill(self.id.pid, signal.SIGTERM)
+        wait_for(lambda: not self.id.alive, Deadline(20), "the service has ended", every=0.01)
+
+
+def processes_of(directory: Path) -> list[str]:
+    """Command lines of running processes that name the directory."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        with contextlib.suppress(OSError):
+            if entry.name.isdigit() and bytes(directory) in (entry / "cmdline").read_bytes():
+                found.append((entry / "cmdline").read_bytes().replace(b"\0", b" ").decode())
+    return found
 
 
 def main() -> None:

@@ -1,0 +1,218 @@
+"""What the service promises about composes over time: the queue, cancelling, logs, requests."""
+
+from __future__ import annotations
+
+import io
+import json
+import tarfile
+from pathlib import Path
+
+from support import sandbox_service
+from support.sandbox_service import ARTIFACT, Running, web_server
+
+from rfe_helpers.sandbox.api import MAXIMUM_BODY
+from rfe_helpers.sandbox.packages import Index
+
+
+def test_one_compose_runs_at_a_time_in_order(service: Running) -> None:
+    service.push()
+    first, second, third = (service.compose() for _ in range(3))
+    service.wait(first, "RUNNING")
+    queue = service.ask("GET /api/v1/compose/queue").json
+    assert [entry["id"] for entry in queue["run"]] == [first]
+    assert [entry["id"] for entry in queue["new"]] == [second, third]
+    service.builder.open()
+    service.wait(third, "FINISHED")
+    times = [
+        service.ask(f"GET /api/v1/compose/status/{i}").json["uuids"][0] for i in (first, second)
+    ]
+    assert times[0]["job_finished"] <= times[1]["job_started"]
+
+
+def test_the_build_gets_what_was_asked_for(service: Running) -> None:
+    parent = "ab" * 32
+    service.push(packages=[{"name": "tmux", "version": "3.*"}], modules=[{"name": "vim-*"}])
+    service.builder.open()
+    with web_server({"/repo/refs/heads/debian/13/x86_64/edge": parent.encode()}) as address:
+        url = f"{address}/repo"
+        identity = service.compose(compose_type="rhel-edge-container", ostree={"url": url})
+    service.wait(identity, "FINISHED")
+    (request,) = service.builder.requests
+    assert request.id == identity
+    assert request.image_type == "edge-container"
+    assert (request.ref, request.parent, request.url) == ("debian/13/x86_64/edge", parent, url)
+    assert request.packages == ("tmux=3.5a-3", "vim-tiny")
+    assert request.kernel == "linux-image-cloud-amd64"
+
+
+def test_a_compose_builds_what_the_blueprint_was_when_it_was_queued(service: Running) -> None:
+    service.push(packages=[{"name": "tmux"}])
+    service.compose()
+    second = service.compose()
+    service.push(packages=[{"name": "vim-tiny"}])
+    service.builder.open()
+    service.wait(second, "FINISHED")
+    assert [request.packages for request in service.builder.requests] == [("tmux",)] * 2
+
+
+def test_cancelling_ends_the_build_and_the_queue_goes_on(service: Running) -> None:
+    service.push()
+    first, second = service.compose(), service.compose()
+    service.wait(first, "RUNNING")
+    process = None
+    while process is None:
+        process = service.service.store.compose(first).process
+    assert process.alive
+    assert service.ask(f"DELETE /api/v1/compose/cancel/{first}").status == 200
+    assert not process.alive
+    assert service.status(first) == "FAILED"
+    assert "cancelled" in service.ask(f"GET /api/v1/compose/log/{first}").body.decode()
+    service.wait(second, "RUNNING")
+
+
+def test_a_waiting_compose_that_is_cancelled_never_runs(service: Running) -> None:
+    service.push()
+    service.wait(service.compose(), "RUNNING")
+    waiting, last = service.compose(), service.compose()
+    assert service.ask(f"DELETE /api/v1/compose/cancel/{waiting}").status == 200
+    service.builder.open()
+    service.wait(last, "FINISHED")
+    assert waiting not in [request.id for request in service.builder.requests]
+
+
+def test_a_failed_build_says_why_and_leaves_only_its_log(service: Running) -> None:
+    service.push()
+    service.builder.open("fail")
+    identity = service.compose()
+    service.wait(identity, "FAILED")
+    text = service.ask(f"GET /api/v1/compose/log/{identity}").body.decode()
+    assert text.startswith("Pipeline: tree\nStage: mmdebstrap\nOutput:\nI: extracting\n")
+    assert "no package in this tree" in text
+    left = [path.name for path in (service.state / "composes" / identity).iterdir()]
+    assert left == ["osbuild.log"]
+
+
+def test_the_tail_of_a_running_log_stands_under_its_stage(service: Running) -> None:
+    service.push()
+    identity = service.compose()
+    service.wait(identity, "RUNNING")
+    log = service.state / "composes" / identity / "osbuild.log"
+    while not log.exists():
+        pass
+    with log.open("a") as file:
+        file.write("".join(f"line {number}\n" for number in range(1000)))
+    text = service.ask(f"GET /api/v1/compose/log/{identity}?size=1").body.decode()
+    lines = text.splitlines()
+    assert lines[:3] == ["Pipeline: tree", "Stage: mmdebstrap", "Output:"]
+    assert lines[-1] == "line 999"
+    assert 900 < len(text) < 1200
+    plain = service.ask(f"GET /api/v1/compose/log/{identity}").body.decode()
+    assert plain == f"Build {identity} is still running."
+
+
+def test_deleting_removes_the_files(service: Running) -> None:
+    service.push()
+    service.builder.open()
+    identity = service.compose()
+    service.wait(identity, "FINISHED")
+    assert (service.state / "composes" / identity / "commit.tar").read_bytes() == ARTIFACT
+    service.ask(f"DELETE /api/v1/compose/delete/{identity}")
+    assert not (service.state / "composes" / identity).exists()
+
+
+def test_results_hold_the_bytes_of_the_artifact_and_the_log(service: Running) -> None:
+    service.push()
+    service.builder.open()
+    identity = service.compose()
+    service.wait(identity, "FINISHED")
+    answer = service.ask(f"GET /api/v1/compose/results/{identity}")
+    assert answer.headers.get("Transfer-Encoding") == "chunked"
+    with tarfile.open(fileobj=io.BytesIO(answer.body)) as archive:
+        content = {m.name: archive.extractfile(m).read() for m in archive}  # type: ignore[union-attr]
+    assert content[f"{identity}-commit.tar"] == ARTIFACT
+    assert content["logs/osbuild.log"].endswith(b"committed\n")
+    assert json.loads(content[f"{identity}.json"]) == {"ref": "debian/13/x86_64/edge"}
+
+
+def test_a_password_is_crypted_on_push_and_never_returned(service: Running) -> None:
+    users = [
+        {"name": "plain", "password": "open sesame"},
+        {"name": "crypted", "password": "$6$salt$hash"},
+        {"name": "empty", "password": ""},
+    ]
+    service.push(customizations={"user": users})
+    found = service.ask("GET /api/v1/blueprints/info/Edge").json["blueprints"][0]
+    plain, crypted, empty = found["customizations"]["user"]
+    assert plain["password"].startswith("$6$")
+    assert crypted["password"] == "$6$salt$hash"
+    assert "password" not in empty
+    for path in service.state.iterdir():
+        assert path.is_dir() or b"open sesame" not in path.read_bytes()
+
+
+def test_a_body_that_is_too_large_is_refused_and_the_service_goes_on(service: Running) -> None:
+    body = b"[" * (MAXIMUM_BODY + 1)
+    answer = service.ask("POST /api/v1/blueprints/new", body, "application/json")
+    assert answer.status == 400
+    assert "larger than" in answer.json["errors"][0]["msg"]
+    assert service.ask("GET /api/status").status == 200
+
+
+def test_undo_brings_back_and_the_history_tells(service: Running) -> None:
+    service.push(version="1.0.0", description="first")
+    service.push(version="2.0.0", description="second")
+    history = service.ask("GET /api/v1/blueprints/changes/Edge").json["blueprints"][0]["changes"]
+    oldest = history[-1]["commit"]
+    service.ask("DELETE /api/v1/blueprints/delete/Edge")
+    assert service.ask(f"POST /api/v1/blueprints/undo/Edge/{oldest}").status == 200
+    found = service.ask("GET /api/v1/blueprints/info/Edge").json["blueprints"][0]
+    assert (found["version"], found["description"]) == ("1.0.0", "first")
+    newest = service.ask("GET /api/v1/blueprints/changes/Edge").json["blueprints"][0]["changes"][0]
+    assert newest["message"] == f"Edge.toml reverted to commit {oldest}"
+
+
+def test_a_frozen_blueprint_can_be_pushed_and_solved(service: Running) -> None:
+    service.push(packages=[{"name": "tm*", "version": "3.*"}, {"name": "vim-tiny"}])
+    frozen = service.ask("GET /api/v1/blueprints/freeze/Edge").json["blueprints"][0]["blueprint"]
+    assert frozen["packages"] == [
+        {"name": "tmux", "version": "3.5a-3.x86_64"},
+        {"name": "vim-tiny", "version": "2:9.1.1230-2.x86_64"},
+    ]
+    service.push(**{**frozen, "name": "Frozen"})
+    answer = service.ask("GET /api/v1/blueprints/depsolve/Frozen").json
+    assert answer["errors"] == []
+    assert len(answer["blueprints"][0]["dependencies"]) == 4
+
+
+def test_sources_are_used_by_composes_that_follow(service: Running, tmp_path: Path) -> None:
+    packages = "Package: site-tool\nVersion: 1.0\nArchitecture: all\nDescription: x\n"
+    root = tmp_path / "site"
+    sandbox_service.debian_repository(root, packages)
+    paths = {f"/{p.relative_to(root)}": p.read_bytes() for p in root.rglob("*") if p.is_file()}
+    service.push(packages=[{"name": "site-tool"}])
+    with web_server(paths) as address:
+        url = f"{address} trixie main"
+        source = {"id": "site", "name": "Site", "type": "yum-baseurl", "url": url}
+        answer = service.ask(
+            "POST /api/v1/projects/source/new", json.dumps(source), "application/json"
+        )
+        assert answer.json == {"status": True}
+        service.builder.open()
+        service.wait(service.compose(), "FINISHED")
+    (request,) = service.builder.requests
+    assert request.sources == (
+        f"Types: deb\nURIs: {address}\nSuites: trixie\nComponents: main\nTrusted: yes\n",
+    )
+
+
+def test_a_service_that_ends_in_an_orderly_way_queues_its_compose_again(
+    tmp_path: Path, index: Index
+) -> None:
+    with sandbox_service.running(tmp_path, index) as service:
+        service.push()
+        identity = service.compose()
+        service.wait(identity, "RUNNING")
+    with sandbox_service.running(tmp_path, index) as service:
+        service.builder.open()
+        service.wait(identity, "FINISHED")
+        assert service.service.store.compose(identity).attempts == 1
