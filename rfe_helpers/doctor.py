@@ -96,7 +96,7 @@ def examine() -> list[Finding]:
         _accelerator(),
         _memory(),
         *_disk(),
-        *_ports(),
+        *(_port(purpose, port) for purpose, port in PORTS),
     ]
 
 
@@ -239,12 +239,8 @@ def _disk() -> Iterator[Finding]:
         yield Finding(f"disk, {step}", "ok" if enough else "warning", detail, remedy)
 
 
-def _ports() -> Iterator[Finding]:
-    for purpose, port in PORTS:
-        if port_is_free(port):
-            yield Finding(f"port {port}", "ok", f"free, for {purpose}")
-        else:
-            detail = f"in use; {purpose} will take the next free one"
-            yield Finding(
-                f"port {port}", "warning", detail, "nothing, or stop what `ss -ltnp` shows"
-            )
+def _port(purpose: str, port: int) -> Finding:
+    if port_is_free(port):
+        return Finding(f"port {port}", "ok", f"free, for {purpose}")
+    detail = f"in use; {purpose} will take the next free one"
+    return Finding(f"port {port}", "warning", detail, "nothing, or stop what `ss -ltnp` shows")

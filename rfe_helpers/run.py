@@ -18,7 +18,8 @@ import signal
 import subprocess
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
@@ -135,16 +136,20 @@ def run(
     limit = deadline or Deadline(600 if seconds is None else seconds)
     streaming = log is not None or on_line is not None
     at, began = time.time(), time.monotonic()
-    process = _popen(
-        command,
-        stdin=subprocess.DEVNULL if input is None else subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT if streaming else subprocess.PIPE,
-        env=env,
-        cwd=cwd,
-    )
+    interrupts: list[int] = []
+    with _noting_interrupts(interrupts):
+        process = _popen(
+            command,
+            stdin=subprocess.DEVNULL if input is None else subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT if streaming else subprocess.PIPE,
+            env=env,
+            cwd=cwd,
+        )
     status: int | None = None
     try:
+        if interrupts:
+            raise KeyboardInterrupt
         if on_start is not None and (identity := ProcessId.of(process.pid)) is not None:
             on_start(identity)
         if streaming:
@@ -239,6 +244,19 @@ def kill(process: ProcessId) -> None:
 def tail_of(text: str, lines: int = TAIL_LINES) -> str:
     """The last lines of a command's output."""
     return "\n".join(text.rstrip().splitlines()[-lines:])
+
+
+@contextmanager
+def _noting_interrupts(noted: list[int]) -> Iterator[None]:
+    """Put Ctrl-C off: while a process is being started, it would be left behind by it."""
+    if threading.current_thread() is not threading.main_thread():
+        yield  # Python delivers signals to the main thread only
+        return
+    before = signal.signal(signal.SIGINT, lambda number, _: noted.append(number))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, signal.SIG_DFL if before is None else before)
 
 
 def _popen(
