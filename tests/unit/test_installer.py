@@ -243,6 +243,7 @@ def test_a_kickstart_from_somewhere_else(tmp_path: Path) -> None:
         ("error: one\n", "one"),
         ("first\nReceiving: 5%\n\x1b[0K\x1b8\n", "Receiving: 5%"),
         ("\x1b7\x1b[2KWriting\x1b[0K", "Writing"),
+        ("\x1b7Receiving: 5/9   \x1b8\x1b[0KReceiving: 7/9   \x1b8", "Receiving: 7/9"),
         ("", "ended with status 3"),
     ],
 )

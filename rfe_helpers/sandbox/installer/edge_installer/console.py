@@ -16,8 +16,10 @@ OK = "RFE-INSTALL-OK"
 FAILED = "RFE-INSTALL-FAILED"
 LOG = Path("/run/install/install.log")
 PROGRESS_SECONDS = 5
-# What a program sends to a terminal besides text (ECMA-48 control sequences, and save/restore).
-_ESCAPE = re.compile(r"\x1b(\[[0-?]*[ -/]*[@-~]|[78])")
+# ostree draws each line of its progress over the last one, by restoring the cursor (ESC 8).
+_REDRAW = re.compile(r"\r|\x1b8")
+# What else a program sends to a terminal besides text: control sequences (ECMA-48), ESC 7.
+_ESCAPE = re.compile(r"\x1b(\[[0-?]*[ -/]*[@-~]|7)")
 
 
 class InstallError(Exception):
@@ -82,7 +84,7 @@ def run_with_progress(argv: Sequence[str | Path], label: str) -> None:
     os.close(theirs)
     output, said = "", time.monotonic()
     while data := _read(ours):
-        output = (output + data.replace("\r", "\n"))[-4000:]
+        output = (output + data)[-4000:]
         if time.monotonic() - said > PROGRESS_SECONDS:
             step(f"{label}: {last_line(output)}")
             said = time.monotonic()
@@ -101,7 +103,7 @@ def _read(descriptor: int) -> str:
 
 def last_line(text: str, status: int = 0) -> str:
     """The last line of a command's output that says something, without terminal sequences."""
-    for line in reversed(text.splitlines()):
+    for line in reversed(_REDRAW.sub("\n", text).splitlines()):
         clean = "".join(c for c in _ESCAPE.sub("", line) if c.isprintable()).strip()
         if clean:
             return clean.removeprefix("error: ")

@@ -1,0 +1,233 @@
+"""The sandbox's boot ISO installs a machine that boots, as its kickstart says; and what it refuses.
+
+Every machine here is real: minutes where KVM does not work.
+"""
+
+import json
+import sys
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import pytest
+
+from rfe_helpers import kickstart, node, run, serve, vm
+from rfe_helpers.blueprint import Blueprint
+from rfe_helpers.errors import MachineError
+from rfe_helpers.lab import Lab, cache_directory
+from rfe_helpers.node import Node
+from rfe_helpers.sandbox import artifacts, tree
+from rfe_helpers.serve import Site
+from rfe_helpers.vm import Machine, VmSpec
+from rfe_helpers.wait import Deadline
+
+pytestmark = pytest.mark.slow
+
+INSTALL_SECONDS = 600
+BOOT_SECONDS = 400
+# What the rendered kickstart does not use, in the words that Anaconda's documentation has.
+MANY_WORDS = """\
+%pre --log=/tmp/pre.log
+test -b /dev/vda || exit 1
+echo "autopart --type=plain --fstype=ext4" > /tmp/part.ks
+%end
+%include /tmp/part.ks
+cmdline
+lang C.UTF-8
+keyboard --vckeymap=us
+timezone Europe/Berlin --utc
+zerombr
+clearpart --all --initlabel --drives=vda
+ignoredisk --only-use=vda
+network --bootproto=dhcp --hostname=station-7
+rootpw --iscrypted HASH
+group --name=ops --gid=4000
+user --name=core --groups=wheel,ops --uid=2000 --gid=2001 --gecos="The Core"
+user --name=gone --lock --plaintext --password=edge
+sshkey --username=core "KEY"
+sshkey --username=root "KEY"
+services --disabled=systemd-timesyncd
+bootloader --append="console=tty0 console=ttyS0,115200 edge.word=yes"
+ostreesetup --nogpg --osname=debian-edge --remote=edge --url=URL --ref=REF
+poweroff
+%post --log=/root/post.log
+id -un
+hostname > /etc/from-post
+%end
+%post --nochroot --interpreter=/usr/bin/python3 --erroronfail
+from pathlib import Path
+seen = Path("/mnt/sysimage/ostree/repo").is_dir()
+Path("/mnt/sysroot/etc/from-nochroot").write_text(f"disk: {seen}\\n")
+%end
+%post
+exit 3
+%end
+"""
+
+
+@dataclass(frozen=True)
+class World:
+    """A lab with everything an installation needs."""
+
+    lab: Lab
+    iso: Path
+    site: Site
+    ref: str
+
+    def install(self, name: str, kickstart_name: str, firmware: str = "bios") -> list[str]:
+        """Install a machine; returns what was said meanwhile."""
+        said: list[str] = []
+        vm.install(
+            self.lab,
+            name,
+            self.iso,
+            self.site.kickstart_url(kickstart_name),
+            firmware=firmware,
+            deadline=Deadline(INSTALL_SECONDS),
+            on_progress=said.append,
+        )
+        return said
+
+    def boot(self, name: str, firmware: str) -> tuple[Machine, Node]:
+        """Start an installed machine and wait until it answers over SSH."""
+        port = self.lab.port(f"ssh-{name}", 2222)
+        disk = self.lab.path("machines", name, "disk.qcow2")
+        spec = VmSpec(name, disk=disk, firmware=firmware, forwards=((port, 22),))
+        machine = Machine.start(self.lab, spec)
+        edge = Node(self.lab, name, port=port, user="core")
+        edge.wait(Deadline(BOOT_SECONDS))
+        return machine, edge
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+    directory = tmp_path_factory.mktemp("install")
+    lab = Lab(directory / "lab", "sandbox")
+    cache = cache_directory()
+    cache.mkdir(parents=True, exist_ok=True)
+    work = tree.Work(lab.path("build", "x").parent, cache, lab.log("build"), Deadline(1200))
+    facts = lab.profile.ostree
+    request = tree.Request("1", "edge-commit", facts.ref, Blueprint(name="Edge", version="0.0.1"))
+    artifact = artifacts.build(request, work)
+    # The kickstarts need the URL that publishing them gives: publish twice, on the same port.
+    site = serve.publish(lab, artifact, engine="nginx")
+    site = serve.publish(lab, artifact, engine="nginx", kickstarts=kickstarts(lab, site))
+    command = [sys.executable, "-m", "rfe_helpers.sandbox.installer", "--cache", cache]
+    iso = Path(run.run(command, seconds=1200).stdout.splitlines()[-1])
+    yield World(lab, iso, site, facts.ref)
+    lab.clean(serve.remove_container)
+
+
+def kickstarts(lab: Lab, site: Site) -> dict[str, str]:
+    key = node.public_key(lab).strip()
+    rendered = kickstart.render(
+        lab.profile,
+        url=site.guest_repo_url,
+        user="core",
+        password_hash=kickstart.hash_password("edge"),
+        ssh_key=key,
+        post="echo done > /etc/from-post",
+    )
+    words = {"KEY": key, "URL": site.guest_repo_url, "REF": lab.profile.ostree.ref}
+    many = MANY_WORDS.replace("HASH", kickstart.hash_password("root"))
+    for word, value in words.items():
+        many = many.replace(word, value)
+    return {
+        "edge.ks": rendered,
+        "many.ks": many,
+        "raid.ks": rendered.replace("zerombr", "raid / --level=1 --device=md0 a b"),
+        "no-ref.ks": rendered.replace(lab.profile.ostree.ref, "debian/13/x86_64/gone"),
+        "post-fails.ks": rendered.replace("echo done", "echo why >&2; exit 4; echo"),
+    }
+
+
+def test_one_installation_boots_with_bios_and_with_uefi(world: World, tmp_path: Path) -> None:
+    said = world.install("edge-1", "edge.ks")
+    assert "installing the boot loader" in said
+    machine, edge = world.boot("edge-1", "bios")
+    assert edge.run("cat /etc/from-post /etc/hostname").stdout.split() == ["done", "edge-1"]
+    assert edge.run("sudo -n id -u").stdout.strip() == "0"
+    owner = edge.run("stat -c '%U %a' ~ ~/.ssh ~/.ssh/authorized_keys").stdout.splitlines()
+    assert owner == ["core 700", "core 700", "core 600"]
+    assert edge.sudo("cut -d: -f2 /etc/shadow | head -1").stdout.startswith(("!", "*"))
+    assert world.ref in edge.run("ostree admin status").stdout
+    assert edge.run("findmnt -no FSTYPE,OPTIONS /sysroot").stdout.startswith("xfs")
+    assert edge.run("findmnt -no FSTYPE /boot").stdout.strip() == "xfs"
+    assert edge.sudo("ostree remote show-url edge").stdout.strip() == world.site.guest_repo_url
+    assert edge.sudo("ostree remote refs edge").stdout.strip() == f"edge:{world.ref}"
+    assert not edge.run("systemctl --failed --no-legend --plain").stdout.strip()
+    assert not edge.run("ls -d /sys/firmware/efi", check=False).stdout
+    assert machine.screenshot(tmp_path / "screen.png").stat().st_size > 500
+    machine.stop()
+    machine, edge = world.boot("edge-1", "uefi")
+    assert edge.run("ls -d /sys/firmware/efi").stdout
+    machine.stop()
+
+
+def test_a_kickstart_with_many_words_is_carried_out(world: World) -> None:
+    said = world.install("edge-2", "many.ks", firmware="uefi")
+    assert "%pre (line 1)" in said
+    machine, edge = world.boot("edge-2", "uefi")
+    assert "edge.word=yes" in edge.run("cat /proc/cmdline").stdout
+    assert edge.run("findmnt -no FSTYPE /sysroot").stdout.strip() == "ext4"
+    assert edge.run("id core").stdout.split()[:2] == ["uid=2000(core)", "gid=2001(core)"]
+    assert "4000(ops)" in edge.run("id core").stdout
+    assert edge.run("hostname").stdout.strip() == "station-7"
+    assert edge.run("date +%Z").stdout.strip() in ("CET", "CEST")
+    assert edge.run("systemctl is-enabled systemd-timesyncd", check=False).stdout == "disabled\n"
+    assert edge.read("/etc/from-nochroot") == "disk: True\n"
+    assert edge.sudo("cat /root/post.log").stdout == "root\n"
+    shadow = edge.sudo("cat /etc/shadow").stdout.splitlines()
+    fields = {line.split(":")[0]: line.split(":")[1] for line in shadow}
+    assert fields["root"].startswith("$6$")
+    assert fields["gone"].startswith("!$")
+    assert edge.sudo("grep -c ssh-ed25519 /root/.ssh/authorized_keys").stdout == "1\n"
+    log = edge.sudo("cat /var/log/edge-install.log").stdout
+    assert "went on after line" in log
+    assert "status 3" in log
+    machine.stop()
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("raid.ks", r"line \d+: raid: this directive is not supported here"),
+        ("no-ref.ks", r"line \d+: ostreesetup: no debian/13/x86_64/gone from http"),
+        ("absent.ks", "absent.ks answers 404 Not Found"),
+    ],
+)
+def test_what_cannot_work_is_said_before_the_disk_is_touched(
+    world: World, name: str, message: str
+) -> None:
+    with pytest.raises(MachineError, match=message) as caught:
+        world.install("refused", name)
+    assert caught.value.log is not None
+    assert "RFE-INSTALL-FAILED" in caught.value.log.read_text(errors="replace")
+    assert Machine.find(world.lab, "refused") is None
+    assert not written(world.lab.path("machines", "refused", "disk.qcow2"))
+
+
+def written(disk: Path) -> list[Mapping[str, object]]:
+    """The parts of an image that hold data."""
+    parts = json.loads(run.run(["qemu-img", "map", "--output=json", disk]).stdout)
+    return [part for part in parts if part["data"]]
+
+
+def test_a_post_script_that_must_succeed_fails_the_installation(world: World) -> None:
+    with pytest.raises(MachineError, match=r"line \d+: %post: status 4: why"):
+        world.install("refused", "post-fails.ks")
+
+
+@pytest.mark.parametrize("firmware", ["bios", "uefi"])
+def test_the_iso_boots_by_its_menu(world: World, firmware: str) -> None:
+    """From the CD, with the menu's own entry: it comes as far as missing a kickstart."""
+    spec = VmSpec("menu", memory_mib=vm.INSTALL_MEMORY_MIB, cdrom=world.iso, firmware=firmware)
+    machine = Machine.start(world.lab, replace(spec, network=False))
+    try:
+        machine.wait_until(
+            lambda: "RFE-INSTALL-FAILED: no kickstart" in machine.console(),
+            Deadline(BOOT_SECONDS),
+            "the installer starts",
+        )
+    finally:
+        machine.kill()
