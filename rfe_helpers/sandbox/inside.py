@@ -238,18 +238,30 @@ def lay_out(spec: Table) -> Table:
     shutil.move("/var/lib/dpkg", SYSIMAGE / "dpkg")
     for leftover in ("lock", "lock-frontend", "status-old", "diversions-old", "statoverride-old"):
         (SYSIMAGE / "dpkg" / leftover).unlink(missing_ok=True)
+    move_to_var()
     describe_var()
     for path, target in LINKS.items():
-        link = Path("/", path)
-        if link.is_symlink():
-            link.unlink()
-        elif link.exists():
-            shutil.rmtree(link)
-        link.symlink_to(target)
+        Path("/", path).symlink_to(target)
     Path("/sysroot").mkdir(exist_ok=True)
     empty(Path("/tmp"))
     Path("/etc").rename("/usr/etc")
     return {"kernel": release, "packages": packages}
+
+
+def move_to_var() -> None:
+    """Make room for LINKS: what machines may change belongs to /var, the rest is empty."""
+    for path, target in LINKS.items():
+        old = Path("/", path)
+        if target.startswith(("var/", "../var/")):
+            new = Path("/var", target.rpartition("/")[2])
+            if new.exists():
+                for child in old.iterdir():
+                    shutil.move(child, new / child.name)
+                old.rmdir()
+            else:
+                old.rename(new)
+        elif old.exists():
+            old.rmdir()
 
 
 def empty(directory: Path) -> None:

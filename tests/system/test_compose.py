@@ -1,0 +1,143 @@
+"""A real compose with every customization, read back out of the commit."""
+
+from __future__ import annotations
+
+import tarfile
+from pathlib import Path
+
+import pytest
+
+from rfe_helpers.blueprint import Blueprint
+from rfe_helpers.errors import CommandFailed
+from rfe_helpers.lab import cache_directory
+from rfe_helpers.ostree import Repo
+from rfe_helpers.sandbox import artifacts, tree
+from rfe_helpers.wait import Deadline
+
+pytestmark = pytest.mark.slow
+
+REF = "debian/13/x86_64/edge"
+PARENT = "a" * 64
+KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIKkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkk me@here"
+CUSTOMIZATIONS = {
+    "hostname": "station-7",
+    "timezone": {"timezone": "Europe/Prague", "ntpservers": ["ntp.example.com"]},
+    "locale": {"languages": ["C.UTF-8"], "keyboard": "us"},
+    "group": [{"name": "operators", "gid": 1500}],
+    "user": [
+        {
+            "name": "admin",
+            "description": "The administrator",
+            "password": "$6$salt$notarealhash",
+            "key": KEY,
+            "uid": 1600,
+            "groups": ["wheel", "operators"],
+        }
+    ],
+    "sshkey": [{"user": "root", "key": KEY}],
+    "directories": [{"path": "/etc/app/conf.d", "mode": "0750", "ensure_parents": True}],
+    "files": [{"path": "/etc/app/settings", "data": "speed=9\n", "mode": "0600"}],
+    "services": {"enabled": ["systemd-timesyncd.service"], "masked": ["apt-daily.service"]},
+}
+
+
+@pytest.fixture(scope="module")
+def work(tmp_path_factory: pytest.TempPathFactory) -> tree.Work:
+    directory = tmp_path_factory.mktemp("compose")
+    cache = cache_directory()
+    cache.mkdir(parents=True, exist_ok=True)
+    return tree.Work(directory, cache, directory / "build.log", Deadline(1200))
+
+
+@pytest.fixture(scope="module")
+def repository(work: tree.Work, tmp_path_factory: pytest.TempPathFactory) -> Repo:
+    """The repository out of the commit.tar of a compose with all customizations."""
+    wanted = Blueprint(name="Edge", version="0.0.1", customizations=CUSTOMIZATIONS)
+    request = tree.Request(
+        id="1",
+        image_type="edge-commit",
+        ref=REF,
+        blueprint=wanted,
+        packages=("htop", "nano=8.*"),
+        parent=PARENT,
+    )
+    artifact = artifacts.build(request, work)
+    target = tmp_path_factory.mktemp("unpacked")
+    with tarfile.open(artifact) as tar:
+        tar.extractall(target, filter="data")
+    return Repo(target / "repo")
+
+
+def lines(repository: Repo, path: str) -> list[str]:
+    return repository.read(REF, path).splitlines()
+
+
+def test_the_commit_names_its_parent_version_and_packages(repository: Repo) -> None:
+    info = repository.show(REF)
+    assert info.parent == PARENT
+    assert info.refs == (REF,)
+    assert info.version.startswith("13.")
+    names = {package.name for package in info.packages}
+    assert {"htop", "nano", "ostree", "systemd"} <= names
+    repository.fsck()
+
+
+def test_users_groups_and_keys(repository: Repo) -> None:
+    passwd = {line.split(":")[0]: line for line in lines(repository, "/usr/etc/passwd")}
+    assert passwd["admin"].startswith("admin:x:1600:")
+    assert "The administrator" in passwd["admin"]
+    groups = {line.split(":")[0]: line for line in lines(repository, "/usr/etc/group")}
+    assert groups["operators"] == "operators:x:1500:admin"
+    assert "admin" in groups["wheel"]
+    shadow = {line.split(":")[0]: line for line in lines(repository, "/usr/etc/shadow")}
+    assert shadow["admin"].split(":")[1] == "$6$salt$notarealhash"
+    for home in ("home/admin", "roothome"):
+        path = f"/usr/share/factory/var/{home}/.ssh/authorized_keys"
+        assert lines(repository, path) == [KEY]
+    created = lines(repository, "/usr/lib/tmpfiles.d/zz-edge-var.conf")
+    assert 'C "/var/home/admin/.ssh/authorized_keys" 0600 1600 1600 - -' in created
+    assert 'd "/var/home/admin/.ssh" 0700 1600 1600 - -' in created
+
+
+def test_the_rest_of_the_customizations(repository: Repo) -> None:
+    assert lines(repository, "/usr/etc/hostname") == ["station-7"]
+    assert lines(repository, "/usr/etc/locale.conf") == ["LANG=C.UTF-8"]
+    assert lines(repository, "/usr/etc/vconsole.conf") == ["KEYMAP=us"]
+    entries = {entry.path: entry for entry in repository.ls(REF, "/usr/etc")}
+    assert entries["/usr/etc/localtime"].target.endswith("zoneinfo/Europe/Prague")
+    assert entries["/usr/etc/app/conf.d"].mode & 0o7777 == 0o750
+    assert entries["/usr/etc/app/settings"].mode & 0o7777 == 0o600
+    assert lines(repository, "/usr/etc/app/settings") == ["speed=9"]
+    assert entries["/usr/etc/systemd/system/apt-daily.service"].target == "/dev/null"
+    wanted = "/usr/etc/systemd/system/sysinit.target.wants/systemd-timesyncd.service"
+    assert wanted in entries
+
+
+def test_the_tree_is_laid_out_for_ostree(repository: Repo) -> None:
+    top = {entry.path: entry for entry in repository.ls(REF, "/", recursive=False)}
+    assert top["/home"].target == "var/home"
+    assert top["/ostree"].target == "sysroot/ostree"
+    assert "/etc" not in top
+    assert repository.ls(REF, "/var") == [top["/var"]]
+    assert repository.ls(REF, "/boot") == [top["/boot"]]
+    (modules,) = repository.ls(REF, "/usr/lib/modules", recursive=False)[1:]
+    kernel = {entry.path for entry in repository.ls(REF, modules.path, recursive=False)}
+    assert {f"{modules.path}/vmlinuz", f"{modules.path}/initramfs.img"} <= kernel
+    assert lines(repository, "/usr/etc/machine-id") == []
+    sysusers = lines(repository, "/usr/lib/sysusers.d/zz-edge.conf")
+    assert any(line.startswith("u systemd-network ") for line in sysusers)
+
+
+def test_nothing_secret_stays_in_the_work_directory(work: tree.Work, repository: Repo) -> None:
+    left = [path for path in work.directory.rglob("*") if path.is_file()]
+    assert not [path for path in left if path.suffix != ".tar" and b"$6$salt" in path.read_bytes()]
+
+
+def test_a_package_that_is_not_there_ends_in_apts_words(work: tree.Work) -> None:
+    wanted = Blueprint(name="Edge", version="0.0.1")
+    request = tree.Request(
+        id="2", image_type="edge-commit", ref=REF, blueprint=wanted, packages=("no-such-thing",)
+    )
+    with pytest.raises(CommandFailed, match="Unable to locate package no-such-thing"):
+        artifacts.build(request, work)
+    assert not list(Path("/var/tmp").glob("rfe-tree-*")), "the temporary tree is left"
