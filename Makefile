@@ -29,7 +29,7 @@ lint: dev  ## format, lint, types, import floors, spelling, notebooks without ou
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
 	$(BIN)/codespell $$(git ls-files)
-	$(BIN)/nbstripout --verify --keep-id notebooks/*.ipynb
+	$(BIN)/nbstripout --verify --keep-id --keep-count notebooks/*.ipynb
 
 test-quick: lint  ## lint and all tests that need no machine
 	$(BIN)/pytest -m "not slow and not full"
