@@ -1,0 +1,101 @@
+"""The sandbox's service under load: many clients read status and lists while a compose runs.
+
+    python benchmarks/service.py [--clients 200] [--seconds 10]
+
+Prints requests per second and the median and 99th percentile of the latency, for a service in a
+process of its own on this machine; the compose is one that only waits, so that the figures are
+those of the service and not of mmdebstrap.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import sys
+import tempfile
+import threading
+import time
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
+
+from support.sandbox_service import Process, UnixConnection
+
+PATHS = (
+    *("/api/status", "/api/v1/compose/queue", "/api/v1/compose/status/*"),
+    *("/api/v1/blueprints/list", "/api/v1/compose/types", "/api/v1/blueprints/info/Edge"),
+)
+
+
+def load(process: Process, clients: int, seconds: float) -> tuple[list[float], list[str]]:
+    """Let `clients` threads ask for `seconds`; the latency of each request, and failures."""
+    latencies: list[float] = []
+    failures: list[str] = []
+    end = time.monotonic() + seconds
+
+    def client(number: int) -> None:
+        own = []
+        connection = UnixConnection(process.socket)
+        try:
+            turn = number
+            while time.monotonic() < end:
+                turn += 1
+                path = PATHS[turn % len(PATHS)]
+                began = time.monotonic()
+                connection.request("GET", path)
+                response = connection.getresponse()
+                body = response.read()
+                own.append(time.monotonic() - began)
+                if response.status != 200 or not body.startswith(b"{"):
+                    failures.append(f"{path}: {response.status} {body[:100]!r}")
+        except Exception as error:
+            failures.append(f"client {number}: {error!r}")
+        finally:
+            connection.close()
+            latencies.extend(own)
+
+    threads = [threading.Thread(target=client, args=[number]) for number in range(clients)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return latencies, failures
+
+
+def prepared(directory: Path) -> Process:
+    """A service with a blueprint, ten composes in its lists and one that runs."""
+    process = Process(directory)
+    process.post("/api/v1/blueprints/new", name="Edge", packages=[{"name": "tmux"}])
+    for _ in range(10):
+        process.post("/api/v1/compose?test=2", blueprint_name="Edge", compose_type="edge-commit")
+    process.post("/api/v1/compose", blueprint_name="Edge", compose_type="edge-commit")
+    while not process.ask("GET /api/v1/compose/queue").json["run"]:
+        time.sleep(0.05)
+    return process
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
+    parser.add_argument("--clients", type=int, default=200)
+    parser.add_argument("--seconds", type=float, default=10)
+    chosen = parser.parse_args()
+    with tempfile.TemporaryDirectory(prefix="rfe-service-") as directory:
+        process = prepared(Path(directory))
+        try:
+            latencies, failures = load(process, chosen.clients, chosen.seconds)
+        finally:
+            process.terminate()
+    hundredths = statistics.quantiles(latencies, n=100)
+    print(f"clients              {chosen.clients}")
+    print(f"requests             {len(latencies)}")
+    print(f"failures             {len(failures)}")
+    print(f"requests per second  {len(latencies) / chosen.seconds:.0f}")
+    print(f"median               {statistics.median(latencies) * 1000:.1f} ms")
+    print(f"99th percentile      {hundredths[98] * 1000:.1f} ms")
+    for failure in failures[:10]:
+        print(f"  {failure}")
+    return 1 if failures else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
