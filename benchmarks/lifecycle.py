@@ -1,0 +1,152 @@
+"""What the workbook adds to the plain tools, as ratios measured in one run on this machine.
+
+    .venv/bin/python benchmarks/lifecycle.py            composes and reading a commit, 5 minutes
+    .venv/bin/python benchmarks/lifecycle.py --run      and a whole headless run
+
+Every build starts from an empty cache in a directory of its own; packages come from the network
+each time, for the plain tools and for us alike. `--run` samples the processor time of our own
+processes (rfe, its notebooks' kernels, the sandbox service) while `rfe run` goes: all other time
+of the run is spent in mmdebstrap, ostree, podman, QEMU and their like, or waiting for them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import platform
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import commit_packages
+
+from rfe_helpers import run
+from rfe_helpers.blueprint import Blueprint
+from rfe_helpers.sandbox import artifacts, tree
+from rfe_helpers.wait import Deadline
+
+REF = "debian/13/x86_64/edge"
+OURS = ("rfe_helpers.sandbox", "ipykernel_launcher", "/rfe run")
+TICKS = os.sysconf("SC_CLK_TCK")
+
+
+def timed(action: Callable[[], object]) -> float:
+    os.sync()
+    began = time.monotonic()
+    action()
+    return time.monotonic() - began
+
+
+def plain(directory: Path) -> None:
+    """The same packages with mmdebstrap and `ostree commit`, nothing of ours."""
+    tar = directory / "plain.tar"
+    options = ['--aptopt=APT::Install-Recommends "false"', "--dpkgopt=force-unsafe-io"]
+    options += [f"--dpkgopt=path-exclude=/usr/share/{path}" for path in tree._EXCLUDED]
+    mode = "root" if os.geteuid() == 0 else "unshare"
+    packages = ",".join((*tree.PACKAGES, "htop"))
+    run.run(
+        [
+            *("mmdebstrap", f"--mode={mode}", "--variant=apt", "--skip=output/dev"),
+            *(*options, f"--include={packages}", tree.SUITE, tar),
+        ],
+        seconds=1200,
+    )
+    repository = directory / "plain-repo"
+    run.run(["ostree", "init", f"--repo={repository}", "--mode=archive"])
+    commit = ["ostree", "commit", f"--repo={repository}", f"--branch={REF}", f"--tree=tar={tar}"]
+    run.run(commit, seconds=600)
+
+
+def compose(directory: Path, name: str, *packages: str) -> Path:
+    """One compose as the service does it."""
+    target = directory / name
+    target.mkdir()
+    cache = directory / "cache"
+    cache.mkdir(exist_ok=True)
+    blueprint = Blueprint(name="Edge", version="0.0.1")
+    request = tree.Request(name, "edge-commit", REF, blueprint, packages)
+    return artifacts.build(request, tree.Work(target, cache, target / "log", Deadline(1200)))
+
+
+def row(what: str, seconds: float, plain_seconds: float, aim: str) -> None:
+    print(
+        f"{what:58} {seconds:8.2f} s {plain_seconds:8.2f} s {seconds / plain_seconds:7.3f}  {aim}"
+    )
+
+
+def composes(directory: Path) -> None:
+    print(f"{'':58} {'ours':>10} {'against':>10} {'ratio':>7}  aim")
+    ours: list[Path] = []
+    first = timed(lambda: ours.append(compose(directory, "first", "htop")))
+    against = timed(lambda: plain(directory))
+    row("first compose / mmdebstrap + ostree commit", first, against, "<= 1.15")
+    second = timed(lambda: compose(directory, "second", "htop", "nano"))
+    row("second compose, one package more / first compose", second, first, "<= 0.35")
+    found = commit_packages.measure(ours[0], repeat=5)
+    listing, unpacking = found["rfe_commit_packages"], found["tar_xf"]
+    row("rfe commit packages on commit.tar / tar xf", listing, unpacking, "<= 0.1")
+
+
+def headless(directory: Path) -> None:
+    """A whole run in a new lab with an empty cache; the share of it that is our own."""
+    environment = {**os.environ, "RFE_CACHE": str(directory / "run-cache")}
+    lab = directory / "lab"
+    rfe = Path(sys.executable).with_name("rfe")
+    seconds: dict[int, float] = {}
+    began = time.monotonic()
+    with (directory / "run.log").open("w") as log:
+        process = subprocess.Popen(
+            [rfe, "run", "--lab", lab], env=environment, stdout=log, stderr=subprocess.STDOUT
+        )
+        while process.poll() is None:
+            seconds.update(our_processor_seconds())
+            time.sleep(0.2)
+    total = time.monotonic() - began
+    subprocess.run([rfe, "lab", "clean", "--lab", lab], env=environment, check=True)
+    if process.returncode != 0:
+        raise SystemExit(f"rfe run failed: {(directory / 'run.log').read_text()[-2000:]}")
+    own = sum(seconds.values())
+    row("headless run: our processor time / the whole run", own, total, "<= 0.05")
+
+
+def our_processor_seconds() -> dict[int, float]:
+    """User and system time so far of each process of ours, by pid; its children's not counted."""
+    found = {}
+    for directory in Path("/proc").iterdir():
+        if not directory.name.isdigit():
+            continue
+        try:
+            words = (directory / "cmdline").read_text().replace("\0", " ")
+            fields = (directory / "stat").read_text().rpartition(")")[2].split()
+        except OSError:
+            continue
+        if any(name in words for name in OURS):
+            found[int(directory.name)] = (int(fields[11]) + int(fields[12])) / TICKS
+    return found
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--run", action="store_true", help="measure a whole headless run, too")
+    options = parser.parse_args()
+    cpu = next(
+        line.partition(":")[2].strip()
+        for line in Path("/proc/cpuinfo").read_text().splitlines()
+        if line.startswith("model name")
+    )
+    print(f"{cpu}, {os.cpu_count()} cores, {platform.system()} {platform.release()}")
+    directory = Path(tempfile.mkdtemp(prefix="rfe-benchmark-", dir="/var/tmp"))
+    try:
+        composes(directory)
+        if options.run:
+            headless(directory)
+    finally:
+        shutil.rmtree(directory)
+
+
+if __name__ == "__main__":
+    main()
