@@ -1,17 +1,24 @@
-"""Boot ISOs of any release: label, release, kernel and initramfs, read without mounting."""
+"""Boot ISOs of any release: label, release, kernel and initramfs, read without mounting; and
+ISOs made from one by adding files, such as a kickstart or a repository."""
 
 from __future__ import annotations
 
 import configparser
+import re
 import struct
+import tempfile
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from rfe_helpers import run
+from rfe_helpers import files, run
 from rfe_helpers.errors import CommandFailed, MediaError
+from rfe_helpers.wait import Deadline
 
 KERNEL = "images/pxeboot/vmlinuz"
 INITRD = "images/pxeboot/initrd.img"
+# Boot menus: those of GRUB for BIOS and UEFI, and isolinux, which RHEL 8 and 9 have for BIOS.
+MENUS = ("boot/grub2/grub.cfg", "EFI/BOOT/grub.cfg", "isolinux/isolinux.cfg")
 # ECMA-119: volume descriptors begin at sector 16 of 2048 bytes; 8.4 has the primary one's fields.
 _SECTOR = 2048
 _PRIMARY = b"\x01CD001"
@@ -53,10 +60,9 @@ class BootIso:
 
     def extract(self, name: str, target: Path) -> Path:
         """Copy one file out of the ISO. Raises MediaError if it has no such file."""
-        target.parent.mkdir(parents=True, exist_ok=True)
         target.unlink(missing_ok=True)
         try:
-            run.run([*_xorriso(self.path), "-extract", f"/{name}", target])
+            run.run([*_xorriso(self.path), "-extract", f"/{name}", _with_parent(target)])
         except CommandFailed as error:
             raise MediaError(
                 f"{self.path} has no {name}: it is not a boot ISO, or it is damaged ({error.tail})",
@@ -93,6 +99,67 @@ def read(path: Path) -> BootIso:
         general.get("version", ""),
         general.get("arch", ""),
     )
+
+
+def add_files(
+    iso: Path,
+    target: Path,
+    added: Mapping[str, Path],
+    *,
+    arguments: str = "",
+    deadline: Deadline | None = None,
+    on_start: Callable[[run.ProcessId], None] | None = None,
+) -> Path:
+    """A copy of a boot ISO, at `target`, with files or directories added (path in it -> source).
+
+    It boots as the original does; `arguments` are added to the kernel's in every entry of its
+    menus. Raises MediaError if xorriso cannot make it, or if there is no menu to add to.
+    """
+    read(iso)
+    with (
+        tempfile.TemporaryDirectory(prefix="rfe-iso-") as directory,
+        files.replacing(target) as unfinished,
+    ):
+        menus = _menus_with(iso, arguments, Path(directory)) if arguments else {}
+        command: list[str | Path] = ["xorriso", "-abort_on", "FAILURE", "-report_about", "FAILURE"]
+        command += ["-indev", iso, "-outdev", unfinished, "-overwrite", "on"]
+        # Whatever boots the original, from CD and from a stick, is made again in the copy.
+        command += ["-boot_image", "any", "replay"]
+        for name, source in {**added, **menus}.items():
+            command += ["-map", source, f"/{name}"]
+        try:
+            run.run(command, deadline=deadline or Deadline(900), on_start=on_start)
+        except CommandFailed as error:
+            raise MediaError(
+                f"{target} could not be made from {iso}: {error.tail}",
+                remedy="look for room on the disk, and whether the boot ISO is whole",
+            ) from None
+    return target
+
+
+def _menus_with(iso: Path, arguments: str, directory: Path) -> dict[str, Path]:
+    """The menus of an ISO with arguments added to the lines that boot a kernel."""
+    changed: dict[str, Path] = {}
+    for name in MENUS:
+        menu = directory / name
+        try:
+            run.run([*_xorriso(iso), "-extract", f"/{name}", _with_parent(menu)])
+        except CommandFailed:
+            continue  # not every release has every menu
+        menu.chmod(0o644)
+        text = menu.read_text()
+        pattern = r"^(\s*(?:linux|linuxefi|append)\s.*inst\.stage2=.*)$"
+        menu.write_text(re.sub(pattern, lambda line: f"{line[1]} {arguments}", text, flags=re.M))
+        if menu.read_text() != text:
+            changed[name] = menu
+    if not changed:
+        raise MediaError(f"{iso} has no boot menu with inst.stage2=: it is no boot ISO")
+    return changed
+
+
+def _with_parent(path: Path) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return path
 
 
 def _xorriso(path: Path) -> list[str | Path]:

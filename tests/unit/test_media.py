@@ -79,3 +79,49 @@ def test_what_is_no_whole_iso_is_refused(iso: Path, tmp_path: Path) -> None:
         media.read(tmp_path / "nowhere.iso")
     with pytest.raises(MediaError, match="directory"):
         media.read(tmp_path)
+
+
+MENU = """\
+menuentry 'Install' {
+\tlinux /images/pxeboot/vmlinuz inst.stage2=hd:LABEL=X quiet
+\tinitrd /images/pxeboot/initrd.img
+}
+menuentry 'Boot the disk' {
+\tlinux /other
+}
+"""
+
+
+def test_files_and_arguments_are_added_to_a_copy(tmp_path: Path) -> None:
+    names = {media.KERNEL: "kernel", media.MENUS[0]: MENU, media.MENUS[1]: MENU, "kept": "as it is"}
+    iso = make_iso(tmp_path, names)
+    before = iso.read_bytes()
+    kickstart, repo = tmp_path / "edge.ks", tmp_path / "repo"
+    kickstart.write_text("text\n")
+    (repo / "objects").mkdir(parents=True)
+    (repo / "config").write_text("[core]\n")
+    added = {"osbuild.ks": kickstart, "ostree/repo": repo}
+    argument = "inst.ks=hd:LABEL=A\\x20B:/osbuild.ks"
+    made = media.add_files(iso, tmp_path / "new.iso", added, arguments=argument)
+    copy = media.read(made)
+    assert copy.label == LABEL
+
+    def text(name: str) -> str:
+        return copy.extract(name, tmp_path / "out").read_text()
+
+    assert text("osbuild.ks") == "text\n"
+    assert text("ostree/repo/config") == "[core]\n"
+    assert text("kept") == "as it is"
+    for menu in media.MENUS[:2]:
+        assert f"inst.stage2=hd:LABEL=X quiet {argument}\n" in text(menu)
+        assert "linux /other\n" in text(menu)
+    assert iso.read_bytes() == before
+
+
+def test_an_iso_that_boots_nothing_takes_no_arguments(iso: Path, tmp_path: Path) -> None:
+    with pytest.raises(MediaError, match="no boot menu"):
+        media.add_files(iso, tmp_path / "new.iso", {}, arguments="inst.ks=x")
+    with pytest.raises(MediaError, match="could not be made"):
+        media.add_files(iso, tmp_path / "new.iso", {"x": tmp_path / "not there"})
+    assert not (tmp_path / "new.iso").exists()
+    assert [path.name for path in tmp_path.iterdir() if path.suffix == ".tmp"] == []
