@@ -214,19 +214,19 @@ def freeze(service: Service, call: Call) -> dict[str, Any] | Response:
 # what composes use too ----------------------------------------------------------------------------
 
 
-def wanted_packages(service: Service, blueprint: Blueprint) -> tuple[list[str], str]:
-    """The packages a blueprint asks for as apt's words, and its kernel. Raises RfeError."""
+def wanted_packages(service: Service, blueprint: Blueprint) -> list[str]:
+    """The packages that a blueprint asks for as apt's words. Raises RfeError."""
     if blueprint.groups:
         raise BlueprintError(f"groups are not supported: {', '.join(blueprint.groups)}")
     specs = [*blueprint.packages, *blueprint.modules]
-    return service.index.resolve(specs, service.extra_sources()), customizations.kernel(blueprint)
+    return service.index.resolve(specs, service.extra_sources())
 
 
 def solve(service: Service, blueprint: Blueprint) -> list[Package]:
     """What a blueprint brings into an image besides what is in all of them. Raises RfeError."""
-    words, kernel = wanted_packages(service, blueprint)
-    kernel_words = service.index.resolve([PackageSpec(kernel)])
-    return service.index.depsolve([*words, *kernel_words], service.extra_sources())
+    kernel = PackageSpec(customizations.kernel(blueprint))
+    words = [*wanted_packages(service, blueprint), *service.index.resolve([kernel])]
+    return service.index.depsolve(words, service.extra_sources())
 
 
 def frozen(service: Service, blueprint: Blueprint) -> Blueprint:

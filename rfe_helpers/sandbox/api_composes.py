@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from starlette.responses import Response
@@ -129,13 +129,13 @@ def _plan(
         msg = f"failed to initialize osbuild manifest: {error.message}"
         raise Refusal("ManifestCreationFailed", msg) from None
     sources = service.extra_sources()
-    try:
-        words, kernel = wanted_packages(service, blueprint)
-        everything = [PackageSpec(name) for name in (*service.base_packages, kernel)]
-        all_words = [*words, *service.index.resolve(everything)]
-        solved = service.index.depsolve(all_words, sources)
-    except RfeError as error:
-        raise Refusal("DepsolveError", error.message, status=500) from None
+    words: list[str] = []
+    dependencies = None
+    if not kind.deploys:
+        try:
+            words, dependencies = _depsolve(service, blueprint, sources)
+        except RfeError as error:
+            raise Refusal("DepsolveError", error.message, status=500) from None
     try:
         parent = None
         if options.url:
@@ -149,12 +149,23 @@ def _plan(
         size=data.get("size", 0) or kind.size,
         parent=parent,
         url=options.url,
-        kernel=kernel,
+        kernel=customizations.kernel(blueprint),
         packages=tuple(words),
         sources=sources,
-        dependencies=[package.to_dependency() for package in solved],
+        dependencies=dependencies,
         test=test,
     )
+
+
+def _depsolve(
+    service: Service, blueprint: Blueprint, sources: Sequence[str]
+) -> tuple[list[str], list[dict[str, Any]]]:
+    """The packages asked for as apt's words, and all that the image will have."""
+    words = wanted_packages(service, blueprint)
+    everywhere = [*service.base_packages, customizations.kernel(blueprint)]
+    more = service.index.resolve([PackageSpec(name) for name in everywhere])
+    solved = service.index.depsolve([*words, *more], sources)
+    return words, [package.to_dependency() for package in solved]
 
 
 # states -------------------------------------------------------------------------------------------

@@ -9,6 +9,9 @@ from rfe_helpers.errors import RfeError
 from rfe_helpers.sandbox.packages import Package
 from rfe_helpers.sandbox.wire import Call, Refusal, Route, Service, page
 
+# Each is a run of apt of half a second or more.
+_MOST_SOLVED = 50
+
 
 def list_projects(service: Service, call: Call) -> dict[str, Any]:
     call.check_distro()
@@ -43,6 +46,9 @@ def project_info(service: Service, call: Call) -> dict[str, Any]:
 
 def module_info(service: Service, call: Call) -> dict[str, Any]:
     found = _find(service, call, "UnknownModule", "ModulesError")
+    if len(found) > _MOST_SOLVED:
+        msg = f"msg: {len(found)} packages match, at most {_MOST_SOLVED} are solved at once"
+        raise Refusal("ModulesError", msg)
     modules = []
     for versions in found:
         try:

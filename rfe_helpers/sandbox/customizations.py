@@ -34,6 +34,7 @@ _UNIT = re.compile(r"[A-Za-z0-9_][A-Za-z0-9:_.\\@-]{0,254}")
 _LOCALE = re.compile(r"(?:C|POSIX|[a-z]{2,3}(?:_[A-Z]{2})?)(?:\.[A-Za-z0-9-]{1,15})?(?:@[a-z]+)?")
 _KEYBOARD = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _MODE = re.compile(r"0?[0-7]{3,4}")
+_ARGUMENTS = re.compile(r"[A-Za-z0-9 ._=:,/+@-]{1,2000}")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _TIMEZONE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_+/-]{0,63}")
 # osbuild/images, policies of OSTree commits
@@ -92,6 +93,8 @@ def _kernel(value: Mapping[str, Any], where: str, kind: ImageType) -> None:
     for key in value:
         if value[key] and key not in kind.kernel:
             raise _refusal(kind, f"{where}.{key}", "set kernel arguments when it is deployed")
+    if append := value.get("append"):
+        _matches(_ARGUMENTS, append, f"{where}.append", "kernel arguments")
     name = value.get("name") or "kernel"
     _must(name in (*KERNELS, "kernel"), f"{where}.name", name, f"one of {', '.join(KERNELS)}")
 
@@ -187,6 +190,15 @@ def _services(value: Mapping[str, Any], where: str, _: ImageType) -> None:
             _matches(_UNIT, unit, f"{where}.{key}", "the name of a systemd unit")
 
 
+def _installer(value: Mapping[str, Any], where: str, kind: ImageType) -> None:
+    if value.get("modules"):
+        raise _refusal(kind, f"{where}.modules", "its installer has none")
+    for name in value.get("sudo-nopasswd", []):
+        _matches(_USER, name.removeprefix("%"), f"{where}.sudo-nopasswd", "a user or %group")
+    contents = (value.get("kickstart") or {}).get("contents", "")
+    _must("\0" not in contents, f"{where}.kickstart.contents", contents, "text")
+
+
 def _directories(entries: list[dict[str, Any]], where: str, _: ImageType) -> None:
     for number, entry in enumerate(entries):
         _path(entry, f"{where}[{number}]", ("/etc",))
@@ -237,6 +249,7 @@ _CHECKS: dict[str, Callable[[Any, str, ImageType], None]] = {
     "files": _files,
     "group": _groups,
     "hostname": _hostname,
+    "installer": _installer,
     "kernel": _kernel,
     "locale": _locale,
     "services": _services,
