@@ -175,6 +175,7 @@ def test_a_kickstart_with_many_words_is_carried_out(world: World) -> None:
     assert edge.run("hostname").stdout.strip() == "station-7"
     assert edge.run("date +%Z").stdout.strip() in ("CET", "CEST")
     assert edge.run("systemctl is-enabled systemd-timesyncd", check=False).stdout == "disabled\n"
+    assert "KEYMAP=us" in edge.read("/etc/vconsole.conf")
     assert edge.read("/etc/from-nochroot") == "disk: True\n"
     assert edge.sudo("cat /root/post.log").stdout == "root\n"
     shadow = edge.sudo("cat /etc/shadow").stdout.splitlines()

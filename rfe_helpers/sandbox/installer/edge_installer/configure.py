@@ -29,8 +29,9 @@ def configure(plan: Plan, view: Path) -> None:
     if plan.language:
         _set_language(view, plan.language)
     if plan.keyboard:
-        (view / "etc/vconsole.conf").unlink(missing_ok=True)
-        (view / "etc/vconsole.conf").write_text(f"KEYMAP={plan.keyboard}\n")
+        # Debian links /etc/vconsole.conf to it, and would replace one that is no link.
+        keyboard = f"XKBLAYOUT={plan.keyboard}\nKEYMAP={plan.keyboard}\n"
+        (view / "etc/default/keyboard").write_text(keyboard)
     for action, units in (("enable", plan.enabled), ("disable", plan.disabled)):
         for unit in units:
             run("systemctl", f"--root={view}", action, unit)
