@@ -16,6 +16,7 @@ from support.sandbox_service import Answer, Process
 
 from rfe_helpers import run
 from rfe_helpers.blueprint import CUSTOMIZATIONS
+from rfe_helpers.sandbox.image_types import IMAGE_TYPES
 
 IDS = {
     *("HTTPError", "InvalidChars", "BlueprintsError", "UnknownBlueprint", "UnknownCommit"),
@@ -84,8 +85,8 @@ BLUEPRINT = st.fixed_dictionaries(
     {"name": st.sampled_from(["Fuzz", "Edge"]) | TEXT},
     optional={
         "description": TEXT,
-        "version": st.sampled_from(["0.0.1", "1.2.3-rc1"]) | TEXT,
-        "distro": st.sampled_from(["debian-13", ""]) | TEXT,
+        "version": st.sampled_from(["0.0.1", "1.2.3-rc1", "1.0"]),
+        "distro": st.sampled_from(["debian-13", "", "debian-12"]),
         "packages": SPECS,
         "modules": SPECS,
         "groups": st.lists(st.fixed_dictionaries({"name": TEXT}), max_size=2),
@@ -188,7 +189,14 @@ def posts(path: str, data: st.SearchStrategy[Any]) -> st.SearchStrategy[list[Req
 @st.composite
 def pushed_and_composed(draw: st.DrawFn) -> list[Request]:
     """A blueprint of any content, then everything that reads it."""
-    body = json.dumps({**draw(BLUEPRINT), "name": "Fuzz"}).encode()
+    data = {**draw(BLUEPRINT), "name": "Fuzz"}
+    if draw(st.booleans()):  # so that the values are looked at, not only the names
+        kind = IMAGE_TYPES[0]
+        data["customizations"] = draw(
+            shaped({key: CUSTOMIZATIONS[key] for key in kind.customizations})
+        )
+        data.pop("groups", None)
+    body = json.dumps(data).encode()
     compose = json.dumps({"blueprint_name": "Fuzz", "compose_type": "edge-commit"}).encode()
     return [
         Request("POST /api/v1/blueprints/new", body, "application/json"),
