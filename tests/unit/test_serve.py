@@ -1,5 +1,6 @@
 """The host's nginx is the real one; podman is a fake command where it must fail."""
 
+import random
 import socket
 import threading
 import time
@@ -23,6 +24,7 @@ REF = "debian/13/x86_64/edge"
 def lab(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Lab]:
     monkeypatch.setenv("RFE_CACHE", str(tmp_path / "cache"))
     lab = Lab(tmp_path / "lab with space")
+    lab.port("web", random.randrange(20_000, 30_000))  # not where other programs look first
     yield lab
     lab.sweep(lambda name: None)
 

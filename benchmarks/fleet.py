@@ -1,0 +1,54 @@
+"""Time and memory of the rollout model: a million devices over 7 days, and ten million beside it.
+
+usage: python benchmarks/fleet.py [--json]
+
+Aim for the million: at most 10 s and 2 GiB on two cores. Each size runs in a process of its own,
+so that its peak memory is its own; importing is part of both.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+
+from rfe_helpers import run
+
+SIZES = (1_000_000, 10_000_000)
+_ONE = """
+import json, resource, sys, time
+began = time.perf_counter()
+from rfe_helpers.fleet import Fleet, Mirror, Pull, plan
+from rfe_helpers.systemd_timer import DAY, parse_timer
+fleet = Fleet(
+    int(sys.argv[1]),
+    parse_timer("OnBootSec=1h\\nOnUnitInactiveSec=1d\\nRandomizedDelaySec=6h"),
+    off=0.1, off_seconds=2 * DAY, cut=0.05, cut_at=DAY / 2,
+    rollout=((0.0, 0.0), (2 * DAY, 1.0)),
+)
+found = plan(fleet, Pull(requests=30, bytes=10e6), Mirror(requests=1000 * fleet.devices / 1e6))
+memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+print(json.dumps({"devices": fleet.devices, "seconds": time.perf_counter() - began,
+                  "memory": memory, "all_staged_days": found.all_staged / DAY}))
+"""
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
+    parser.add_argument("--json", action="store_true")
+    arguments = parser.parse_args()
+    found = [json.loads(run.run([sys.executable, "-c", _ONE, str(size)]).stdout) for size in SIZES]
+    if arguments.json:
+        print(json.dumps(found, indent=2))
+    else:
+        for each in found:
+            print(
+                f"{each['devices']:>10,} devices over 7 days: {each['seconds']:.2f} s, "
+                f"{each['memory'] / 2**30:.2f} GiB (all have it after "
+                f"{each['all_staged_days']:.1f} days)"
+            )
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

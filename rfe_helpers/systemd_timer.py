@@ -1,0 +1,337 @@
+"""When systemd starts a timer: the settings of a [Timer] section and how they are computed.
+
+From systemd.timer(5), systemd.time(7) and systemd's own timer.c and sd-event.c (v252): the
+randomized delay is drawn anew for every elapse and added to it, then AccuracySec moves the
+moment to the machine's own point of the minute. Times are seconds after an origin, in UTC; one
+array element is one device.
+"""
+
+from __future__ import annotations
+
+import calendar
+import re
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rfe_helpers.errors import InputError
+
+Times = NDArray[np.float64]
+Indices = NDArray[np.intp]
+
+DAY = 86400.0
+_UNITS = {
+    **dict.fromkeys(("usec", "us", "µs"), 1e-6),
+    **dict.fromkeys(("msec", "ms"), 1e-3),
+    **dict.fromkeys(("", "seconds", "second", "sec", "s"), 1.0),
+    **dict.fromkeys(("minutes", "minute", "min", "m"), 60.0),
+    **dict.fromkeys(("hours", "hour", "hr", "h"), 3600.0),
+    **dict.fromkeys(("days", "day", "d"), DAY),
+    **dict.fromkeys(("weeks", "week", "w"), 7 * DAY),
+    **dict.fromkeys(("months", "month", "M"), 365.25 / 12 * DAY),
+    **dict.fromkeys(("years", "year", "y"), 365.25 * DAY),
+}
+_SHORTHANDS = {
+    "minutely": "*-*-* *:*:00",
+    "hourly": "*-*-* *:00:00",
+    "daily": "*-*-* 00:00:00",
+    "monthly": "*-*-01 00:00:00",
+    "weekly": "Mon *-*-* 00:00:00",
+    "yearly": "*-01-01 00:00:00",
+    "annually": "*-01-01 00:00:00",
+    "quarterly": "*-01,04,07,10-01 00:00:00",
+    "semiannually": "*-01,07-01 00:00:00",
+}
+_WEEKDAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
+# The grids on which sd-event puts a wake-up that may be late, coarsest first.
+_GRIDS = (60.0, 10.0, 1.0, 0.25)
+
+
+def span(text: str) -> float:
+    """Seconds of a time span such as "1h 30min", "90" or "2d". Raises InputError."""
+    found = re.findall(r"([0-9]+(?:\.[0-9]+)?) *([A-Za-zµ]*)", text)
+    rest = re.sub(r"([0-9]+(?:\.[0-9]+)?) *([A-Za-zµ]*)", "", text).strip()
+    unknown = [unit for _, unit in found if unit not in _UNITS]
+    if not found or rest or unknown:
+        raise InputError(
+            f"{text!r} is no time span",
+            remedy='write it as systemd does, for example "1h 30min"',
+        )
+    return sum(float(number) * _UNITS[unit] for number, unit in found)
+
+
+@dataclass(frozen=True)
+class Calendar:
+    """A calendar expression (OnCalendar=), in UTC and whole seconds."""
+
+    text: str
+    weekdays: frozenset[int]
+    years: frozenset[int]
+    months: frozenset[int]
+    days: frozenset[int]
+    from_end: bool
+    seconds_of_day: tuple[int, ...] = field(repr=False)
+
+    def elapses(self, origin: datetime, start: float, end: float) -> Times:
+        """All elapses in [start, end), in seconds after `origin`, sorted."""
+        first = origin + timedelta(seconds=start)
+        day = first.replace(hour=0, minute=0, second=0, microsecond=0)
+        found: list[float] = []
+        last = origin + timedelta(seconds=end)
+        while day < last:
+            if self._has(day):
+                offset = (day - origin).total_seconds()
+                found += [offset + second for second in self.seconds_of_day]
+            day += timedelta(days=1)
+        times = np.array(found, dtype=float)
+        return times[(times >= start) & (times < end)]
+
+    def _has(self, day: datetime) -> bool:
+        length = calendar.monthrange(day.year, day.month)[1]
+        number = length - day.day + 1 if self.from_end else day.day
+        return (
+            day.weekday() in self.weekdays
+            and day.year in self.years
+            and day.month in self.months
+            and number in self.days
+        )
+
+
+def parse_calendar(text: str) -> Calendar:
+    """A calendar expression such as "Mon..Fri *-*-* 02:00:00". Raises InputError.
+
+    Everything of systemd.time(7) but time zones other than UTC, fractions of seconds and
+    repetitions counted from the end of a month.
+    """
+    words = _SHORTHANDS.get(text.strip().lower(), text).split()
+    if words and words[-1].upper() == "UTC":
+        words.pop()
+    try:
+        weekdays = _weekdays(words.pop(0)) if words and words[0][0].isalpha() else range(7)
+        date = words.pop(0) if words and ("-" in words[0] or "~" in words[0]) else "*-*-*"
+        clock = words.pop(0) if words else "00:00:00"
+        if words or not text.strip():
+            raise ValueError
+        years, months, days, from_end = _date(date)
+        hours, minutes, seconds = _clock(clock)
+    except (ValueError, IndexError):
+        raise InputError(
+            f"{text!r} is no calendar expression that is understood here",
+            remedy="`systemd-analyze calendar` checks it; give it in UTC",
+        ) from None
+    moments = sorted(h * 3600 + m * 60 + s for h in hours for m in minutes for s in seconds)
+    return Calendar(
+        text,
+        frozenset(weekdays),
+        frozenset(years),
+        frozenset(months),
+        frozenset(days),
+        from_end,
+        tuple(moments),
+    )
+
+
+@dataclass(frozen=True)
+class Timer:
+    """A [Timer] section; times in seconds, None where a setting is not given."""
+
+    calendars: tuple[Calendar, ...] = ()
+    on_boot: float | None = None
+    on_unit_inactive: float | None = None
+    randomized_delay: float = 0.0
+    fixed_random_delay: bool = False
+    accuracy: float = 60.0
+    persistent: bool = False
+
+
+def parse_timer(text: str) -> Timer:
+    """A timer from the text of its unit, or of settings alone. Raises InputError.
+
+    What has no meaning for the model (Unit=, WakeSystem=) is ignored; triggers that the model
+    does not have are refused.
+    """
+    values: dict[str, Any] = {}
+    calendars: list[Calendar] = []
+    for line in text.splitlines():
+        key, equals, value = (part.strip() for part in line.partition("="))
+        if not equals or key.startswith(("#", ";")):
+            continue
+        if key in ("OnActiveSec", "OnStartupSec", "OnUnitActiveSec", "OnClockChange"):
+            raise InputError(f"timers with {key}= are not in the model")
+        if key == "OnCalendar":
+            calendars = [*calendars, parse_calendar(value)] if value else []
+        elif key in _SPANS:
+            values[_SPANS[key]] = span(value) if value else None
+        elif key in _FLAGS:
+            values[_FLAGS[key]] = value.lower() in ("yes", "true", "on", "1", "y", "t")
+    timer = Timer(calendars=tuple(calendars), **values)
+    if not timer.calendars and timer.on_unit_inactive is None:
+        raise InputError(
+            "the timer never elapses twice",
+            remedy="give OnCalendar= or OnUnitInactiveSec=",
+        )
+    return timer
+
+
+_SPANS = {
+    "OnBootSec": "on_boot",
+    "OnUnitInactiveSec": "on_unit_inactive",
+    "RandomizedDelaySec": "randomized_delay",
+    "AccuracySec": "accuracy",
+}
+_FLAGS = {"FixedRandomDelay": "fixed_random_delay", "Persistent": "persistent"}
+
+
+class Schedule:
+    """A timer on many devices: the moments at which each of them starts the service.
+
+    `perturb` is a device's point of the minute, `fixed` its delay where FixedRandomDelay is set.
+    All times are seconds after `origin`; what lies after `end` may come out as infinity.
+    """
+
+    def __init__(
+        self, timer: Timer, origin: datetime, end: float, devices: int, rng: np.random.Generator
+    ) -> None:
+        self.timer = timer
+        self.rng = rng
+        self._burn_in = 3 * timer.randomized_delay
+        start = -self._burn_in - 366 * DAY if _is_sparse(timer) else -self._burn_in - 8 * DAY
+        parts = [c.elapses(origin, start, end) for c in timer.calendars]
+        known = np.unique(np.concatenate(parts)) if parts else np.empty(0)
+        self.elapses: Times = np.append(known, np.inf)
+        self.perturb = rng.uniform(0, 60, devices).astype(np.float32)
+        wanted = timer.fixed_random_delay and timer.randomized_delay > 0
+        self.fixed = rng.uniform(0, timer.randomized_delay, devices) if wanted else None
+
+    def after_boot(self, boot: Times, off_since: float, which: Indices) -> Times:
+        """The first start after a boot; a persistent timer catches up what it missed."""
+        moments = np.full(boot.shape, np.inf)
+        if self.timer.on_boot is not None:
+            moments = boot + self.timer.on_boot
+        if self.timer.calendars:
+            upcoming = self._next_elapse(boot)
+            if self.timer.persistent:
+                missed = self._next_elapse(np.full(boot.shape, off_since)) <= boot
+                upcoming = np.where(missed, boot, upcoming)
+            moments = np.minimum(moments, upcoming)
+        return self._delayed(moments, which)
+
+    def steady(self, which: Indices) -> Times:
+        """The first start after 0 of devices that have been up, out of step, for long."""
+        if self.timer.on_unit_inactive is None:
+            return self._steady_calendar(which)
+        shortest = self.timer.on_unit_inactive
+        longest = shortest + (0.0 if self.fixed is not None else self.timer.randomized_delay)
+        # A moment falls into a long interval more often than into a short one.
+        drawn = self.rng.uniform(shortest**2, longest**2, which.shape) ** 0.5
+        if self.fixed is not None:
+            drawn = drawn + self.fixed[which]
+        moments = self.rng.uniform(0, 1, which.shape) * drawn
+        if self.timer.calendars:
+            moments = np.minimum(moments, self._steady_calendar(which))
+        return self._accurate(moments, which)
+
+    def following(self, last: Times, which: Indices) -> Times:
+        """The start after the one at `last`, the service having ended at once."""
+        moments = np.full(last.shape, np.inf)
+        if self.timer.on_unit_inactive is not None:
+            moments = last + self.timer.on_unit_inactive
+        if self.timer.calendars:
+            moments = np.minimum(moments, self._next_elapse(last))
+        return self._delayed(moments, which)
+
+    def _steady_calendar(self, which: Indices) -> Times:
+        """Run from long enough before 0 that delays which are longer than a period settle."""
+        moments = self._delayed(self._next_elapse(np.full(which.shape, -self._burn_in)), which)
+        while (early := np.flatnonzero(moments <= 0)).size:
+            moments[early] = self._delayed(self._next_elapse(moments[early]), which[early])
+        return moments
+
+    def _next_elapse(self, moments: Times) -> Times:
+        found: Times = self.elapses[np.searchsorted(self.elapses[:-1], moments, side="right")]
+        return found
+
+    def _delayed(self, moments: Times, which: Indices) -> Times:
+        if self.fixed is not None:
+            moments = moments + self.fixed[which]
+        elif self.timer.randomized_delay > 0:
+            moments = moments + self.rng.uniform(0, self.timer.randomized_delay, moments.shape)
+        return self._accurate(moments, which)
+
+    def _accurate(self, earliest: Times, which: Indices) -> Times:
+        """sd-event's sleep_between: the machine's own point on the coarsest grid that fits."""
+        latest = earliest + self.timer.accuracy
+        if self.timer.accuracy < 1e-3:
+            return latest
+        chosen, left = latest.copy(), np.ones(latest.shape, dtype=bool)
+        for grid in _GRIDS:
+            shift = self.perturb[which] % grid
+            point = np.floor((latest - shift) / grid) * grid + shift
+            fits = left & (point >= earliest)
+            chosen[fits] = point[fits]
+            left &= ~fits
+            if not left.any():
+                break
+        return chosen
+
+
+def _is_sparse(timer: Timer) -> bool:
+    """Whether weeks may pass between two elapses."""
+    return any(len(c.days) < 31 or len(c.months) < 12 for c in timer.calendars)
+
+
+def _weekdays(text: str) -> set[int]:
+    found: set[int] = set()
+    for part in text.split(","):
+        first, dots, last = part.partition("..")
+        begin = _WEEKDAYS.index(first[:3].lower())
+        until = _WEEKDAYS.index(last[:3].lower()) if dots else begin
+        if until < begin:
+            raise ValueError
+        found |= set(range(begin, until + 1))
+    return found
+
+
+def _date(text: str) -> tuple[set[int], set[int], set[int], bool]:
+    head, tilde, tail = text.partition("~")
+    parts = [*head.split("-"), tail] if tilde else text.split("-")
+    year, month, day = parts if len(parts) == 3 else ["*", *parts]
+    if tilde and "/" in day:
+        raise ValueError
+    years = _numbers(year, 1970, 2200)
+    return years, _numbers(month, 1, 12), _numbers(day, 1, 31), bool(tilde)
+
+
+def _clock(text: str) -> tuple[set[int], set[int], set[int]]:
+    parts = text.split(":")
+    hour, minute, second = parts if len(parts) == 3 else [*parts, "00"]
+    return _numbers(hour, 0, 23), _numbers(minute, 0, 59), _numbers(second, 0, 59)
+
+
+def _numbers(text: str, lowest: int, highest: int) -> set[int]:
+    """A component: "*", "5", "1,15", "1..5", each with "/n" for every nth from there."""
+    found: set[int] = set()
+    for part in text.split(","):
+        head, slash, step = part.partition("/")
+        first, dots, last = head.partition("..")
+        begin = lowest if head == "*" else int(first)
+        until = highest if head == "*" or (slash and not dots) else int(last or first)
+        every = int(step) if slash else 1
+        if not lowest <= begin <= until <= highest or every < 1:
+            raise ValueError
+        if slash and begin + every > until:  # systemd refuses what is never repeated
+            raise ValueError
+        found |= set(range(begin, until + 1, every))
+    return found
+
+
+def utc(text: str) -> datetime:
+    """An ISO date and time as an aware datetime in UTC. Raises InputError."""
+    try:
+        found = datetime.fromisoformat(text)
+    except ValueError:
+        raise InputError(f"{text!r} is no date and time", remedy="2026-01-31 08:00") from None
+    return found.replace(tzinfo=UTC) if found.tzinfo is None else found.astimezone(UTC)
