@@ -26,8 +26,14 @@ MIB = 1024 * 1024
 GIB = 1024 * MIB
 
 # Commands that print their version in another way than with --version.
-_VERSION_ARGUMENT = {"ssh": "-V", "nginx": "-v", "xorriso": "-version", "mksquashfs": "-version"}
-_NO_VERSION = {"newuidmap", "ssh-keygen"}
+_VERSION_ARGUMENT = {
+    "ssh": "-V",
+    "nginx": "-v",
+    "xorriso": "-version",
+    "mksquashfs": "-version",
+    "openssl": "version",
+}
+_NO_VERSION = {"newuidmap", "ssh-keygen", "pasta"}
 
 # Bytes that each step adds, measured with the sandbox profile and rounded up.
 DISK_STEPS = (

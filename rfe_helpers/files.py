@@ -35,7 +35,7 @@ def write(path: Path, data: str | bytes, *, mode: int = 0o644) -> None:
     content = data.encode() if isinstance(data, str) else data
     with replacing(path, mode=mode) as temporary:
         descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
-        with open(descriptor, "wb") as file:
+        with os.fdopen(descriptor, "wb") as file:
             file.write(content)
 
 

@@ -117,7 +117,7 @@ class Lab:
         return self._read()
 
     def record(self, step: str, **results: Any) -> None:
-        """Keep what a step produced (JSON values; paths become strings), replacing earlier results."""
+        """Keep what a step produced (JSON values; paths become strings), not what it did before."""
         with self._changing() as state:
             plain = json.loads(json.dumps(results, default=str))
             state["steps"][step] = {**plain, "at": datetime.now(UTC).isoformat(timespec="seconds")}
