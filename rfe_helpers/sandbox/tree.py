@@ -62,6 +62,15 @@ PACKAGES = (
 BASE_DAYS = 7
 # Level 6 takes twice as long as level 1 and saves 5 % (measured on this tree).
 COMPRESSION_LEVEL = "1"
+# What mmdebstrap says, and the stage that begins then.
+_MMDEBSTRAP_STAGES = {
+    "running apt-get update...": "read package lists",
+    "downloading packages with apt...": "download packages",
+    "extracting archives...": "unpack packages",
+    "installing essential packages...": "configure essential packages",
+    "installing remaining packages inside the chroot...": "configure packages",
+    "creating tarball...": "pack the tree",
+}
 _EXCLUDED = ("man/*", "doc/*", "locale/*", "info/*", "lintian/*", "bug/*")
 
 Stage = Callable[[str, str], None]
@@ -128,10 +137,12 @@ def base(work: Work) -> Base:
     with _locked(found.directory):
         if is_fresh(found.tar):
             return found
-        work.on_stage("base", "mmdebstrap")
+        work.on_stage("base", "begin a new base")
         try:
             with files.replacing(found.tar) as temporary:
-                _mmdebstrap(work, base_hooks(work), temporary, variant="apt", include=PACKAGES)
+                _mmdebstrap(
+                    work, "base", base_hooks(work), temporary, variant="apt", include=PACKAGES
+                )
         except CommandFailed:
             if not found.tar.exists():
                 raise
@@ -148,7 +159,7 @@ def commit(request: Request, work: Work, repository: Repo) -> str:
     CommandFailed or BuilderError; whatever it leaves is overwritten by the next try.
     """
     shared = base(work)
-    work.on_stage("tree", "mmdebstrap")
+    work.on_stage("tree", "unpack the base")
     tar = work.directory / "tree.tar"
     spec = {
         "version": request.version,
@@ -160,7 +171,7 @@ def commit(request: Request, work: Work, repository: Repo) -> str:
     include = [*request.packages, *([request.kernel] if request.kernel != KERNEL else [])]
     try:
         hooks = tree_hooks(work, shared, request)
-        _mmdebstrap(work, hooks, tar, variant="custom", include=include)
+        _mmdebstrap(work, "tree", hooks, tar, variant="custom", include=include)
         _add_empty_dev(tar)
         report = json.loads((work.directory / "report.json").read_text())
         packages = [_package(*row) for row in report["packages"]]
@@ -270,11 +281,17 @@ def mmdebstrap_argv(
 
 def extract(work: Work, packages: Sequence[str], target: Path) -> None:
     """Unpack packages and what they depend on into a tar, configuring nothing."""
-    _mmdebstrap(work, [], target, variant="extract", include=packages)
+    _mmdebstrap(work, "container", [], target, variant="extract", include=packages)
 
 
 def _mmdebstrap(
-    work: Work, hooks: Sequence[str], target: Path, *, variant: str, include: Sequence[str]
+    work: Work,
+    pipeline: str,
+    hooks: Sequence[str],
+    target: Path,
+    *,
+    variant: str,
+    include: Sequence[str],
 ) -> None:
     """Run it in a temporary directory of its own, which is removed whatever happens."""
     argv = mmdebstrap_argv(hooks, target, variant=variant, include=include)
@@ -286,17 +303,18 @@ def _mmdebstrap(
             log=work.log,
             deadline=work.deadline,
             on_start=work.on_process,
-            on_line=lambda line: _tell_stage(work, line),
+            on_line=lambda line: (
+                work.on_stage(pipeline, stage) if (stage := _stage_of(line)) else None
+            ),
             remedy="the log names the package or the network error; `rfe doctor` checks the rest",
         )
 
 
-def _tell_stage(work: Work, line: str) -> None:
-    """Pass the stages on that inside.py prints, and mmdebstrap's own."""
+def _stage_of(line: str) -> str:
+    """The stage that a line of output begins, "" if none: inside.py's or mmdebstrap's own."""
     if line.startswith("RFE-STAGE: "):
-        work.on_stage("tree", line.removeprefix("RFE-STAGE: "))
-    elif line.startswith("I: ") and line.endswith("..."):
-        work.on_stage("tree", line[3:-3])
+        return line.removeprefix("RFE-STAGE: ")
+    return _MMDEBSTRAP_STAGES.get(line.removeprefix("I: "), "")
 
 
 @contextlib.contextmanager

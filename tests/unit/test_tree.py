@@ -108,3 +108,10 @@ def test_versions_of_later_requests_sort_later() -> None:
 def test_a_full_disk_is_told_before_anything_is_built(tmp_path: Path) -> None:
     with pytest.raises(BuilderError, match="GB free, a compose needs"):
         tree.check_space(tmp_path, 10**18)
+
+
+def test_stages_are_told_in_words_for_people() -> None:
+    assert tree._stage_of("RFE-STAGE: layout") == "layout"
+    assert tree._stage_of("I: downloading packages with apt...") == "download packages"
+    assert tree._stage_of("I: removing tempdir /var/tmp/x...") == ""
+    assert tree._stage_of("Setting up htop (3.4.1-5) ...") == ""
