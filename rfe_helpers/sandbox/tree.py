@@ -140,7 +140,7 @@ def base(work: Work) -> Base:
         work.on_stage("base", "begin a new base")
         try:
             with files.replacing(found.tar) as temporary:
-                _mmdebstrap(
+                mmdebstrap(
                     work, "base", base_hooks(work), temporary, variant="apt", include=PACKAGES
                 )
         except CommandFailed:
@@ -171,7 +171,7 @@ def commit(request: Request, work: Work, repository: Repo) -> str:
     include = [*request.packages, *([request.kernel] if request.kernel != KERNEL else [])]
     try:
         hooks = tree_hooks(work, shared, request)
-        _mmdebstrap(work, "tree", hooks, tar, variant="custom", include=include)
+        mmdebstrap(work, "tree", hooks, tar, variant="custom", include=include)
         _add_empty_dev(tar)
         report = json.loads((work.directory / "report.json").read_text())
         packages = [_package(*row) for row in report["packages"]]
@@ -281,10 +281,10 @@ def mmdebstrap_argv(
 
 def extract(work: Work, packages: Sequence[str], target: Path) -> None:
     """Unpack packages and what they depend on into a tar, configuring nothing."""
-    _mmdebstrap(work, "container", [], target, variant="extract", include=packages)
+    mmdebstrap(work, "container", [], target, variant="extract", include=packages)
 
 
-def _mmdebstrap(
+def mmdebstrap(
     work: Work,
     pipeline: str,
     hooks: Sequence[str],

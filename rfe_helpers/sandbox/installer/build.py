@@ -90,7 +90,7 @@ def _make(
         f"--customize-hook=download /rfe/boot.tar {boot}",
         '--customize-hook=rm -rf "$1/rfe"',
     ]
-    tree._mmdebstrap(work, hooks, system, variant="custom", include=PACKAGES)
+    tree.mmdebstrap(work, "installer", hooks, system, variant="custom", include=PACKAGES)
     tree._add_empty_dev(system)
     with tarfile.open(boot) as archive:
         archive.extractall(directory, filter="data")
