@@ -1,0 +1,168 @@
+"""edge-installer: the boot ISO with a commit inside, for machines without a network.
+
+Laid out like osbuild-composer's: the repository at /ostree/repo, the kickstart at /osbuild.ks,
+named in every entry of the boot menu. The installed system's remote is the URL that the compose
+was given, so later updates come from there.
+"""
+
+from __future__ import annotations
+
+import shlex
+import shutil
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from rfe_helpers import kickstart, media, profile
+from rfe_helpers.errors import BuilderError
+from rfe_helpers.ostree import Repo
+from rfe_helpers.sandbox import tree
+from rfe_helpers.sandbox.installer import build as installer
+
+REPOSITORY = "ostree/repo"
+KICKSTART = "osbuild.ks"
+MEDIUM = "/run/install/repo"  # where an installer, Anaconda too, has its boot medium
+SOURCE = "source"
+UNATTENDED = (
+    *("text --non-interactive", "zerombr", "clearpart --all --initlabel"),
+    *("autopart --type=plain --fstype=xfs --nohome", "network --bootproto=dhcp", "reboot"),
+    f"bootloader --append={shlex.quote(kickstart.CONSOLES)}",
+)
+
+
+def build(request: tree.Request, work: tree.Work, target: Path) -> Path:
+    """Make the ISO of a compose at `target`; `request.parent` is the commit to put into it.
+
+    Raises BuilderError if the blueprint leaves questions open, which this installer cannot ask;
+    CommitError if the commit cannot be fetched, KickstartError for contents that do not parse.
+    """
+    text = osbuild_kickstart(request)
+    work.on_stage("payload", "ostree pull")
+    payload = work.directory / "payload"
+    shutil.rmtree(payload, ignore_errors=True)
+    try:
+        fetch(request, payload, work)
+        boot = installer.boot_iso(work)
+        work.on_stage("artifact", target.name)
+        script = work.directory / KICKSTART
+        script.write_text(text)
+        label = media.read(boot).label
+        media.add_files(
+            boot,
+            target,
+            {REPOSITORY: payload, KICKSTART: script},
+            arguments=f"inst.ks=hd:LABEL={label}:/{KICKSTART}",
+            deadline=work.deadline,
+            on_start=work.on_process,
+        )
+    finally:
+        shutil.rmtree(payload, ignore_errors=True)
+        (work.directory / KICKSTART).unlink(missing_ok=True)  # it may hold password hashes
+    return target
+
+
+def fetch(request: tree.Request, directory: Path, work: tree.Work) -> str:
+    """Pull the commit of a request, without its history, into a repository of its own."""
+    repository = Repo(directory).init("archive")
+    repository.add_remote(SOURCE, request.url)
+    wanted = request.parent or request.ref
+    commit = repository.pull(SOURCE, wanted, deadline=work.deadline, log=work.log)
+    repository.set_ref(request.ref, commit)
+    repository.update_summary()
+    return commit
+
+
+def osbuild_kickstart(request: tree.Request) -> str:
+    """The kickstart of the ISO: the payload, what the blueprint asks for, the real remote."""
+    wanted = request.blueprint.customizations
+    options = wanted.get("installer") or {}
+    contents = (options.get("kickstart") or {}).get("contents", "")
+    unattended = bool(options.get("unattended"))
+    if contents and (unattended or options.get("sudo-nopasswd")):
+        # osbuild/images refuses it in the same words.
+        raise BuilderError(
+            "installer.kickstart.contents are not supported in combination with "
+            "unattended or sudo-nopasswd"
+        )
+    if not contents and not unattended:
+        raise BuilderError(
+            "the sandbox's installer asks nothing, so it must be told what to do",
+            remedy="set customizations.installer.unattended = true, or give "
+            "customizations.installer.kickstart.contents",
+        )
+    facts = profile.load("sandbox")
+    lines = [
+        f"ostreesetup --nogpg --osname={facts.ostree.osname} --remote={facts.ostree.remote} "
+        f"--url=file://{MEDIUM}/{REPOSITORY} --ref={shlex.quote(request.ref)}",
+        *(UNATTENDED if unattended else ()),
+        *_accounts(wanted),
+        *_settings(wanted, unattended=unattended),
+        *([contents.rstrip()] if contents else []),
+        *_sudo(options.get("sudo-nopasswd", [])),
+        *_remote(facts.ostree.remote, request.url),
+    ]
+    text = "\n".join(lines) + "\n"
+    kickstart.validate(text, facts.kickstart.version)
+    return text
+
+
+def _accounts(wanted: Mapping[str, Any]) -> list[str]:
+    lines = []
+    for group in wanted.get("group", []):
+        lines.append(_line("group", name=group["name"], gid=group.get("gid")))
+    for user in wanted.get("user", []):
+        lines.append(
+            _line(
+                "user",
+                name=user["name"],
+                gecos=user.get("description"),
+                groups=",".join(user.get("groups") or []),
+                homedir=user.get("home"),
+                shell=user.get("shell"),
+                uid=user.get("uid"),
+                gid=user.get("gid"),
+                password=user.get("password"),
+            )
+            + (" --iscrypted" if user.get("password") else "")
+        )
+        if user.get("key"):
+            lines.append(f"sshkey --username={user['name']} {shlex.quote(user['key'])}")
+    for key in wanted.get("sshkey", []):
+        lines.append(f"sshkey --username={key['user']} {shlex.quote(key['key'])}")
+    return lines
+
+
+def _settings(wanted: Mapping[str, Any], *, unattended: bool) -> list[str]:
+    """Language, keyboard and time zone; with defaults where nobody is to be asked."""
+    locale, zone = wanted.get("locale") or {}, wanted.get("timezone") or {}
+    languages = locale.get("languages") or (["C.UTF-8"] if unattended else [])
+    keyboard = locale.get("keyboard") or ("us" if unattended else "")
+    timezone = zone.get("timezone") or ("UTC" if unattended else "")
+    return [
+        *([f"lang {shlex.quote(languages[0])}"] if languages else []),
+        *([f"keyboard {shlex.quote(keyboard)}"] if keyboard else []),
+        *([f"timezone {shlex.quote(timezone)} --utc"] if timezone else []),
+    ]
+
+
+def _sudo(names: Iterable[str]) -> list[str]:
+    """A file for each user or %group that may use sudo without a password."""
+    lines = []
+    for number, name in enumerate(names):
+        path = f"/etc/sudoers.d/50-blueprint-{number}"
+        rule = shlex.quote(f"{name} ALL=(ALL) NOPASSWD: ALL")
+        commands = [f"echo {rule} > {path}", f"chmod 440 {path}"]
+        lines += ["%post --erroronfail", *commands, "%end"]
+    return lines
+
+
+def _remote(remote: str, url: str) -> list[str]:
+    """Without this the system would look for updates on the ISO for ever."""
+    add = f"ostree remote add --no-sign-verify --no-gpg-verify {remote} {shlex.quote(url)}"
+    return ["%post --erroronfail", f"ostree remote delete {remote}", add, "%end"]
+
+
+def _line(directive: str, **options: Any) -> str:
+    given = {key: value for key, value in options.items() if value not in (None, "")}
+    words = [f"--{key}={shlex.quote(str(value))}" for key, value in given.items()]
+    return " ".join([directive, *words])
