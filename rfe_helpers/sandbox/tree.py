@@ -172,7 +172,7 @@ def commit(request: Request, work: Work, repository: Repo) -> str:
     try:
         hooks = tree_hooks(work, shared, request)
         mmdebstrap(work, "tree", hooks, tar, variant="custom", include=include)
-        _add_empty_dev(tar)
+        add_empty_dev(tar)
         report = json.loads((work.directory / "report.json").read_text())
         packages = [_package(*row) for row in report["packages"]]
         manifest = _manifest(request, packages, report["kernel"])
@@ -400,7 +400,7 @@ def _guest_files() -> bytes:
     return buffer.getvalue()
 
 
-def _add_empty_dev(tar: Path) -> None:
+def add_empty_dev(tar: Path) -> None:
     """--skip=output/dev leaves the mount point out too, and the machine needs it."""
     with tarfile.open(tar, "a") as archive:
         entry = tarfile.TarInfo("./dev")

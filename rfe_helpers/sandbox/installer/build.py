@@ -91,7 +91,7 @@ def _make(
         '--customize-hook=rm -rf "$1/rfe"',
     ]
     tree.mmdebstrap(work, "installer", hooks, system, variant="custom", include=PACKAGES)
-    tree._add_empty_dev(system)
+    tree.add_empty_dev(system)
     with tarfile.open(boot) as archive:
         archive.extractall(directory, filter="data")
     root = directory / "boot"
