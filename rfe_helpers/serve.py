@@ -260,7 +260,8 @@ def _start_nginx(lab: Lab, port: int) -> None:
     directory, log = lab.path("www", "nginx.conf").parent, lab.log("nginx")
     (directory / "scratch").mkdir(exist_ok=True)
     config = directory / "nginx.conf"
-    files.write(config, nginx_config(directory, port, as_root=os.getuid() == 0))
+    access = lab.path("logs", "nginx-access.log")
+    files.write(config, nginx_config(directory, access, port, as_root=os.getuid() == 0))
     argv: list[str | Path] = ["nginx", "-e", log, "-p", directory, "-c", config]
     try:
         run.run([*argv, "-t"], seconds=30)
@@ -269,12 +270,13 @@ def _start_nginx(lab: Lab, port: int) -> None:
         raise ServeError(f"nginx does not start:\n{error.tail}", log=log) from None
 
 
-def nginx_config(directory: Path, port: int, *, as_root: bool) -> str:
+def nginx_config(directory: Path, access: Path, port: int, *, as_root: bool) -> str:
     """The configuration of the host's nginx: the container's, on loopback, all files in the lab.
 
-    As root the workers stay root, since nobody else may enter a lab.
+    As root the workers stay root, since nobody else may enter a lab. The access log has the
+    time in seconds, the status and the bytes that were sent, then the request.
     """
-    quoted = json.dumps(str(directory))[1:-1]
+    quoted, quoted_access = json.dumps(str(directory))[1:-1], json.dumps(str(access))[1:-1]
     temporary = "\n".join(
         f'    {kind}_temp_path "{quoted}/scratch/{kind}";'
         for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
@@ -287,7 +289,8 @@ pid "{quoted}/nginx.pid";
 error_log stderr;
 events {{ worker_connections 1024; }}
 http {{
-    access_log off;
+    log_format load '$msec $status $bytes_sent "$request"';
+    access_log "{quoted_access}" load buffer=64k flush=1s;
     sendfile on;
     # An OSTree client asks for thousands of small files.
     keepalive_requests 100000;

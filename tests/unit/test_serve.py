@@ -108,6 +108,11 @@ def test_a_killed_server_is_started_again(lab: Lab, tmp_path: Path) -> None:
     serve.stop(lab)
     assert not site.answers
     assert lab.processes() == {}
+    logged = lab.path("logs", "nginx-access.log").read_text().splitlines()
+    seconds, status, sent, request = logged[-1].split(" ", 3)
+    assert abs(float(seconds) - time.time()) < 60
+    assert (status, request) == ("200", '"GET /repo/config HTTP/1.1"')
+    assert int(sent) > 100
     with pytest.raises(StepMissing, match="not published"):
         serve.site(lab)
 
