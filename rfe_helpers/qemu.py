@@ -8,8 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from rfe_helpers import run
 from rfe_helpers.errors import MachineError
 
+# RHEL and CentOS Stream have QEMU under the second name only.
+PROGRAMS = ("qemu-system-x86_64", "/usr/libexec/qemu-kvm")
 FIRMWARE_DESCRIPTIONS = ("/etc/qemu/firmware", "/usr/share/qemu/firmware")
 # TCG's settings are those that booted fastest of the ones tried (qemu64 against max: 6.9 s to 8.5).
 ACCELERATORS = {
@@ -55,11 +58,17 @@ class Firmware:
 
 
 def argv(
-    spec: VmSpec, accelerator: str, directory: Path, qmp: Path, firmware: Firmware | None = None
+    spec: VmSpec,
+    accelerator: str,
+    directory: Path,
+    qmp: Path,
+    firmware: Firmware | None = None,
+    *,
+    program: str = PROGRAMS[0],
 ) -> list[str]:
     """QEMU's command line for a machine whose files are in `directory`; starts nothing."""
     return [
-        *("qemu-system-x86_64", "-name", spec.name, "-nodefaults", "-no-user-config"),
+        *(program, "-name", spec.name, "-nodefaults", "-no-user-config"),
         *("-machine", "q35", *ACCELERATORS[accelerator]),
         *("-smp", str(spec.cpus), "-m", str(spec.memory_mib)),
         # A screen that nobody watches, for screenshots; the console on a file.
@@ -121,6 +130,14 @@ def _kernel_words(spec: VmSpec) -> list[str]:
         return []
     initrd = [] if spec.initrd is None else ["-initrd", str(spec.initrd)]
     return ["-kernel", str(spec.kernel), *initrd, "-append", spec.append]
+
+
+def find_program() -> str:
+    """QEMU's name on this machine. Raises ToolMissing if it is not installed."""
+    found = next((name for name in PROGRAMS if run.which(name) is not None), None)
+    if found is None:
+        run.require(PROGRAMS[0])
+    return found or PROGRAMS[0]
 
 
 def find_firmware(directories: Sequence[str] = FIRMWARE_DESCRIPTIONS) -> Firmware:

@@ -22,6 +22,7 @@ import json
 import os
 import platform
 import re
+import shutil
 import tempfile
 import threading
 from collections.abc import Callable
@@ -34,7 +35,7 @@ from qemu.qmp import QMPClient, QMPError
 from rfe_helpers import files, media, run
 from rfe_helpers.errors import DeadlineExceeded, GuestPanic, MachineError, RfeError
 from rfe_helpers.lab import Lab, cache_directory
-from rfe_helpers.qemu import ACCELERATORS, Firmware, VmSpec, argv, find_firmware
+from rfe_helpers.qemu import ACCELERATORS, Firmware, VmSpec, argv, find_firmware, find_program
 from rfe_helpers.wait import Deadline, wait_for
 
 __all__ = [
@@ -45,7 +46,9 @@ __all__ = [
 MIB = 1024 * 1024
 INSTALL_MEMORY_MIB = 1536
 INSTALL_SECONDS = 900
+INSTALL_BYTES = 2 * 1024 * MIB
 MOST_PANICS = 3
+STATUS_SECONDS = 5
 PROBE_SECONDS = 20
 # The kernel's own words; the second comes from the SMP boots under emulation that fail.
 PANIC = re.compile(r"Kernel panic - not syncing|Oops: int3")
@@ -104,7 +107,8 @@ def boots(kernel: Path, accelerator: str) -> bool:
     with tempfile.TemporaryDirectory(prefix="rfe-probe-") as directory:
         append = "console=ttyS0 panic=-1"
         spec = VmSpec("probe", kernel=kernel, append=append, network=False, reboots=False)
-        command = argv(spec, accelerator, Path(directory), Path(directory, "qmp"))
+        qmp = Path(directory, "qmp")
+        command = argv(spec, accelerator, Path(directory), qmp, program=find_program())
         seen = False
         with contextlib.suppress(RfeError):
             run.run(command, seconds=PROBE_SECONDS, check=False)
@@ -116,7 +120,7 @@ def boots(kernel: Path, accelerator: str) -> bool:
 def _machine_identity() -> str:
     """What the answer of the probe depends on."""
     cpu = re.search(r"model name\s*: (.*)", Path("/proc/cpuinfo").read_text())
-    version = run.run(["qemu-system-x86_64", "--version"]).stdout.splitlines()[0]
+    version = run.run([find_program(), "--version"]).stdout.splitlines()[0]
     return "; ".join([platform.node(), platform.release(), cpu[1] if cpu else "", version])
 
 
@@ -156,7 +160,8 @@ class Machine:
             (directory / leftover).unlink(missing_ok=True)
         socket = lab.socket(f"{spec.name}.qmp")
         socket.unlink(missing_ok=True)
-        command = argv(spec, accelerator(spec.kernel), directory, socket, firmware)
+        chosen = accelerator(spec.kernel)
+        command = argv(spec, chosen, directory, socket, firmware, program=find_program())
         process = run.start(command, log=directory / "qemu.log")
         lab.add_process(f"machine-{spec.name}", process)
         files.write_json(directory / "machine.json", _spec_to_json(spec), mode=0o600)
@@ -255,6 +260,7 @@ class Machine:
         said through `on_progress`. Raises GuestPanic after that, MachineError if the machine has
         ended, DeadlineExceeded; each with the console as its log.
         """
+        look_again = Deadline(STATUS_SECONDS)
         while True:
             alive = self.alive
             if found := ready():
@@ -262,6 +268,9 @@ class Machine:
             if not alive:
                 raise self._ended()
             self._recover_from_panic(on_progress)
+            if look_again.expired:
+                self._check_running()
+                look_again = Deadline(STATUS_SECONDS)
             if deadline.expired:
                 raise DeadlineExceeded(
                     f"{what}: not within {deadline.seconds:.0f} s; the console ends with:\n"
@@ -285,12 +294,25 @@ class Machine:
             on_progress(f"guest kernel panicked; reset {self.panics} of at most {MOST_PANICS}")
         self.reset()
 
+    def _check_running(self) -> None:
+        """QEMU pauses a machine whose disk image cannot grow, and waits for somebody."""
+        status = ""
+        with contextlib.suppress(MachineError):  # it may be ending just now
+            status = self._command("query-status")["status"]
+        if status == "io-error":
+            raise MachineError(
+                f"{self.name} is paused: its disk could not be written, {self.directory} is full",
+                remedy="free some space and start it again; an installation starts over",
+                log=self.directory / "console.log",
+            )
+
     def _ended(self) -> MachineError:
         log = self.directory / "qemu.log"
         words = run.tail_of(log.read_text(errors="replace"), 5) if log.exists() else ""
         self.lab.remove_process(f"machine-{self.name}")
         if words:
-            return MachineError(f"QEMU of {self.name} ended: {words}", log=log)
+            remedy = "another program has that port: `ss -ltnp`" if "hostfwd" in words else ""
+            return MachineError(f"QEMU of {self.name} ended: {words}", log=log, remedy=remedy)
         return MachineError(
             f"machine {self.name} is not running any more: it was switched off, or QEMU was killed",
             log=self.directory / "console.log",
@@ -388,6 +410,12 @@ def install(
     if found is not None:
         found.kill()
     directory = _directory(lab, name)
+    if (free := shutil.disk_usage(directory).free) < INSTALL_BYTES:
+        raise MachineError(
+            f"{directory} has {free / 1e9:.1f} GB free, "
+            f"an installation needs {INSTALL_BYTES / 1e9:.1f} GB",
+            remedy="free some space, or use another lab directory",
+        )
     boot = media.read(iso)
     kernel, initrd = boot.extract_kernel(directory)
     # A machine that is installed anew starts with firmware variables of the factory, too.
