@@ -16,7 +16,7 @@ from rfe_helpers.blueprint import Blueprint
 from rfe_helpers.errors import MachineError
 from rfe_helpers.lab import Lab, cache_directory
 from rfe_helpers.node import Node
-from rfe_helpers.sandbox import artifacts, tree
+from rfe_helpers.sandbox import artifacts, offline, tree
 from rfe_helpers.serve import Site
 from rfe_helpers.vm import Machine, VmSpec
 from rfe_helpers.wait import Deadline
@@ -232,3 +232,33 @@ def test_the_iso_boots_by_its_menu(world: World, firmware: str) -> None:
         )
     finally:
         machine.kill()
+
+
+def test_an_installer_with_the_commit_inside_needs_no_network(world: World) -> None:
+    """edge-installer: from the menu, without a network card; updates come from the real URL."""
+    lab = world.lab
+    user = {"name": "core", "key": node.public_key(lab).strip(), "groups": ["wheel"]}
+    wanted = {"installer": {"unattended": True}, "user": [user]}
+    request = tree.Request(
+        "2",
+        "edge-installer",
+        world.ref,
+        Blueprint(name="Installer", version="0.0.1", customizations=wanted),
+        url=world.site.repo_url,
+    )
+    work = tree.Work(
+        lab.path("build", "x").parent, cache_directory(), lab.log("offline"), Deadline(1200)
+    )
+    iso = offline.build(request, work, lab.path("composes", "installer.iso"))
+    disk = vm.create_disk(lab.path("machines", "offline", "disk.qcow2"), 10 * 1024 * vm.MIB)
+    spec = VmSpec("offline", disk=disk, memory_mib=vm.INSTALL_MEMORY_MIB, cdrom=iso, cache="unsafe")
+    machine = Machine.start(lab, replace(spec, firmware="uefi", network=False, reboots=False))
+    machine.wait_until(
+        lambda: not machine.alive and vm.read_installer(machine.console()).ended,
+        Deadline(INSTALL_SECONDS),
+        "it is installed",
+    )
+    machine, edge = world.boot("offline", "uefi")
+    assert edge.sudo("ostree remote show-url edge").stdout.strip() == world.site.repo_url
+    assert world.ref in edge.run("ostree admin status").stdout
+    machine.stop()
