@@ -15,7 +15,7 @@ workbook: set-up  ## run all notebooks, from nothing to a machine that was rolle
 	@$(BIN)/rfe run --lab $(LAB)
 
 jupyter: set-up  ## open the notebooks in JupyterLab
-	@$(BIN)/jupyter lab notebooks/00-start-here.ipynb
+	@$(BIN)/jupyter lab $(if $(filter 0,$(shell id -u)),--allow-root) notebooks/00-start-here.ipynb
 
 doctor: set-up  ## show what this machine has and lacks
 	@$(BIN)/rfe doctor
