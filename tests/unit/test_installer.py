@@ -88,6 +88,18 @@ def test_the_rendered_kickstart_is_one_that_the_installer_carries_out() -> None:
 
 
 @pytest.mark.parametrize(
+    ("line", "keymap"),
+    [
+        ("keyboard us", "us"),
+        ("keyboard --vckeymap=de --xlayouts='fr (oss)'", "de"),
+        ("keyboard --xlayouts='cz (qwerty)','us'", "cz"),
+    ],
+)
+def test_the_keymap_is_found_where_it_may_stand(line: str, keymap: str) -> None:
+    assert plan.parse(LEAST + line + "\n").keyboard == keymap
+
+
+@pytest.mark.parametrize(
     ("line", "message"),
     [
         ("raid / --level=1", "line 3: raid: this directive is not supported here"),

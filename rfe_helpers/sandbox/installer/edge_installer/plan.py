@@ -214,7 +214,7 @@ def _plan(handler: Any, lines: dict[str, int], *, partial: bool) -> Plan:
         hostname=next((item.hostname for item in networks if item.hostname), None),
         timezone=handler.timezone.timezone or None,
         language=handler.lang.lang or None,
-        keyboard=handler.keyboard.vc_keymap or handler.keyboard.keyboard or None,
+        keyboard=_keyboard(handler.keyboard),
         enabled=tuple(handler.services.enabled or ()),
         disabled=tuple(handler.services.disabled or ()),
         scripts=tuple(handler.scripts),
@@ -251,6 +251,12 @@ def _user(user: Any) -> User:
         shell=user.shell or None,
         gecos=user.gecos or "",
     )
+
+
+def _keyboard(read: Any) -> str | None:
+    """The keymap of the console; the desktop's, without its variant, if only that is given."""
+    given = (read.vc_keymap or read.keyboard or "").split()
+    return given[0] if given else None
 
 
 def _number(value: Any) -> str | None:

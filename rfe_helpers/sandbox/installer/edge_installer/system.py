@@ -133,4 +133,8 @@ def enter(target: Target, deployment: Path, osname: str, view: Path) -> None:
         run("mount", "--bind", origin, place)
     run("mount", "--bind", target.root / "boot/efi", view / "boot/efi")
     run("mount", "-t", "tmpfs", "tmpfs", view / "tmp")
-    run("chroot", view, "systemd-tmpfiles", "--create", "--prefix=/var")
+    try:
+        run("chroot", view, "systemd-tmpfiles", "--create", "--prefix=/var")
+    except InstallError as error:
+        # One bad line of one package; at each boot that is a warning, too.
+        step(f"went on after {error}")
