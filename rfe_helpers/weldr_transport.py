@@ -36,6 +36,7 @@ _REMEDIES = {
     "BuildFailed": "look at the names and versions in the blueprint: depsolve() tries them",
     "OSTreeOptionsError": "see that `url` answers and has the parent's ref; the first commit of a "
     "new ref is built without url and parent",
+    "ManifestCreationFailed": "see which customizations the image type has; `parent` needs `url`",
     "SystemSource": "add a source of your own instead",
     "DistroError": "distros() lists what this server builds",
 }
