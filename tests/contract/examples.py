@@ -34,7 +34,7 @@ class Example:
     starts: tuple[str, ...] = ()
 
     def __str__(self) -> str:
-        return f"{self.route} · {self.case}"
+        return f"{self.route}: {self.case}"
 
     def as_v0(self) -> Example:
         values = {**vars(self), "request": self.request.replace("/api/v1/", "/api/v0/")}

@@ -11,6 +11,7 @@ import pytest
 from support import sandbox_service
 from support.sandbox_service import web_server
 
+from rfe_helpers import run
 from rfe_helpers.blueprint import PackageSpec
 from rfe_helpers.errors import BuilderError
 from rfe_helpers.sandbox import sources
@@ -157,3 +158,45 @@ def test_an_old_index_is_fetched_again(tmp_path: Path) -> None:
     for path in (tmp_path / "cache" / "apt").glob("*/index.sqlite"):
         os.utime(path, (time.time() - 90_000,) * 2)
     assert index.names() == ["site-tool", "tmux"]
+
+
+def test_signatures_of_additional_sources_are_checked(
+    index: Index,
+    tmp_path: Path,
+    tmp_path_factory: pytest.TempPathFactory,
+    request: pytest.FixtureRequest,
+) -> None:
+    sandbox_service.debian_repository(tmp_path / "site", NEWER_TMUX)
+    key, other = (_SigningKey(tmp_path_factory.mktemp("gpg")) for _ in range(2))
+    request.addfinalizer(key.close)
+    request.addfinalizer(other.close)
+    release = tmp_path / "site" / "dists" / "trixie" / "Release"
+    with web_server(contents := _contents(tmp_path / "site")) as address:
+
+        def names(*keys: str) -> list[str]:
+            source = {"type": "yum-baseurl", "url": f"{address} trixie main", "check_gpg": True}
+            return index.names((), [sources.deb822({**source, "gpgkeys": list(keys)})])
+
+        with pytest.raises(BuilderError, match="not signed"):
+            names(key.public)
+        contents["/dists/trixie/InRelease"] = key.sign(release)
+        assert "site-tool" in names(key.public, other.public)
+        with pytest.raises(BuilderError, match=r"(?i)signatures|not signed"):
+            names(other.public)
+
+
+class _SigningKey:
+    def __init__(self, home: Path) -> None:
+        self.gpg = ["gpg", "--homedir", home, "--batch", "--quiet", "--passphrase", ""]
+        self.home = home
+        home.chmod(0o700)
+        run.run([*self.gpg, "--quick-generate-key", "site@h.example", "ed25519", "sign"])
+        self.public = run.run([*self.gpg, "--armor", "--export"]).stdout
+
+    def close(self) -> None:
+        run.run(["gpgconf", "--homedir", self.home, "--kill", "all"])
+
+    def sign(self, path: Path) -> bytes:
+        signed = path.with_name("InRelease")
+        run.run([*self.gpg, "--output", signed, "--clearsign", path])
+        return signed.read_bytes()
