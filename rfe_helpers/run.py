@@ -145,6 +145,7 @@ def run(
             stderr=subprocess.STDOUT if streaming else subprocess.PIPE,
             env=env,
             cwd=cwd,
+            bound=True,
         )
     status: int | None = None
     try:
@@ -267,7 +268,10 @@ def _popen(
     stderr: int,
     env: Mapping[str, str] | None,
     cwd: Path | None,
+    bound: bool = False,
 ) -> subprocess.Popen[bytes]:
+    """Start a command; a `bound` one is told to end (TERM) when we are killed without a chance
+    to end it, by setpriv(1) of util-linux."""
     if cwd is not None and not cwd.is_dir():
         raise CommandFailed(command, 127, f"no such directory: {cwd}")
     variables = environment(env)
@@ -277,8 +281,9 @@ def _popen(
             f"not installed: {command[0]}",
             remedy="run `rfe doctor`: it prints the command that installs it",
         )
+    words = ["setpriv", "--pdeathsig", "TERM"] if bound else []
     return subprocess.Popen(
-        [program, *command[1:]],
+        [*words, program, *command[1:]],
         stdin=stdin,
         stdout=stdout,
         stderr=stderr,

@@ -112,6 +112,16 @@ def test_ctrl_c_ends_the_group(tmp_path):
     assert gone(int(pid.read_text()))
 
 
+def test_a_command_ends_when_its_caller_is_killed(tmp_path):
+    program = "from rfe_helpers import run; run.run(['sh', '-c', 'echo $$ > pid; exec sleep 60'])"
+    child = subprocess.Popen([sys.executable, "-c", program], cwd=tmp_path)
+    pid = tmp_path / "pid"
+    wait_for(lambda: pid.exists() and pid.read_text().strip(), Deadline(20), "the child runs")
+    child.kill()
+    child.wait()
+    wait_for(lambda: gone(int(pid.read_text())), Deadline(10), "the command ends, too")
+
+
 def test_the_environment_is_minimal_and_in_c_utf8(monkeypatch):
     monkeypatch.setenv("SOMETHING_PRIVATE", "x")
     monkeypatch.setenv("RFE_CACHE", "/c")
