@@ -41,6 +41,7 @@ IMAGE = "localhost/rfe-mirror:latest"
 HOST_SEEN_BY_GUESTS = "10.0.2.2"
 _PORT = 8000
 _SECONDS = 600
+_ANSWER_SECONDS = 60  # of a server that runs
 _PROCESS = "web-server"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
@@ -108,6 +109,11 @@ def publish(
     limit = deadline or Deadline(_SECONDS)
     say = on_progress or (lambda line: None)
     is_container = archive.is_container(artifact)
+    if engine == "podman" and not is_container:
+        raise InputError(
+            f"{artifact.name} is no container: podman has nothing to run",
+            remedy="build an edge-container, or let nginx serve it",
+        )
     with _alone(lab):
         chosen = port or _published_port(lab) or lab.port("web", _PORT)
         note = ""
@@ -351,7 +357,7 @@ def _ready(
 
     wait_for(
         complete,
-        deadline,
+        Deadline(min(_ANSWER_SECONDS, deadline.left)),
         f"the repository and the kickstarts answer at {found.url}",
         every=0.1,
         remedy="look at the logs of podman or nginx in the lab",

@@ -220,6 +220,8 @@ def test_what_cannot_be_served(lab: Lab, tmp_path: Path) -> None:
         serve.publish(lab, tmp_path / "missing.tar")
     with pytest.raises(CommitError, match="neither a repository"):
         serve.publish(lab, write_tar(tmp_path / "x.tar", {"hello": b""}))
+    with pytest.raises(InputError, match="nothing to run"):
+        serve.publish(lab, compose(tmp_path / "one", "one"), engine="podman")
     with pytest.raises(InputError, match="no engine"):
         serve.publish(lab, tmp_path / "x.tar", engine="apache")
     assert not list(lab.path("www", "x").parent.glob("site-*"))
