@@ -295,7 +295,7 @@ def mmdebstrap(
 ) -> None:
     """Run it in a temporary directory of its own, which is removed whatever happens."""
     argv = mmdebstrap_argv(hooks, target, variant=variant, include=include)
-    with _temporary_root() as temporary:
+    with _temporary_root(work.directory.name) as temporary:
         run.run(
             argv,
             # The initramfs is made once, by inside.py, when everything is in place.
@@ -318,16 +318,25 @@ def _stage_of(line: str) -> str:
 
 
 @contextlib.contextmanager
-def _temporary_root() -> Iterator[Path]:
+def _temporary_root(owner: str) -> Iterator[Path]:
     """A directory that mapped users may enter; what they left there is removed as they.
 
-    In /var/tmp and not in the caller's TMPDIR: that may be private, or a small tmpfs.
+    In /var/tmp and not in the caller's TMPDIR: that may be private, or a small tmpfs. `owner`
+    is in its name, so that `remove_leftovers` finds what a killed build could not remove.
     """
-    path = Path(tempfile.mkdtemp(prefix="rfe-tree-", dir="/var/tmp"))
+    path = Path(tempfile.mkdtemp(prefix=f"rfe-tree-{owner}-", dir="/var/tmp"))
     path.chmod(0o755)
     try:
         yield path
     finally:
+        remove_mapped(path)
+
+
+def remove_leftovers(directory: Path) -> None:
+    """Remove the trees that a build in `directory` left when it was killed."""
+    for path in Path("/var/tmp").glob(  # noqa: S108
+        f"rfe-tree-{directory.name}-*"
+    ):
         remove_mapped(path)
 
 

@@ -63,7 +63,7 @@ def test_sigterm_ends_the_service_and_its_build_and_removes_the_socket(process: 
         every=0.02,
     )
     process.terminate()
-    assert builds(process) == []
+    assert builds(process) == {}
     assert not process.socket.exists()
     again = Process(process.directory)
     again.builder.open()
@@ -76,7 +76,7 @@ def test_sigterm_ends_the_service_and_its_build_and_removes_the_socket(process: 
     again.terminate()
 
 
-def builds(process: Process) -> list[str]:
+def builds(process: Process) -> dict[int, str]:
     return processes_of(process.state / "composes")
 
 

@@ -317,13 +317,14 @@ class Process:
         wait_for(lambda: not self.id.alive, Deadline(20), "the service has ended", every=0.01)
 
 
-def processes_of(directory: Path) -> list[str]:
-    """Command lines of running processes that name the directory."""
-    found = []
+def processes_of(directory: Path) -> dict[int, str]:
+    """Running processes that name the directory on their command line, by pid."""
+    found = {}
     for entry in Path("/proc").iterdir():
         with contextlib.suppress(OSError):
             if entry.name.isdigit() and bytes(directory) in (entry / "cmdline").read_bytes():
-                found.append((entry / "cmdline").read_bytes().replace(b"\0", b" ").decode())
+                words = (entry / "cmdline").read_bytes().replace(b"\0", b" ")
+                found[int(entry.name)] = words.decode()
     return found
 
 
