@@ -11,15 +11,12 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from rfe_helpers import __version__
 from rfe_helpers.errors import LabError, RfeError
+from rfe_helpers.lab import DEFAULT, Lab
 
-if TYPE_CHECKING:
-    from rfe_helpers.lab import Lab
-
-DEFAULT_LAB = "~/rfe-lab"
 Handler = Callable[[argparse.Namespace], int]
 
 
@@ -115,7 +112,7 @@ def _add(commands: Any, name: str, handler: Handler, text: str, as_json: Any = N
 
 def _lab_option(command: argparse.ArgumentParser) -> None:
     command.add_argument(
-        "--lab", default=DEFAULT_LAB, metavar="DIR", help=f"the lab directory ({DEFAULT_LAB})"
+        "--lab", default=DEFAULT, metavar="DIR", help=f"the lab directory ({DEFAULT})"
     )
 
 
@@ -160,7 +157,6 @@ def doctor(arguments: argparse.Namespace) -> int:
 
 def run_notebooks(arguments: argparse.Namespace) -> int:
     from rfe_helpers import headless
-    from rfe_helpers.lab import Lab
 
     notebooks = headless.find_notebooks(arguments.notebooks)
     lab = Lab(arguments.lab, arguments.profile)
@@ -185,7 +181,6 @@ def run_notebooks(arguments: argparse.Namespace) -> int:
 
 def sandbox_start(arguments: argparse.Namespace) -> int:
     from rfe_helpers import builder
-    from rfe_helpers.lab import Lab
 
     builder.get(Lab(arguments.lab))
     return sandbox_status(arguments)
@@ -212,8 +207,6 @@ def sandbox_status(arguments: argparse.Namespace) -> int:
 
 def _existing_lab(directory: str) -> Lab:
     """The lab in a directory; a lab is not made by looking at it or by removing it."""
-    from rfe_helpers.lab import Lab
-
     path = Path(directory).expanduser()
     if not any((path / name).exists() for name in ("lab.json", "lab.lock")):
         raise LabError(

@@ -30,22 +30,12 @@ from traitlets.config import Config
 from rfe_helpers import files, report
 from rfe_helpers.errors import ParameterError, RfeError
 from rfe_helpers.lab import Lab
-from rfe_helpers.notebook import PROGRESS, elapsed, mask, secrets_in
+from rfe_helpers.notebook import LIFE_CYCLE, PROGRESS, elapsed, mask, secrets_in
 
 NOTEBOOKS = Path(__file__).resolve().parent.parent / "notebooks"
 KERNEL = "python3"
 Status = Literal["passed", "failed", "interrupted", "not run"]
 OnProgress = Callable[[str], None]
-
-# Which notebook does a step that StepMissing names.
-_STEP_NOTEBOOK = {
-    "image-builder": "10",
-    "commit": "20",
-    "inspect": "30",
-    "serve": "40",
-    "install": "50",
-    "update": "60",
-}
 
 
 @dataclass(frozen=True)
@@ -124,7 +114,8 @@ def find_notebooks(names: Sequence[str] = ()) -> list[Path]:
 def _find_notebook(name: str, known: Sequence[Path]) -> Path:
     if name.endswith(".ipynb") and Path(name).is_file():
         return Path(name).absolute()
-    wanted = _STEP_NOTEBOOK.get(name, name)
+    # StepMissing names a step of the lab.
+    wanted = next((number for number, _, step in LIFE_CYCLE if step == name), name)
     for path in known:
         if wanted in (path.name, path.stem, path.name[:2]):
             return path
