@@ -41,6 +41,7 @@ _TIMEZONE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_+/-]{0,63}")
 _FILE_ROOTS = ("/etc", "/root", "/usr/local/bin", "/usr/local/sbin")
 _DENIED_FILES = ("/etc/fstab", "/etc/shadow", "/etc/passwd", "/etc/group")
 _MAXIMUM_ID = 2**32 - 2
+_LONGEST_LIST = 1000
 
 
 def check(blueprint: Blueprint, kind: ImageType) -> None:
@@ -59,6 +60,7 @@ def check(blueprint: Blueprint, kind: ImageType) -> None:
     if not kind.packages and (blueprint.packages or blueprint.modules):
         raise _refusal(kind, "packages", "the commit that it deploys has them already")
     for name, value in wanted.items():
+        _check_length(value, f"customizations.{name}")
         _CHECKS[name](value, f"customizations.{name}", kind)
 
 
@@ -71,6 +73,16 @@ def kernel(blueprint: Blueprint) -> str:
 
 def _refusal(kind: ImageType, name: str, why: str) -> BlueprintError:
     return BlueprintError(f'"{name}" is not supported for image type "{kind.name}": {why}')
+
+
+def _check_length(value: Any, where: str) -> None:
+    """Refuse lists that nobody means, and no command line in the chroot could take."""
+    if isinstance(value, list) and len(value) > _LONGEST_LIST:
+        raise BlueprintError(f"{where} has {len(value)} entries, at most {_LONGEST_LIST} are taken")
+    for inner in (
+        value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    ):
+        _check_length(inner, where)
 
 
 def _must(fits: object, where: str, value: object, what: str) -> None:

@@ -45,6 +45,8 @@ FRESH_SECONDS = 86400
 FORGOTTEN_SECONDS = 7 * 86400
 # Debian's architectures by the names that the API's clients know
 ARCHITECTURES = {"amd64": "x86_64", "all": "noarch", "arm64": "aarch64"}
+# mmdebstrap gets them in one word, which Linux limits to 128 KiB.
+_LONGEST_REQUEST = 100_000
 _NAME = re.compile(r"[a-z0-9][a-z0-9+.-]+")
 _INSTALLED = re.compile(r"Inst (\S+) (?:\[\S+\] )?\((\S+) .*\[(\w+)\]\)")
 _SCHEMA = """
@@ -188,7 +190,10 @@ class Index:
         with self._database(self._open(extra)) as db:
             for spec in specs:
                 words += self._resolve_one(db, spec, extra)
-        return list(dict.fromkeys(words))
+        words = list(dict.fromkeys(words))
+        if sum(len(word) + 1 for word in words) > _LONGEST_REQUEST:
+            raise BuilderError(f"{len(words)} packages are more than can be asked for at once")
+        return words
 
     def depsolve(self, words: Sequence[str], extra: Sequence[str] = ()) -> list[Package]:
         """What apt would install into an empty system, sorted by name.

@@ -216,3 +216,20 @@ def test_a_service_that_ends_in_an_orderly_way_queues_its_compose_again(
         service.builder.open()
         service.wait(identity, "FINISHED")
         assert service.service.store.compose(identity).attempts == 1
+
+
+def test_enormous_lists_end_in_errors_of_the_contract(service: Running) -> None:
+    service.push("Packages", packages=[{"name": "tmux", "version": "*"}] * 50_000)
+    service.push("Names", packages=[{"name": f"p{number}"} for number in range(50_000)])
+    service.push("Users", customizations={"user": [{"name": f"u{n}"} for n in range(5_000)]})
+    service.push("Units", customizations={"services": {"enabled": ["ssh"] * 5_000}})
+    for name, status, identity in (
+        ("Packages", 200, ""),
+        ("Names", 500, "DepsolveError"),
+        ("Users", 400, "ManifestCreationFailed"),
+        ("Units", 400, "ManifestCreationFailed"),
+    ):
+        body = json.dumps({"blueprint_name": name, "compose_type": "edge-commit"})
+        answer = service.ask("POST /api/v1/compose?test=2", body, "application/json")
+        assert answer.status == status, answer.body
+        assert identity in str(answer.json.get("errors", ""))

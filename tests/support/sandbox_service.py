@@ -148,7 +148,7 @@ class GateBuilder:
 
 def debian_repository(directory: Path, packages: str = PACKAGES) -> str:
     """Write a Debian repository and return its sources in apt's one-line form."""
-    paragraphs = [text.strip() for text in packages.split("\n\n")]
+    paragraphs = [text.strip() for text in packages.split("\n\n") if text.strip()]
     extra = "Filename: pool/x.deb\nSize: 1\nSHA256: " + 64 * "0"
     for suite, content in (
         ("trixie", "".join(f"{text}\n{extra}\n\n" for text in paragraphs)),

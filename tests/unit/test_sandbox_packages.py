@@ -111,6 +111,16 @@ def test_what_does_not_exist_and_what_apt_would_take_for_an_order(
         words(index, (name, version))
 
 
+def test_more_packages_than_a_command_line_holds(tmp_path: Path) -> None:
+    many = "".join(
+        f"Package: {'p' * 30}{number}\nVersion: 1\nArchitecture: all\nDescription: x\n\n"
+        for number in range(4000)
+    )
+    index = Index(tmp_path / "cache", sandbox_service.debian_repository(tmp_path / "d", many))
+    with pytest.raises(BuilderError, match="4000 packages are more than can be asked for"):
+        words(index, ("*", ""))
+
+
 def test_depsolve_is_apts(index: Index) -> None:
     found = index.depsolve(words(index, ("tmux", "")))
     assert [package.evra for package in found] == ["2.1.12-stable-10.x86_64", "3.5a-3.x86_64"]
