@@ -20,6 +20,7 @@ import tempfile
 from importlib import resources
 from importlib.resources.abc import Traversable
 from pathlib import Path
+from shlex import quote
 from string import Template
 
 from rfe_helpers import files, profile, run
@@ -84,10 +85,10 @@ def _make(
     work.on_stage("boot-iso", "installer system")
     hooks = [
         '--setup-hook=mkdir -p "$1/dev"',
-        f"--setup-hook=tar-in {base_tar} /",
-        f"--customize-hook=tar-in {directory / 'contents.tar'} /",
+        f"--setup-hook=tar-in {quote(str(base_tar))} /",
+        f"--customize-hook=tar-in {quote(str(directory / 'contents.tar'))} /",
         '--customize-hook=chroot "$1" sh /rfe/prepare.sh',
-        f"--customize-hook=download /rfe/boot.tar {boot}",
+        f"--customize-hook=download /rfe/boot.tar {quote(str(boot))}",
         '--customize-hook=rm -rf "$1/rfe"',
     ]
     tree.mmdebstrap(work, "installer", hooks, system, variant="custom", include=PACKAGES)
