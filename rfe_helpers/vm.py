@@ -238,11 +238,19 @@ class Machine:
             if self.alive:
                 self._command("quit")
         run.stop(self._process)
-        self.lab.remove_process(f"machine-{self.name}")
+        self._forget()
 
     def kill(self) -> None:
         """End QEMU at once, as a crash of the host would."""
         run.kill(self._process)
+        self._forget()
+
+    def _forget(self) -> None:
+        """A process that was killed holds its disk's lock until its last thread has gone, a moment
+        after it counts as ended."""
+        entry = Path(f"/proc/{self._process.pid}")
+        with contextlib.suppress(DeadlineExceeded):
+            wait_for(lambda: not entry.exists(), Deadline(5), "QEMU has gone", every=0.02)
         self.lab.remove_process(f"machine-{self.name}")
 
     def wait_until(

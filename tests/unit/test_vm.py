@@ -241,6 +241,16 @@ def test_a_machine_that_was_killed_is_an_error_at_once(lab: Lab, tmp_path: Path)
         machine.screenshot(tmp_path / "shot.png")
 
 
+def test_a_disk_is_free_as_soon_as_its_machine_is_killed(lab: Lab, tmp_path: Path) -> None:
+    spec = replace(small(tmp_path, ""), memory_mib=2048, cpus=4)
+    assert spec.disk is not None
+    for _ in range(3):
+        Machine.start(lab, spec).kill()
+        # It needs the lock that QEMU holds.
+        run.run(["qemu-img", "check", "-q", spec.disk])
+        run.run(["qemu-img", "resize", "-q", spec.disk, "+1M"])
+
+
 def test_a_panic_is_reset_three_times_and_then_raised(lab: Lab, tmp_path: Path) -> None:
     machine = Machine.start(lab, small(tmp_path, "[ 1.2] Oops: int3: 0000 [#1]\r\n"))
     said: list[str] = []
