@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -14,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from rfe_helpers import __version__
-from rfe_helpers.errors import LabError, RfeError
+from rfe_helpers.errors import InputError, LabError, RfeError
 from rfe_helpers.lab import DEFAULT, Lab
 
 Handler = Callable[[argparse.Namespace], int]
@@ -60,6 +61,7 @@ def parser() -> argparse.ArgumentParser:
     _lab_option(_add(lab_commands, "show", lab_show, "steps, processes, containers, disk", json))
     _lab_option(_add(lab_commands, "clean", lab_clean, "end everything and delete the lab"))
     _commit_grammar(commands)
+    _fleet_grammar(commands)
     return top
 
 
@@ -94,6 +96,86 @@ def _commit_grammar(commands: Any) -> None:
     two = _add(group, "diff", commit_diff, "what differs between two commits", json)
     two.add_argument("old", metavar="SOURCE", help=source)
     two.add_argument("new", metavar="SOURCE", help="the commit to compare with")
+
+
+def _fleet_grammar(commands: Any) -> None:
+    group = _group(commands, "fleet", "how an update reaches very many devices")
+    plan = _add(group, "plan", fleet_plan, "load on the mirror, and when devices have it", json)
+    for option, kind, metavar, default, text in (
+        ("devices", _count, "N", None, "how many devices, such as 1000000 or 1e6"),
+        ("splay", _span, "SPAN", None, 'RandomizedDelaySec of their timer, such as "6h" (none)'),
+        ("window", str, "WHEN", None, 'a span after the release, or OnCalendar as "Sun 01:30"'),
+        ("release", str, "DATE", "2026-01-05 00:00", "of the update, UTC (%(default)s, a Monday)"),
+        ("horizon", _span, "SPAN", 7 * 86400.0, "how far to look ahead (7d)"),
+        ("rollout", _span, "SPAN", 0.0, "let devices update one after the other in this time"),
+        ("off", _share, "SHARE", 0.0, "of the devices that are off at the release, such as 10%%"),
+        ("off-for", _span, "SPAN", 86400.0, "within which those come back (1d)"),
+        ("cut", _share, "SHARE", 0.0, "of the devices that a power cut takes off"),
+        ("cut-at", _span, "SPAN", 43200.0, "after the release when that happens (12h)"),
+        ("mirror-requests", _amount, "N", math.inf, "that the mirror can answer in a second"),
+        ("mirror-mbit", _amount, "N", math.inf, "per second that the mirror can send"),
+        ("requests", _amount, "N", None, "that one device makes for the update"),
+        ("bytes", _amount, "N", None, "that one device fetches for the update"),
+    ):
+        plan.add_argument(
+            f"--{option}",
+            type=kind,
+            metavar=metavar,
+            default=default,
+            required=option == "devices",
+            help=text,
+        )
+    plan.add_argument(
+        "--timer",
+        action="append",
+        default=[],
+        metavar="SETTING",
+        help="of the timer, such as OnCalendar=03:00; may be repeated (as rpm-ostree has it)",
+    )
+    plan.add_argument(
+        "--together", action="store_true", help="let all devices boot when the update is released"
+    )
+
+
+def _span(text: str) -> float:
+    from rfe_helpers import systemd_timer
+
+    try:
+        found = systemd_timer.span(text)
+    except InputError as error:
+        raise argparse.ArgumentTypeError(f"{error.message}; {error.remedy}") from None
+    if found > 366 * systemd_timer.DAY:
+        raise argparse.ArgumentTypeError(f"{text!r} is longer than a year")
+    return found
+
+
+def _amount(text: str) -> float:
+    """A positive number; thousands may be set apart as in 1_000_000."""
+    try:
+        found = float(text)
+    except ValueError:
+        found = math.nan
+    if not 0 < found < math.inf:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number above zero")
+    return found
+
+
+def _count(text: str) -> int:
+    found = _amount(text)
+    if found != int(found) or found > 100e6:
+        raise argparse.ArgumentTypeError(f"{text!r} is no whole number from 1 to 100 million")
+    return int(found)
+
+
+def _share(text: str) -> float:
+    """A part of the whole, 0.1 or 10%."""
+    try:
+        found = float(text.removesuffix("%")) / (100 if text.endswith("%") else 1)
+    except ValueError:
+        found = math.nan
+    if not 0 <= found <= 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is no share: 10%, or a number from 0 to 1")
+    return found
 
 
 def _group(commands: Any, name: str, text: str) -> Any:
@@ -309,3 +391,67 @@ def commit_diff(arguments: argparse.Namespace) -> int:
             for path in paths:
                 print(f"{sign} {path}")
     return 0
+
+
+# fleet ----------------------------------------------------------------------------------------
+
+
+def fleet_plan(arguments: argparse.Namespace) -> int:
+    from dataclasses import asdict
+
+    from rfe_helpers import fleet, fleet_answers, systemd_timer
+
+    release = systemd_timer.utc(arguments.release)
+    options: dict[str, Any] = {"horizon": arguments.horizon, "release": release}
+    window = None
+    if arguments.window is not None:
+        window = systemd_timer.moment(arguments.window, release, arguments.horizon)
+    devices, cost = _fleet(arguments), _cost(arguments)
+    mirror = fleet.Mirror(arguments.mirror_requests, arguments.mirror_mbit * 1e6 / 8)
+    splays = sorted({0.0, devices.timer.randomized_delay})
+    found = fleet.sweep(devices, cost, splays, mirror, window=window, **options)
+    limited = mirror != fleet.Mirror()
+    needed = fleet.smallest_splay(devices, cost, mirror, **options) if limited else None
+    if arguments.json:
+        plans = [{"splay": splay, **plan.to_dict()} for splay, plan in found.items()]
+        least = None if needed == math.inf else needed
+        _print_json({"smallest_splay": least, "cost": asdict(cost), "plans": plans})
+        return 0
+    print(f"{devices.devices:,} devices, the update released {release:%a %Y-%m-%d %H:%M} UTC")
+    print(fleet_answers.cost_line(cost))
+    print(f"\n{fleet_answers.splay_table(found)}")
+    if needed is not None:
+        print(f"\nSmallest splay that the mirror can bear: {fleet_answers.least(needed)}")
+    return 0
+
+
+def _fleet(arguments: argparse.Namespace) -> Any:
+    from dataclasses import replace
+
+    from rfe_helpers import fleet, systemd_timer
+
+    timer = fleet.RPM_OSTREE
+    if arguments.timer:
+        timer = systemd_timer.parse_timer("\n".join(arguments.timer))
+    if arguments.splay is not None:
+        timer = replace(timer, randomized_delay=arguments.splay)
+    return fleet.Fleet(
+        arguments.devices,
+        timer,
+        together=arguments.together,
+        off=arguments.off,
+        off_seconds=arguments.off_for,
+        cut=arguments.cut,
+        cut_at=arguments.cut_at,
+        rollout=((0.0, 0.0), (arguments.rollout, 1.0)) if arguments.rollout else ((0.0, 1.0),),
+    )
+
+
+def _cost(arguments: argparse.Namespace) -> Any:
+    """What one device costs: as recorded, but for what is given."""
+    from dataclasses import replace
+
+    from rfe_helpers.fleet_measure import RECORDED
+
+    given = {"requests": arguments.requests, "bytes": arguments.bytes}
+    return replace(RECORDED, **{name: value for name, value in given.items() if value is not None})

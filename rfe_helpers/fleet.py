@@ -412,6 +412,7 @@ def _result(
     asked = asking * pull.requests + questions * pull.check_requests
     asked_bytes = asking * pull.bytes + questions * pull.check_bytes
     served = getting * pull.requests + questions * pull.check_requests
+    served = np.minimum(served, queue.mirror.requests)
     share = queue.staged / fleet.devices
     all_staged = _when(share, 1.0 - 0.5 / fleet.devices, bins)
     busy = asked[: int(min(all_staged, bins.horizon) / bins.step) + 1]
@@ -429,7 +430,7 @@ def _result(
         half_staged=_when(share, 0.5, bins),
         most_staged=_when(share, 0.99, bins),
         all_staged=all_staged,
-        missed=float(1.0 - np.interp(window, bins.times, share)),
+        missed=max(0.0, float(1.0 - np.interp(window, bins.times, share))),
         curves={
             "time": bins.times,
             "asked": asked,
@@ -475,6 +476,8 @@ def _check(fleet: Fleet, pull: Pull, horizon: float) -> None:
         "a rollout has points that go up in time and share": bool(fleet.rollout)
         and bool((steps >= 0).all()),
         "times cannot be negative": min(times) >= 0,
+        "a device asks at most once a minute": (fleet.timer.on_unit_inactive or DAY) >= 60
+        and fleet.timer.on_unit_inactive != 0,
         "a pull costs at least something": pull.requests > 0 and pull.bytes >= 0,
     }
     for rule, holds in rules.items():

@@ -16,6 +16,11 @@ from rfe_helpers.fleet import Pull
 from rfe_helpers.ostree import Repo
 from rfe_helpers.wait import Deadline
 
+# What `measure` found in the sandbox for an update by three small packages, out of 226, with no
+# static delta; the time is that of `rpm-ostree upgrade` in an emulated machine.
+RECORDED = Pull(requests=45, bytes=667_277, seconds=11, check_requests=5, check_bytes=1_816)
+RECORDED_AS = "as recorded for three small packages without a static delta"
+
 _REQUEST = re.compile(r"^> GET ", re.MULTILINE)
 # A line of a header: "< " stands in the report where the line's end is on the wire.
 _ANSWER_LINE = re.compile(r"^< [^\r\n]*", re.MULTILINE)
@@ -46,7 +51,8 @@ def measure(
 
 def _device(path: Path, url: str, installed: tuple[Path, str] | None) -> Repo:
     """A repository as on a device, with what is installed there."""
-    repo = Repo(path).init("bare-user-only")
+    # Not bare-user-only: that refuses the setuid files of an operating system.
+    repo = Repo(path).init("bare-user")
     if installed is not None:
         repo.pull_local(*installed)
     repo.add_remote("mirror", url)

@@ -134,6 +134,25 @@ def parse_calendar(text: str) -> Calendar:
     )
 
 
+def moment(text: str, origin: datetime, end: float) -> float:
+    """Seconds after `origin` of what is given as a time span or as a calendar expression.
+
+    Of the latter the first elapse after `origin` counts. Raises InputError for what is neither,
+    or not before `end` (s).
+    """
+    try:
+        found = span(text)
+    except InputError:
+        elapses = parse_calendar(text).elapses(origin, 1.0, end)
+        found = float(elapses[0]) if elapses.size else np.inf
+    if found > end:
+        raise InputError(
+            f"{text!r} is later than all that is looked at",
+            remedy=f"give a moment within {end / DAY:.1f} days, or look further ahead",
+        )
+    return found
+
+
 @dataclass(frozen=True)
 class Timer:
     """A [Timer] section; times in seconds, None where a setting is not given."""

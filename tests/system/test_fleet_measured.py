@@ -1,6 +1,7 @@
 """The model of a rollout against real `ostree pull` clients and the real web server."""
 
 import shutil
+import tarfile
 import threading
 import time
 from collections.abc import Iterator
@@ -41,6 +42,10 @@ def update(tmp_path: Path) -> tuple[Path, Path]:
     for repo, version in ((old, "1"), (new, "2")):
         files = {f"usr/share/d{n % 6}/f{n}": f"{version} {n} " * 500 for n in range(60)}
         tree = make_tree(tmp_path / f"{version}.tar", files)
+        with tarfile.open(tree, "a") as tar:  # every operating system has such files
+            sudo = tarfile.TarInfo("usr/sudo")
+            sudo.mode = 0o4755
+            tar.addfile(sudo)
         repo.commit_tar(tree, REF, subject=version, version=version, packages=[])
     (composed / "compose.json").write_text("{}")
     return old.path, make_commit_tar(tmp_path / "commit.tar", composed)
@@ -90,7 +95,7 @@ def _pull_everywhere(url: str, old: Path, directory: Path) -> tuple[float, list[
 
     The delays are spread evenly and not at random, so that fifty devices are no lottery.
     """
-    first = Repo(directory / "device-0").init("bare-user-only")
+    first = Repo(directory / "device-0").init("bare-user")
     first.pull_local(old, REF)
     first.add_remote("mirror", url)
     for number in range(1, CLIENTS):

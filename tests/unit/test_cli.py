@@ -1,5 +1,6 @@
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -111,6 +112,71 @@ def test_what_is_no_lab_is_left_alone(tmp_path, capsys, command):
 def test_sandbox_status_of_a_lab_without_one(lab, capsys):
     assert cli.main(["sandbox", "status", "--lab", str(lab.directory)]) == 0
     assert "not running" in capsys.readouterr().out
+
+
+PLAN = ["fleet", "plan", "--devices", "20000", "--timer", "OnCalendar=03:00"]
+
+
+def test_fleet_plan_prints_a_table_with_units(capsys):
+    options = ["--splay", "6h", "--window", "Mon 06:00", "--mirror-requests", "100"]
+    assert cli.main([*PLAN, *options]) == 0
+    out = capsys.readouterr().out
+    assert out.startswith("20,000 devices, the update released Mon 2026-01-05 00:00 UTC\n")
+    assert re.search(r"^ +no splay +splay 6h$", out, re.MULTILINE)
+    assert re.search(r"^highest load +[\d,]+ requests/s +[\d.]+ requests/s$", out, re.MULTILINE)
+    # From 3:00 to 9:00, so half of them have not staged at 6:00.
+    assert re.search(r"^miss the window .* (49|50|51)\.\d%, [\d,]+ devices$", out, re.MULTILINE)
+    assert re.search(r"^Smallest splay that the mirror can bear: 2h \d+min$", out, re.MULTILINE)
+
+
+def test_fleet_plan_as_json_with_own_figures(capsys):
+    options = ["--requests", "100", "--bytes", "1e6", "--splay", "6h", "--horizon", "2d"]
+    assert cli.main([*PLAN, *options, "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert (told["cost"]["requests"], told["cost"]["bytes"]) == (100, 1e6)
+    without, splayed = told["plans"]
+    assert (without["splay"], splayed["splay"]) == (0, 6 * 3600)
+    assert splayed["half_staged"] == pytest.approx(6 * 3600, rel=0.02)
+    assert splayed["peak_requests"] < without["peak_requests"] / 100
+    assert without["missed"] == 0
+    assert told["smallest_splay"] is None  # no limit was given
+
+
+def test_fleet_plan_takes_what_happens_to_devices(capsys):
+    def all_staged(*options):
+        assert cli.main([*PLAN, "--json", "--horizon", "14d", *options]) == 0
+        return json.loads(capsys.readouterr().out)["plans"][0]["all_staged"] / 86400
+
+    assert all_staged() < 1
+    assert 3 < all_staged("--rollout", "72h") < 4.5
+    assert 4 < all_staged("--off", "10%", "--off-for", "5d") < 6
+
+
+@pytest.mark.parametrize(
+    ("options", "status", "words"),
+    [
+        (["--splay", "soon"], 2, "'soon' is no time span; write it as systemd does"),
+        (["--splay", "2y"], 2, "longer than a year"),
+        (["--devices", "0"], 2, "'0' is no number above zero"),
+        (["--devices", "2.5"], 2, "no whole number from 1 to 100 million"),
+        (["--devices", "1e12"], 2, "no whole number from 1 to 100 million"),
+        (["--mirror-requests", "nan"], 2, "'nan' is no number"),
+        (["--off", "110%"], 2, "'110%' is no share"),
+        (["--window", "never"], 1, "'never' is no calendar expression"),
+        (["--window", "8d"], 1, "give a moment within 7.0 days, or look further ahead"),
+        (["--timer", "OnStartupSec=5"], 1, "OnStartupSec= are not in the model"),
+        (["--release", "yesterday"], 1, "'yesterday' is no date and time"),
+        (["--horizon", "0s"], 1, "the horizon must be"),
+    ],
+)
+def test_fleet_plan_says_what_is_wrong(capsys, options, status, words):
+    try:
+        ended = cli.main([*PLAN, *options])
+    except SystemExit as stop:
+        ended = stop.code
+    told = capsys.readouterr()
+    assert (ended, told.out) == (status, "")
+    assert words in told.err
 
 
 def test_ctrl_c_ends_with_130_and_no_traceback(tmp_path):

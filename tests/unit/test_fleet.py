@@ -187,11 +187,20 @@ def test_as_json() -> None:
         {"rollout": ((10.0, 0.1), (5.0, 0.2))},
         {"rollout": ()},
         {"patience": -1},
+        {"timer": "OnUnitInactiveSec=0\nAccuracySec=0"},
     ],
 )
 def test_what_makes_no_sense(options: dict[str, object]) -> None:
     with pytest.raises(InputError):
         plan(fleet(**options), QUICK)  # type: ignore[arg-type]
+
+
+def test_an_overwhelmed_mirror_gives_no_more_than_it_has() -> None:
+    """Even the questions alone are more than it can answer."""
+    asking = Pull(100, 1e6, 0, check_requests=5, check_bytes=10)
+    found = plan(fleet(DAILY, patience=100), asking, Mirror(requests=1_000), step=1.0)
+    assert found.peak_requests > 1e6
+    assert found.served_peak_requests == pytest.approx(1_000)
 
 
 def test_a_pull_that_makes_no_sense() -> None:

@@ -13,6 +13,7 @@ from rfe_helpers.systemd_timer import (
     DAY,
     Schedule,
     Timer,
+    moment,
     parse_calendar,
     parse_timer,
     span,
@@ -119,6 +120,21 @@ def test_time_spans_are_those_of_systemd(text: str) -> None:
 def test_what_is_no_time_span(text: str) -> None:
     with pytest.raises(InputError, match="no time span"):
         span(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "hours"),
+    [("25h 30min", 25.5), ("Tue 01:30", 25.5), ("daily", 24), ("01:30", 1.5), ("3600", 1)],
+)
+def test_a_moment_is_a_span_or_the_first_elapse(text: str, hours: float) -> None:
+    monday = datetime(2026, 1, 5, tzinfo=UTC)
+    assert moment(text, monday, 7 * DAY) == hours * 3600
+
+
+@pytest.mark.parametrize("text", ["soon", "", "2d", "Tue 01:30", "2025-01-01"])
+def test_what_is_no_moment_of_the_next_day(text: str) -> None:
+    with pytest.raises(InputError):
+        moment(text, datetime(2026, 1, 5, tzinfo=UTC), DAY)
 
 
 def test_a_unit_file() -> None:
