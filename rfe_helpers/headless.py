@@ -30,7 +30,7 @@ from traitlets.config import Config
 from rfe_helpers import files, report
 from rfe_helpers.errors import ParameterError, RfeError
 from rfe_helpers.lab import Lab
-from rfe_helpers.notebook import LIFE_CYCLE, PROGRESS, elapsed, mask, secrets_in
+from rfe_helpers.notebook import LIFE_CYCLE, PROGRESS, Sparing, elapsed, mask, secrets_in
 
 NOTEBOOKS = Path(__file__).resolve().parent.parent / "notebooks"
 KERNEL = "python3"
@@ -307,7 +307,7 @@ class _Engine(NBClientEngine):  # type: ignore[misc]
                 config=Config({"KernelManager": transport}),
                 **settings,
             )
-            client.tell = tell
+            client.tell, client.worth_telling = tell, Sparing()
             with kernel_log.open("ab") as log:
                 client.execute(stdout=log, stderr=log)
 
@@ -316,9 +316,9 @@ class _Client(PapermillNotebookClient):  # type: ignore[misc]
     """Runs cells, and tells their titles and the progress that they display."""
 
     tell: OnProgress
+    worth_telling: Sparing
     _title = ""
-    _told = ""
-    _told_at = 0.0
+    _shown = ""
 
     def execute_cell(self, cell: Any, index: int, **options: Any) -> Any:
         if cell.cell_type == "markdown":
@@ -331,10 +331,9 @@ class _Client(PapermillNotebookClient):  # type: ignore[misc]
 
     def process_message(self, message: Any, cell: Any, index: int) -> Any:
         line = message["content"].get("data", {}).get(PROGRESS, "")
-        now = time.monotonic()
-        final = line[:1] in ("✔", "✘")
-        if line and line != self._told and (final or now - self._told_at >= 2):
-            self._told, self._told_at = line, now
+        ends = line[:1] in ("✔", "✘")
+        if line and line != self._shown and (ends or self.worth_telling(line)):
+            self._shown = line
             self.tell(f"            {line}")
         return super().process_message(message, cell, index)
 

@@ -185,6 +185,24 @@ def _cell(value: object) -> str:
     return f"{value:,}" if grouped else str(value)
 
 
+class Sparing:
+    """Decides which status lines are worth a line of a log: new words at most every `every`
+    seconds, the same words with other numbers (bytes, objects, seconds) eight times as rarely."""
+
+    def __init__(self, every: float = 2.0) -> None:
+        self._every = every
+        self._line = self._words = ""
+        self._at = -float("inf")
+
+    def __call__(self, line: str) -> bool:
+        words = re.sub(r"[\d.]+", "", line)
+        pause = self._every * (8 if words == self._words else 1)
+        if line == self._line or time.monotonic() - self._at < pause:
+            return False
+        self._line, self._words, self._at = line, words, time.monotonic()
+        return True
+
+
 class Progress:
     """Progress of something long: what it is, the time since it began, the last status line.
 
@@ -193,14 +211,15 @@ class Progress:
         with Progress("Building the commit") as progress:
             client.wait(compose, deadline, on_progress=progress)
 
-    In a notebook one line is updated in place; elsewhere changed lines are printed, at most one
-    every `every` seconds.
+    In a notebook one line is updated in place, at most every `every` seconds; elsewhere lines
+    are printed, sparingly.
     """
 
     def __init__(self, label: str, *, every: float | None = None) -> None:
         self.label = label
         self._notebook = in_notebook()
-        self._every = every if every is not None else (0.5 if self._notebook else 2.0)
+        self._every = 0.5 if every is None else every
+        self._worth_printing = Sparing(2.0 if every is None else every)
         self._began = time.monotonic()
         self._last_shown = 0.0
         self._line = ""
@@ -213,11 +232,12 @@ class Progress:
         return self
 
     def __call__(self, line: str) -> None:
-        now = time.monotonic()
-        changed = line != self._line
         self._line = line
-        if now - self._last_shown >= self._every and (changed or self._notebook):
-            self._last_shown = now
+        if self._notebook:
+            if time.monotonic() - self._last_shown >= self._every:
+                self._last_shown = time.monotonic()
+                self._show("…", line)
+        elif self._worth_printing(line):
             self._show("…", line)
 
     def __exit__(

@@ -91,6 +91,25 @@ def test_progress_tells_where_it_stopped(capsys):
     assert capsys.readouterr().out.splitlines()[-1] == "✘ Building · 0:00 · stage one"
 
 
+def test_lines_that_differ_in_numbers_only_are_told_rarely(monkeypatch):
+    now = [0.0]
+    monkeypatch.setattr(notebook.time, "monotonic", lambda: now[0])
+    worth = notebook.Sparing(every=2)
+    told = []
+    for second in range(40):
+        now[0] = float(second)
+        line = f"pulling {second} objects" if second != 5 else "writing"
+        if worth(line):
+            told.append((second, line))
+    assert told == [
+        (0, "pulling 0 objects"),
+        (5, "writing"),
+        (7, "pulling 7 objects"),
+        (23, "pulling 23 objects"),
+        (39, "pulling 39 objects"),
+    ]
+
+
 def test_progress_does_not_flood_a_log(capsys):
     with Progress("Building", every=60) as progress:
         for number in range(1000):
