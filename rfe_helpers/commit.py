@@ -221,7 +221,8 @@ def _open_directory(path: Path, ref: str | None) -> Commit:
 
 
 def _open_url(url: str, ref: str | None, deadline: Deadline) -> Commit:
-    repo = Repo(_temporary()).init()
+    scratch = _Scratch()
+    repo = Repo(scratch.path).init()
     repo.add_remote("origin", url)
     name = ref
     if name is None:
@@ -242,13 +243,12 @@ def _open_url(url: str, ref: str | None, deadline: Deadline) -> Commit:
         ) from None
 
     def whole() -> Repo:
-        repo.pull("origin", name, deadline=Deadline(3600))
-        return repo
+        whole_repo = Repo(scratch.path)
+        whole_repo.pull("origin", name, deadline=Deadline(3600))
+        return whole_repo
 
     info = repo.show(commit)
-    found = Commit(url, _name_of(info, name), info, None, whole)
-    _remove_with(found, repo.path)
-    return found
+    return Commit(url, _name_of(info, name), info, None, whole)
 
 
 def _open_archive(path: Path, ref: str | None) -> Commit:
@@ -259,16 +259,13 @@ def _open_archive(path: Path, ref: str | None) -> Commit:
         raise CommitError(f"{path} has no object for commit {commit}")
     if hashlib.sha256(content).hexdigest() != commit:
         raise CommitError(f"{path} is damaged: commit object {commit} has another checksum")
-    scratch = _temporary()
+    scratch = _Scratch()
 
     def whole() -> Repo:
-        return Repo(archive.unpack(path, scratch / "whole"))
+        return Repo(archive.unpack(path, scratch.path / "whole"))
 
-    opened = Commit(
-        str(path), name, _info(scratch / "commit", commit, content), found.compose, whole
-    )
-    _remove_with(opened, scratch)
-    return opened
+    info = _info(scratch.path / "commit", commit, content)
+    return Commit(str(path), name, info, found.compose, whole)
 
 
 def _info(directory: Path, commit: str, content: bytes) -> CommitInfo:
@@ -325,15 +322,22 @@ def _largest_first(sizes: Mapping[str, int]) -> dict[str, int]:
     return dict(sorted(sizes.items(), key=lambda item: (-item[1], item[0])))
 
 
-def _scratch() -> str:
+def _scratch() -> Path:
     """Where whole repositories are put: /var/tmp, as /tmp often lies in memory."""
-    return os.environ.get("TMPDIR") or "/var/tmp"  # noqa: S108
+    return Path(os.environ.get("TMPDIR") or "/var/tmp")  # noqa: S108
 
 
-def _temporary() -> Path:
-    return Path(tempfile.mkdtemp(prefix="rfe-commit-", dir=_scratch()))
+class _Scratch:
+    """A directory for a whole repository, removed when nobody refers to it any more.
 
+    A program that is killed leaves it; the next one finds that by the pid in its name, and
+    removes it.
+    """
 
-def _remove_with(owner: object, path: Path) -> None:
-    """Remove a directory when `owner` goes, at the latest when the program ends."""
-    weakref.finalize(owner, shutil.rmtree, path, ignore_errors=True)
+    def __init__(self) -> None:
+        parent = _scratch()
+        for left in parent.glob("rfe-commit-*-*"):
+            if not Path("/proc", left.name.split("-")[2]).exists():
+                shutil.rmtree(left, ignore_errors=True)
+        self.path = Path(tempfile.mkdtemp(prefix=f"rfe-commit-{os.getpid()}-", dir=parent))
+        weakref.finalize(self, shutil.rmtree, self.path, ignore_errors=True)

@@ -134,7 +134,7 @@ def base(work: Work) -> Base:
     found = Base(work.cache / f"base-{_base_key()}")
     if is_fresh(found.tar):
         return found
-    with _locked(found.directory):
+    with locked(work, found.directory):
         if is_fresh(found.tar):
             return found
         work.on_stage("base", "begin a new base")
@@ -373,10 +373,19 @@ def is_fresh(tar: Path) -> bool:
 
 
 @contextlib.contextmanager
-def _locked(directory: Path) -> Iterator[None]:
+def locked(work: Work, directory: Path) -> Iterator[None]:
+    """Only one builder makes a base. Others wait in a process, which a cancelled build ends."""
     directory.mkdir(parents=True, exist_ok=True)
-    with (directory / "lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    path = directory / "lock"
+    with path.open("w") as lock:
+        while True:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                work.on_stage("base", "wait for another builder")
+                wait = ["flock", path, "true"]
+                run.run(wait, deadline=work.deadline, on_start=work.on_process)
         yield
 
 

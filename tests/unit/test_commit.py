@@ -1,5 +1,6 @@
 """Against real repositories and archives of a few files, and a real web server for URLs."""
 
+import gc
 import json
 import tarfile
 from collections.abc import Iterator
@@ -242,3 +243,19 @@ def test_a_summary_as_json(commit_tar: Path) -> None:
     shown = json.loads(json.dumps(open_commit(commit_tar).to_dict()))
     assert (shown["ref"], shown["packages"], shown["version"]) == (REF, 2, "13.1")
     assert REF in repr(open_commit(commit_tar))
+
+
+def test_no_source_leaves_a_repository_behind(
+    container: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    killed = tmp_path / "rfe-commit-4194305-killed"  # beyond the largest pid of Linux
+    killed.mkdir()
+    opened = open_commit(container)
+    assert not killed.exists()
+    assert len(list(tmp_path.iterdir())) == 1
+    with pytest.raises(CommitError, match="does not say which refs"):
+        open_commit("http://127.0.0.1:1/repo")
+    del opened
+    gc.collect()
+    assert list(tmp_path.iterdir()) == []

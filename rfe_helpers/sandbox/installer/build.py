@@ -65,7 +65,7 @@ def boot_iso(work: tree.Work) -> Path:
     ours = contents(label)
     key = hashlib.sha256(base.directory.name.encode() + ours).hexdigest()[:12]
     iso = work.cache / f"boot-{key}" / f"{label}.iso"
-    with tree._locked(iso.parent):
+    with tree.locked(work, iso.parent):
         if not tree.is_fresh(iso):
             with (
                 tempfile.TemporaryDirectory(dir=iso.parent, prefix="work-") as directory,
