@@ -85,7 +85,7 @@ def ssh_argv(
 ) -> list[str]:
     """How a command is run over SSH; independent of the caller's own SSH configuration."""
     options = [
-        *("BatchMode=yes", "IdentitiesOnly=yes", "ConnectTimeout=5", "LogLevel=ERROR"),
+        *("BatchMode=yes", "IdentitiesOnly=yes", "ConnectTimeout=10", "LogLevel=ERROR"),
         *("StrictHostKeyChecking=accept-new", f"UserKnownHostsFile={known_hosts}"),
         *("ServerAliveInterval=15", "ServerAliveCountMax=8"),
     ]

@@ -384,7 +384,7 @@ def locked(work: Work, directory: Path) -> Iterator[None]:
                 break
             except BlockingIOError:
                 work.on_stage("base", "wait for another builder")
-                wait = ["flock", path, "true"]
+                wait = ["flock", str(path), "true"]
                 run.run(wait, deadline=work.deadline, on_start=work.on_process)
         yield
 
