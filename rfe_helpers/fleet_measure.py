@@ -10,9 +10,11 @@ import re
 import tempfile
 from pathlib import Path
 
-from rfe_helpers import run
-from rfe_helpers.errors import CommandFailed, CommitError
+from rfe_helpers import run, serve
+from rfe_helpers.commit import open_commit
+from rfe_helpers.errors import CommandFailed, CommitError, StepMissing
 from rfe_helpers.fleet import Pull
+from rfe_helpers.lab import Lab
 from rfe_helpers.ostree import Repo
 from rfe_helpers.wait import Deadline
 
@@ -47,6 +49,27 @@ def measure(
         timed = _device(Path(scratch) / "timed", url, installed)
         seconds = _pull(timed, ref, limit, count=False)[2]
     return Pull(requests, size, seconds, check_requests, check_size)
+
+
+def of_lab(lab: Lab, deadline: Deadline | None = None) -> tuple[Pull, str]:
+    """What the update costs that the lab serves, and where the figures come from.
+
+    Measured from the commit of step "commit" to the one that is served now; RECORDED if nothing
+    is served, or the same commit.
+    """
+    try:
+        built, site = lab.step("commit"), serve.site(lab)
+    except StepMissing:
+        return RECORDED, RECORDED_AS
+    if not site.answers:
+        return RECORDED, RECORDED_AS
+    served = open_commit(site.repo_url, built["ref"])
+    if served.id == built["commit"]:
+        return RECORDED, RECORDED_AS
+    old = open_commit(built["artifact"], built["ref"])
+    installed = (old.repository.path, old.id)
+    cost = measure(site.repo_url, served.ref, installed=installed, deadline=deadline)
+    return cost, f"as measured now, from {old.id[:12]} to {served.id[:12]}"
 
 
 def _device(path: Path, url: str, installed: tuple[Path, str] | None) -> Repo:

@@ -100,7 +100,7 @@ def _finished(figure: Figure, axes: Axes, title: str) -> Figure:
     axes.set_title(title, loc="left")
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(alpha=0.25)
-    axes.legend(frameon=False)
+    axes.legend(framealpha=0.9, edgecolor="none")
     return figure
 
 

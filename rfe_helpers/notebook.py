@@ -18,13 +18,16 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from IPython.core.getipython import get_ipython
 from IPython.display import display as _untyped_display
 
 from rfe_helpers.errors import CheckFailed
 from rfe_helpers.lab import Lab
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 display: Any = _untyped_display
 
@@ -281,6 +284,13 @@ class Picture:
         """A picture from a file, such as the screen of a machine."""
         return cls(path.read_bytes(), text, width)
 
+    @classmethod
+    def drawn(cls, figure: Figure, text: str, width: int = 800) -> Picture:
+        """What matplotlib has drawn."""
+        buffer = io.BytesIO()
+        figure.savefig(buffer, format="png", dpi=130, facecolor="white")
+        return cls(buffer.getvalue(), text, width)
+
     def _repr_mimebundle_(self, **_: object) -> tuple[dict[str, str], dict[str, Any]]:
         data = {"image/png": base64.b64encode(self.png).decode(), "text/plain": self.text}
         return data, {"image/png": {"width": self.width, "alt": self.text}}
@@ -311,13 +321,11 @@ def bars(panels: Mapping[str, Mapping[str, float]], unit: str, *, most: int = 12
         axes.set_xlabel(unit)
         axes.set_title(title)
         axes.spines[["top", "right"]].set_visible(False)
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=130, facecolor="white")
     words = (
         f"{title}: {', '.join(f'{name} {value:.1f} {unit}' for name, value in top.items())}"
         for title, top in ((t, _largest(v, 3)) for t, v in panels.items())
     )
-    return Picture(buffer.getvalue(), "; ".join(words), width=480 * len(panels))
+    return Picture.drawn(figure, "; ".join(words), width=480 * len(panels))
 
 
 def _largest(values: Mapping[str, float], most: int) -> dict[str, float]:

@@ -180,10 +180,12 @@ def parse_timer(text: str) -> Timer:
             continue
         if key in ("OnActiveSec", "OnStartupSec", "OnUnitActiveSec", "OnClockChange"):
             raise InputError(f"timers with {key}= are not in the model")
-        if key == "OnCalendar":
-            calendars = [*calendars, parse_calendar(value)] if value else []
+        if key.startswith("On") and not value:  # resets all of them, as in a drop-in
+            calendars, values["on_boot"], values["on_unit_inactive"] = [], None, None
+        elif key == "OnCalendar":
+            calendars.append(parse_calendar(value))
         elif key in _SPANS:
-            values[_SPANS[key]] = span(value) if value else None
+            values[_SPANS[key]] = span(value)
         elif key in _FLAGS:
             values[_FLAGS[key]] = value.lower() in ("yes", "true", "on", "1", "y", "t")
     timer = Timer(calendars=tuple(calendars), **values)

@@ -65,7 +65,13 @@ def test_the_report_shows_the_machine_the_deployments_and_the_rollback(summary):
     report = Path(summary["report"]).read_text()
     pictures = re.findall(r'<img[^>]+src="data:image/png;base64,', report)
     assert len(pictures) >= 4  # two of the installation, one after the update, the sizes
-    for words in ("● booted", "staged: boots next", "kept for rollback", "rolled back"):
+    for words in (
+        "● booted",
+        "staged: boots next",
+        "kept for rollback",
+        "rolled back",
+        "as measured now",
+    ):
         assert words in report
     assert not re.search(r'<(img|script|link)[^>]+(src|href)="(?!data:)', report)
 

@@ -144,10 +144,10 @@ def test_a_unit_file() -> None:
         Description=x
         [Timer]
         # a comment
-        OnBootSec=1h
-        OnUnitInactiveSec=1d
         OnCalendar=daily
         OnCalendar=
+        OnBootSec=1h
+        OnUnitInactiveSec=1d
         OnCalendar=Sun 03:00
         RandomizedDelaySec=2h
         FixedRandomDelay=true
@@ -166,6 +166,12 @@ def test_a_unit_file() -> None:
 def test_timers_that_the_model_does_not_have(text: str) -> None:
     with pytest.raises(InputError):
         parse_timer(text)
+
+
+@pytest.mark.parametrize("key", ["OnCalendar", "OnBootSec", "OnUnitInactiveSec"])
+def test_an_empty_setting_of_a_drop_in_resets_all(key: str) -> None:
+    text = f"OnBootSec=1h\nOnUnitInactiveSec=1d\nOnCalendar=daily\n{key}=\nOnCalendar=03:00"
+    assert parse_timer(text) == parse_timer("OnCalendar=03:00")
 
 
 def test_a_date() -> None:
