@@ -13,7 +13,7 @@ from support.trees import make_commit_tar, make_tree
 
 from rfe_helpers import run, serve
 from rfe_helpers.fleet import Fleet, Pull, plan
-from rfe_helpers.fleet_measure import measure
+from rfe_helpers.fleet_measure import RECORDED, RECORDED_AS, measure, of_lab
 from rfe_helpers.lab import Lab
 from rfe_helpers.ostree import Repo
 from rfe_helpers.systemd_timer import parse_timer
@@ -88,6 +88,26 @@ def test_fifty_devices_pull_as_predicted(
     ends = np.sort(done[1])
     assert np.median(ends) == pytest.approx(predicted.half_staged, rel=0.15)
     assert ends[-1] == pytest.approx(predicted.all_staged, rel=0.15)
+
+
+def test_the_cost_of_the_update_that_a_lab_serves(
+    lab: Lab, tmp_path: Path, update: tuple[Path, Path]
+) -> None:
+    old, new = Repo(update[0]), update[1]
+    first = tmp_path / "first"
+    shutil.copytree(old.path, first / "repo")
+    (first / "compose.json").write_text("{}")
+    artifact = make_commit_tar(tmp_path / "first.tar", first)
+    assert of_lab(lab) == (RECORDED, RECORDED_AS)
+    lab.record("commit", artifact=artifact, ref=REF, commit=old.resolve(REF))
+    serve.publish(lab, artifact)
+    assert of_lab(lab) == (RECORDED, RECORDED_AS)  # nothing new is served
+    serve.publish(lab, new)
+    cost, source = of_lab(lab)
+    assert 68 <= cost.requests <= 85
+    assert source.startswith(f"as measured now, from {old.resolve(REF)[:12]} to ")
+    serve.stop(lab)
+    assert of_lab(lab) == (RECORDED, RECORDED_AS)
 
 
 def _pull_everywhere(url: str, old: Path, directory: Path) -> tuple[float, list[float]]:
