@@ -10,7 +10,7 @@ from starlette.responses import Response
 
 from rfe_helpers.blueprint import Blueprint, PackageSpec
 from rfe_helpers.errors import BlueprintError, BuilderError, RfeError
-from rfe_helpers.sandbox import customizations, image_types, ostree_options
+from rfe_helpers.sandbox import customizations, image_types, offline, ostree_options
 from rfe_helpers.sandbox.api_blueprints import wanted_packages
 from rfe_helpers.sandbox.image_types import ImageType
 from rfe_helpers.sandbox.ostree_options import OstreeOptions
@@ -125,6 +125,8 @@ def _plan(
     try:
         customizations.check(blueprint, kind)
         ostree_options.check(options, kind)
+        if "installer" in kind.customizations:
+            offline.check(blueprint.customizations)
     except (BlueprintError, BuilderError) as error:
         msg = f"failed to initialize osbuild manifest: {error.message}"
         raise Refusal("ManifestCreationFailed", msg) from None

@@ -3,8 +3,9 @@
 commit.tar      `./compose.json` and `./repo/`, an archive repository with the one new commit
 container.tar   an OCI archive whose only layer is nginx and that repository; it serves
                 http://HOST:8080/repo
+installer.iso   made in offline.py
 
-Both as in section 13 of the weldr API contract. What a reader of the commit needs first
+The first two as in section 13 of the weldr API contract. What a reader of the commit needs first
 (compose.json, configuration, ref, commit object) stands first in commit.tar.
 """
 
@@ -22,11 +23,11 @@ from pathlib import Path
 from typing import IO, Any
 
 from rfe_helpers import files, run
+from rfe_helpers.errors import BuilderError
 from rfe_helpers.ostree import Repo
-from rfe_helpers.sandbox import tree
+from rfe_helpers.sandbox import image_types, offline, tree
 
 WEB_ROOT = "usr/share/nginx/html"
-FILES = {"edge-commit": "commit.tar", "edge-container": "container.tar"}
 SPACE = 4_000_000_000
 _NGINX_CONF = """\
 worker_processes auto;
@@ -79,7 +80,12 @@ def build(request: tree.Request, work: tree.Work) -> Path:
     again: the artifact appears under its name when it is whole.
     """
     tree.check_space(work.directory, SPACE)
-    target = work.directory / FILES[request.image_type]
+    kind = image_types.find(request.image_type)
+    if kind is None:
+        raise BuilderError(f"the sandbox cannot make {request.image_type}")
+    target = work.directory / kind.filename
+    if kind.deploys:
+        return offline.build(request, work, target)
     content = work.directory / "content"
     shutil.rmtree(content, ignore_errors=True)
     repository = Repo(content / "repo").init("archive")

@@ -54,6 +54,15 @@ IMAGE_TYPES = (
         customizations=_COMMIT_CUSTOMIZATIONS,
         kernel=("name",),
     ),
+    ImageType(
+        name="edge-installer",
+        filename="installer.iso",
+        mime="application/x-iso9660-image",
+        aliases=("rhel-edge-installer",),
+        deploys=True,
+        packages=False,
+        customizations=("group", "installer", "locale", "sshkey", "timezone", "user"),
+    ),
 )
 
 

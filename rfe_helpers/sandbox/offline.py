@@ -72,9 +72,8 @@ def fetch(request: tree.Request, directory: Path, work: tree.Work) -> str:
     return commit
 
 
-def osbuild_kickstart(request: tree.Request) -> str:
-    """The kickstart of the ISO: the payload, what the blueprint asks for, the real remote."""
-    wanted = request.blueprint.customizations
+def check(wanted: Mapping[str, Any]) -> None:
+    """Raise BuilderError if customizations contradict each other or leave questions open."""
     options = wanted.get("installer") or {}
     contents = (options.get("kickstart") or {}).get("contents", "")
     unattended = bool(options.get("unattended"))
@@ -86,10 +85,19 @@ def osbuild_kickstart(request: tree.Request) -> str:
         )
     if not contents and not unattended:
         raise BuilderError(
-            "the sandbox's installer asks nothing, so it must be told what to do",
-            remedy="set customizations.installer.unattended = true, or give "
-            "customizations.installer.kickstart.contents",
+            "the sandbox's installer asks nothing, so it must be told what to do: set "
+            "customizations.installer.unattended = true, or give "
+            "customizations.installer.kickstart.contents"
         )
+
+
+def osbuild_kickstart(request: tree.Request) -> str:
+    """The kickstart of the ISO: the payload, what the blueprint asks for, the real remote."""
+    wanted = request.blueprint.customizations
+    check(wanted)
+    options = wanted.get("installer") or {}
+    contents = (options.get("kickstart") or {}).get("contents", "")
+    unattended = bool(options.get("unattended"))
     facts = profile.load("sandbox")
     lines = [
         f"ostreesetup --nogpg --osname={facts.ostree.osname} --remote={facts.ostree.remote} "
