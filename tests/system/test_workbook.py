@@ -22,7 +22,9 @@ def rfe(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 def lab_state(lab: Path) -> dict:
-    return json.loads(rfe("lab", "show", "--json", "--lab", str(lab)).stdout)
+    result = rfe("lab", "show", "--json", "--lab", str(lab))
+    assert result.returncode == 0, result.stderr
+    return json.loads(result.stdout)
 
 
 @pytest.fixture(scope="module")
