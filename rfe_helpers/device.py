@@ -121,6 +121,11 @@ def enabled(device: Device) -> tuple[str, ...]:
     return tuple(unit for unit, holds in wanted.items() if holds)
 
 
+def packages(device: Device) -> tuple[str, ...]:
+    """What the operating system must have: podman, and nft, which its networks need."""
+    return ("nftables", "podman") if device.image else ()
+
+
 def customizations(device: Device) -> dict[str, Any]:
     """The blueprint twin: customizations in the API's shape (see `blueprint`)."""
     parents = sorted({posixpath.dirname(file.path) for file in files(device)} - {"/etc", _UNITS})

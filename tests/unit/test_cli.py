@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from rfe_helpers import cli, run
+from rfe_helpers import blueprint, cli, kickstart, run
 from rfe_helpers.lab import Lab
 
 RFE = [sys.executable, "-c", "import sys; from rfe_helpers.cli import main; sys.exit(main())"]
@@ -177,6 +177,50 @@ def test_fleet_plan_says_what_is_wrong(capsys, options, status, words):
     told = capsys.readouterr()
     assert (ended, told.out) == (status, "")
     assert words in told.err
+
+
+KEEPS_CURRENT = ["--image", "10.0.2.2:5000/application:1", "--window", "Sun 01:30"]
+
+
+def test_fleet_prints_both_twins_of_a_device(tmp_path, capsys):
+    key = tmp_path / "id.pub"
+    key.write_text("ssh-ed25519 AAAA somebody\n")
+    where = ["--url", "http://10.0.2.2:8000/repo/", "--ssh-key", str(key)]
+    assert cli.main(["fleet", "kickstart", *where, *KEEPS_CURRENT]) == 0
+    edge2 = capsys.readouterr().out
+    assert kickstart.validate(edge2, "RHEL9") == ()
+    assert cli.main(["fleet", "blueprint", *KEEPS_CURRENT, "--no-quadlet"]) == 0
+    twin = blueprint.parse_toml(capsys.readouterr().out)
+    assert {package.name for package in twin.packages} == {"nftables", "podman"}
+    assert "application.service" in twin.customizations["services"]["enabled"]
+    (timer,) = (f for f in twin.customizations["files"] if f["path"].endswith("applyupdate.timer"))
+    assert "OnCalendar=Sun 01:30\n" in timer["data"]
+    assert timer["data"] in edge2
+    assert ".container" in edge2  # that one was asked for with Quadlet
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        ("-----BEGIN OPENSSH PRIVATE" + " KEY-----\n", "is a private key\nto do: give the .pub"),
+        ("one\ntwo\n", "must be one line of text"),
+        (None, "No such file"),
+    ],
+)
+def test_fleet_kickstart_takes_only_a_public_key(tmp_path, capsys, content, words):
+    key = tmp_path / "key"
+    if content is not None:
+        key.write_text(content)
+    options = ["--url", "http://10.0.2.2:8000/repo/", "--ssh-key", str(key)]
+    assert cli.main(["fleet", "kickstart", *options]) == 1
+    told = capsys.readouterr()
+    assert words in told.err
+    assert told.out == ""
+
+
+def test_fleet_blueprint_refuses_what_a_device_cannot_have(capsys):
+    assert cli.main(["fleet", "blueprint", "--policy", "always"]) == 1
+    assert "use one of none, check, stage, apply" in capsys.readouterr().err
 
 
 def test_ctrl_c_ends_with_130_and_no_traceback(tmp_path):
