@@ -74,6 +74,7 @@ def _device_options(command: Any) -> None:
     """The fields of device.Device; what is not given is as it has it."""
     for option, text in (
         ("policy", "none, check, stage or apply"),
+        ("on-calendar", "when to look for updates (as rpm-ostree has it)"),
         ("window", "OnCalendar= of the reboot into a staged update"),
         ("splay", "RandomizedDelaySec= of every timer that asks a server"),
         ("image", "container image of an application, with its registry"),

@@ -40,15 +40,17 @@ class Device:
 
     `policy` is rpm-ostree's: none, check, stage or apply. With "stage" the update waits for
     `window`, the OnCalendar expression of the moment at which the device boots into it; "apply"
-    does not wait. `splay` is the RandomizedDelaySec of every timer that asks a shared server.
-    `image` is the application's container image with its registry, "" for none; `name` is that
-    of its service. `notifies` says that the application reports when it is ready (sd_notify):
-    only then can podman tell a bad new image and go back. `registry` is a registry that is
-    spoken to without TLS, "" for none. `quadlet` is False for podman before 4.4, which gets a
-    unit as `podman generate systemd --new` writes it.
+    does not wait. `on_calendar` is when the device looks for updates; "" leaves that as rpm-ostree
+    has it, an hour after the boot and then once a day. `splay` is the RandomizedDelaySec of every
+    timer that asks a shared server. `image` is the application's container image with its
+    registry, "" for none; `name` is that of its service. `notifies` says that the application
+    reports when it is ready (sd_notify): only then can podman tell a bad new image and go back.
+    `registry` is a registry that is spoken to without TLS, "" for none. `quadlet` is False for
+    podman before 4.4, which gets a unit as `podman generate systemd --new` writes it.
     """
 
     policy: str = "stage"
+    on_calendar: str = ""
     window: str = "*-*-* 01:30:00"
     splay: str = "6h"
     image: str = ""
@@ -62,11 +64,10 @@ class Device:
             raise InputError(
                 f"there is no policy {self.policy!r}", remedy=f"use one of {', '.join(POLICIES)}"
             )
-        for what, value, read in (
-            ("window", self.window, parse_calendar),
-            ("splay", self.splay, span),
-        ):
-            _check_setting(what, value, read)
+        _check_setting("window", self.window, parse_calendar)
+        _check_setting("splay", self.splay, span)
+        if self.on_calendar:
+            _check_setting("calendar expression", self.on_calendar, parse_calendar)
         if not _NAME.fullmatch(self.name) or self.name == "applyupdate":
             raise InputError(
                 f"a service cannot be named {self.name!r}", remedy="application is fine"
@@ -91,7 +92,9 @@ def files(device: Device) -> tuple[File, ...]:
     found = [File("/etc/rpm-ostreed.conf", f"[Daemon]\nAutomaticUpdatePolicy={device.policy}\n")]
     splay = f"[Timer]\nRandomizedDelaySec={device.splay}\n"
     if device.policy != "none":
-        found.append(File(f"{_UNITS}/rpm-ostreed-automatic.timer.d/{_SPLAYED}", splay))
+        looks = _LOOKS.format(on_calendar=device.on_calendar) if device.on_calendar else ""
+        text = splay + looks
+        found.append(File(f"{_UNITS}/rpm-ostreed-automatic.timer.d/{_SPLAYED}", text))
     if device.policy == "stage":
         script = (resources.files("rfe_helpers") / "templates" / "applyupdate.py").read_text()
         found += [
@@ -181,6 +184,13 @@ def _check_image(image: str) -> None:
             remedy="name it with its registry and a tag, no digest: 10.0.2.2:5000/application:1",
         )
 
+
+_LOOKS = """\
+# The empty setting takes the delivered triggers away; who was off at the time catches up.
+OnCalendar=
+OnCalendar={on_calendar}
+Persistent=true
+"""
 
 _APPLY_SERVICE = """\
 [Unit]

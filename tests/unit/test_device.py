@@ -19,6 +19,7 @@ from rfe_helpers.blueprint import Blueprint, parse_toml, to_toml
 from rfe_helpers.device import Device
 from rfe_helpers.errors import InputError
 from rfe_helpers.sandbox import customizations, image_types
+from rfe_helpers.systemd_timer import parse_timer
 
 IMAGE = "10.0.2.2:5000/edge/application:stable"
 FULL = Device(image=IMAGE, registry="10.0.2.2:5000", window="Sun *-*-* 00:30:00", splay="1d")
@@ -27,6 +28,7 @@ DEVICES = {
     "full": FULL,
     "plain unit": PLAIN,
     "no application": Device(),
+    "at three": Device(image=IMAGE, on_calendar="*-*-* 03:00:00"),
     "silent": Device(image=IMAGE, notifies=False),
     **{policy: Device(policy=policy, image=IMAGE) for policy in device.POLICIES},
 }
@@ -161,6 +163,15 @@ def test_every_timer_that_asks_a_shared_server_has_splay() -> None:
     }
 
 
+def test_a_device_looks_for_updates_when_it_is_told_to() -> None:
+    path = "/etc/systemd/system/rpm-ostreed-automatic.timer.d/50-splay.conf"
+    delivered = (GUEST / "usr/lib/systemd/system/rpm-ostreed-automatic.timer").read_text()
+    found = parse_timer(delivered + texts(Device(on_calendar="03:00", splay="2h"))[path])
+    assert found == parse_timer("OnCalendar=03:00\nPersistent=true\nRandomizedDelaySec=2h")
+    found = parse_timer(delivered + texts(Device(splay="2h"))[path])
+    assert found == parse_timer("OnBootSec=1h\nOnUnitInactiveSec=1d\nRandomizedDelaySec=2h")
+
+
 # podman-systemd.unit(5): what Quadlet knows in a [Container] section since podman 4.4.
 CONTAINER_KEYS = {"Image", "ContainerName", "AutoUpdate", "Notify"}
 
@@ -239,6 +250,8 @@ def test_the_policy_decides_what_is_there(policy: str) -> None:
         {"window": "daily\nExecStart=/bin/sh"},
         {"window": "soon"},
         {"window": "daily; reboot"},
+        {"on_calendar": "daily\nOnBootSec=1"},
+        {"on_calendar": "at night"},
         {"splay": "6h\nOnBootSec=1"},
         {"splay": "%n"},
         {"splay": ""},
