@@ -164,6 +164,7 @@ def test_one_installation_boots_with_bios_and_with_uefi(world: World, tmp_path: 
     machine.stop()
 
 
+@pytest.mark.full
 def test_a_kickstart_with_many_words_is_carried_out(world: World) -> None:
     said = world.install("edge-2", "many.ks", firmware="uefi")
     assert "%pre (line 1)" in said
@@ -214,6 +215,7 @@ def written(disk: Path) -> list[Mapping[str, object]]:
     return [part for part in parts if part["data"]]
 
 
+@pytest.mark.full
 def test_a_post_script_that_must_succeed_fails_the_installation(world: World) -> None:
     with pytest.raises(MachineError, match=r"line \d+: %post: status 4: why"):
         world.install("refused", "post-fails.ks")
@@ -234,6 +236,7 @@ def test_the_iso_boots_by_its_menu(world: World, firmware: str) -> None:
         machine.kill()
 
 
+@pytest.mark.full
 def test_an_installer_with_the_commit_inside_needs_no_network(world: World) -> None:
     """edge-installer: from the menu, without a network card; updates come from the real URL."""
     lab = world.lab

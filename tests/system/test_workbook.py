@@ -50,7 +50,6 @@ def test_every_notebook_passes(summary):
     assert [(n["name"], n["status"]) for n in summary["notebooks"]] == [
         (n, "passed") for n in names
     ]
-    assert summary["seconds"] <= 20 * 60
 
 
 def test_the_lab_knows_what_was_done(summary, lab):
