@@ -11,7 +11,7 @@ help:  ## list the commands
 set-up:  ## install what is missing and make .venv
 	@./set-up
 
-workbook: set-up  ## run all notebooks, from nothing to a machine that was rolled back
+workbook: set-up  ## run the short path (00 to 60, and 90): from nothing to a machine that was rolled back
 	@$(BIN)/rfe run --lab $(LAB)
 
 jupyter: set-up  ## open the notebooks in JupyterLab

@@ -14,7 +14,7 @@ from typing import Any
 
 from rfe_helpers import __version__, cli_fleet
 from rfe_helpers.cli_parts import Handler, add_command, add_group, print_json
-from rfe_helpers.errors import LabError, RfeError
+from rfe_helpers.errors import InputError, LabError, RfeError
 from rfe_helpers.lab import DEFAULT, Lab
 
 
@@ -77,8 +77,12 @@ def _run_grammar(commands: Any) -> None:
         commands, "run", run_notebooks, "run notebooks without a browser", as_json=True
     )
     run.add_argument(
-        "notebooks", nargs="*", metavar="NOTEBOOK", help="20, 20-build-a-commit or a path; all"
+        "notebooks",
+        nargs="*",
+        metavar="NOTEBOOK",
+        help="20, 20-build-a-commit or a path (the short path: 00 to 60, and 90)",
     )
+    run.add_argument("--all", action="store_true", help="every notebook, the long ones too")
     run.add_argument("--profile", help="the release to work with (default: the lab's, or sandbox)")
     run.add_argument(
         *("-p", "--parameter"),
@@ -151,7 +155,11 @@ def doctor(arguments: argparse.Namespace) -> int:
 def run_notebooks(arguments: argparse.Namespace) -> int:
     from rfe_helpers import headless
 
-    notebooks = headless.find_notebooks(arguments.notebooks)
+    if arguments.all and arguments.notebooks:
+        raise InputError("--all and names of notebooks do not go together")
+    notebooks = (
+        headless.all_notebooks() if arguments.all else headless.find_notebooks(arguments.notebooks)
+    )
     lab = Lab(arguments.lab, arguments.profile)
     stream = sys.stderr if arguments.json else sys.stdout
     summary = headless.run_notebooks(

@@ -30,7 +30,7 @@ from traitlets.config import Config
 from rfe_helpers import files, report
 from rfe_helpers.errors import ParameterError, RfeError
 from rfe_helpers.lab import Lab
-from rfe_helpers.notebook import LIFE_CYCLE, PROGRESS, Sparing, elapsed, mask, secrets_in
+from rfe_helpers.notebook import FURTHER, LIFE_CYCLE, PROGRESS, Sparing, elapsed, mask, secrets_in
 
 NOTEBOOKS = Path(__file__).resolve().parent.parent / "notebooks"
 KERNEL = "python3"
@@ -103,12 +103,18 @@ class Summary:
 def find_notebooks(names: Sequence[str] = ()) -> list[Path]:
     """The notebooks meant by `names`: "20", "20-build-a-commit", a path, or a step of the lab.
 
-    Without names all of the workbook, in order. Raises ParameterError for a name that is none.
+    Without names the short path: those that every reader takes, in order. Raises ParameterError
+    for a name that is none.
     """
-    known = sorted(NOTEBOOKS.glob("[0-9][0-9]-*.ipynb"))
+    known = all_notebooks()
     if not names:
-        return known
+        return [path for path in known if path.name[:2] not in FURTHER]
     return [_find_notebook(name, known) for name in names]
+
+
+def all_notebooks() -> list[Path]:
+    """Every notebook of the workbook, in order."""
+    return sorted(NOTEBOOKS.glob("[0-9][0-9]-*.ipynb"))
 
 
 def _find_notebook(name: str, known: Sequence[Path]) -> Path:

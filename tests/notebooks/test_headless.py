@@ -13,6 +13,7 @@ import pytest
 from rfe_helpers import headless
 from rfe_helpers.errors import ParameterError
 from rfe_helpers.headless import find_notebooks, run_notebooks
+from rfe_helpers.notebook import FURTHER
 from rfe_helpers.run import ProcessId
 from rfe_helpers.wait import Deadline, wait_for
 
@@ -164,6 +165,10 @@ def test_notebooks_are_found_by_number_name_step_and_path(make):
     names = [path.name for path in find_notebooks()]
     assert names[0] == "00-start-here.ipynb"
     assert names == sorted(names)
+    assert {name[:2] for name in names}.isdisjoint(FURTHER)
+    every = headless.all_notebooks()
+    assert set(find_notebooks()) <= set(every)
+    assert every == sorted(every)
     build = headless.NOTEBOOKS / "20-build-a-commit.ipynb"
     for name in ("20", "20-build-a-commit", "commit", str(build)):
         assert find_notebooks([name]) == [build]

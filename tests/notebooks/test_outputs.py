@@ -7,7 +7,7 @@ import sys
 import nbformat
 import pytest
 
-from rfe_helpers.headless import find_notebooks
+from rfe_helpers.headless import all_notebooks, find_notebooks
 
 # Notebooks that need no earlier one, so that they can run by themselves.
 ALONE = find_notebooks(["00"])
@@ -34,4 +34,4 @@ def test_kept_outputs_are_what_the_cells_show(path, tmp_path):
 
 
 def test_only_those_notebooks_keep_outputs():
-    assert [path for path in find_notebooks() if kept(path)] == ALONE
+    assert [path for path in all_notebooks() if kept(path)] == ALONE

@@ -10,9 +10,9 @@ import papermill
 import pytest
 
 from rfe_helpers import profile
-from rfe_helpers.headless import NOTEBOOKS, find_notebooks
+from rfe_helpers.headless import NOTEBOOKS, all_notebooks
 
-PATHS = find_notebooks()
+PATHS = all_notebooks()
 SECRET_NAMES = re.compile(r"password|passwd|secret|token|api_?key|credential", re.IGNORECASE)
 
 

@@ -67,6 +67,13 @@ def test_an_unknown_parameter_is_refused_before_anything_is_run(tmp_path):
     assert not (tmp_path / "lab" / "runs").exists()
 
 
+def test_all_notebooks_or_some_but_not_both(tmp_path):
+    result = rfe("run", "20", "--all", "--lab", str(tmp_path / "lab"))
+    assert result.returncode == 1
+    assert "--all and names of notebooks" in result.stderr
+    assert not (tmp_path / "lab").exists()
+
+
 def test_an_unknown_notebook_leaves_no_lab(tmp_path):
     result = rfe("run", "77", "--lab", str(tmp_path / "lab"))
     assert result.returncode == 1

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from rfe_helpers import cli
-from rfe_helpers.headless import find_notebooks
+from rfe_helpers.headless import all_notebooks, find_notebooks
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
@@ -69,7 +69,7 @@ def test_the_readme_has_its_commands():
 
 
 def test_the_readme_lists_every_notebook_and_its_links_lead_somewhere():
-    for path in find_notebooks():
+    for path in all_notebooks():
         assert f"(notebooks/{path.name})" in README
     for target in re.findall(r"\]\(([^)#]+)\)", README):
         assert "://" in target or (ROOT / target).exists(), target
