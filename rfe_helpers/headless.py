@@ -11,6 +11,7 @@ whatever happens, outputs are scanned for secrets. A run leaves in `<lab>/runs/<
 
 from __future__ import annotations
 
+import asyncio
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -21,6 +22,7 @@ from typing import Any, Literal
 
 import nbformat
 import papermill
+from jupyter_core.utils import ensure_event_loop
 from nbclient.exceptions import DeadKernelError
 from papermill.clientwrap import PapermillNotebookClient
 from papermill.engines import NBClientEngine, papermill_engines
@@ -333,7 +335,11 @@ class _Client(PapermillNotebookClient):  # type: ignore[misc]
         if self._title:
             self.tell(f"    [{index + 1:2}/{len(self.nb.cells)}] {self._title}")
             self._title = ""
-        return super().execute_cell(cell, index, **options)
+        try:
+            return super().execute_cell(cell, index, **options)
+        except KeyboardInterrupt:
+            _abandon_tasks()
+            raise
 
     def process_message(self, message: Any, cell: Any, index: int) -> Any:
         line = message["content"].get("data", {}).get(PROGRESS, "")
@@ -342,6 +348,13 @@ class _Client(PapermillNotebookClient):  # type: ignore[misc]
             self._shown = line
             self.tell(f"            {line}")
         return super().process_message(message, cell, index)
+
+
+def _abandon_tasks() -> None:
+    """After Ctrl-C nobody asks how the cell's tasks end; asyncio would print that, traceback and
+    all, when they fail because their kernel is ended."""
+    for task in asyncio.all_tasks(ensure_event_loop()):
+        task.add_done_callback(lambda ended: ended.cancelled() or ended.exception())
 
 
 def title_of(markdown: str) -> str:
