@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from rfe_helpers import __version__, cli_fleet
+from rfe_helpers import __version__, cli_fleet, cli_profiles
 from rfe_helpers.cli_parts import Handler, add_command, add_group, print_json
 from rfe_helpers.errors import InputError, LabError, RfeError
 from rfe_helpers.lab import DEFAULT, Lab
@@ -69,6 +69,7 @@ def parser() -> argparse.ArgumentParser:
     _lab_option(add_command(lab_commands, "clean", lab_clean, "end everything and delete the lab"))
     _commit_grammar(commands)
     cli_fleet.add_commands(commands)
+    cli_profiles.add_commands(commands)
     return top
 
 

@@ -51,7 +51,8 @@ def cache_directory() -> Path:
 class Lab:
     """A lab directory, made if it is not there. Opening it twice, from two programs, is fine.
 
-    Raises LabError if the directory cannot be used, ProfileError for an unknown profile.
+    Raises LabError if the directory cannot be used, ProfileError for an unknown profile or one of
+    a release without edge images.
     `profile` is needed when the lab is made; later it must be the same or None.
     """
 
@@ -71,8 +72,9 @@ class Lab:
                     f"{self.directory} is a lab for profile {state['profile']}, not {profile_name}",
                     remedy="use another lab directory, or `rfe lab clean` to start over",
                 )
-            state["profile"] = state["profile"] or profile.load(profile_name or "sandbox").name
-            self.profile = profile.load(state["profile"])
+            self.profile = profile.load(state["profile"] or profile_name or "sandbox")
+            self.profile.require_edge()
+            state["profile"] = self.profile.name
         run.set_journal(self.path("logs", "commands.jsonl"))
 
     def __repr__(self) -> str:

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from rfe_helpers import blueprint, cli, kickstart, run
+from rfe_helpers import blueprint, cli, kickstart, profile, run
 from rfe_helpers.lab import Lab
 
 RFE = [sys.executable, "-c", "import sys; from rfe_helpers.cli import main; sys.exit(main())"]
@@ -270,3 +270,18 @@ def test_the_command_line_starts_quickly():
     ).stdout.split()
     for heavy in ("IPython", "papermill", "matplotlib", "nbformat", "requests", "uvicorn"):
         assert heavy not in loaded
+
+
+def test_profiles_are_listed_and_shown(capsys):
+    assert cli.main(["profiles"]) == 0
+    listed = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in listed] == profile.names()
+    assert any("rhel-10" in line and "no edge images" in line for line in listed)
+    assert cli.main(["profiles", "rhel-10"]) == 0
+    assert "bootc" in capsys.readouterr().out
+    assert cli.main(["profiles", "rhel-8.4", "--json"]) == 0
+    shown = json.loads(capsys.readouterr().out)
+    assert shown["container"] == {"port": 80, "web_root": "/var/www/html"}
+    assert shown["registration"]["commands"][-1] == "subscription-manager attach"
+    assert cli.main(["profiles", "rhel-7"]) == 1
+    assert "choose one of" in capsys.readouterr().err

@@ -141,11 +141,13 @@ def test_the_journal_has_a_line_per_command_without_what_came_by_stdin(journal):
 
 
 def test_a_started_process_outlives_the_call_and_is_stopped_by_its_identity(tmp_path):
-    process = run.start(["sh", "-c", "echo up; sleep 60"], log=tmp_path / "x.log")
+    log = tmp_path / "x.log"
+    process = run.start(["sh", "-c", "echo up; sleep 60"], log=log)
+    wait_for(lambda: log.read_text() == "up\n", Deadline(60), "it says so")
     assert process.alive
     run.stop(process)
     assert not process.alive
-    assert (tmp_path / "x.log").read_text() == "up\n"
+    assert log.read_text() == "up\n"
 
 
 def test_stop_kills_what_ignores_term(tmp_path):
