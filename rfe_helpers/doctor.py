@@ -33,7 +33,7 @@ _VERSION_ARGUMENT = {
     "mksquashfs": "-version",
     "openssl": "version",
 }
-_NO_VERSION = {"newuidmap", "ssh-keygen", "pasta"}
+_NO_VERSION = {"newuidmap", "ssh-keygen", "pasta", "mke2fs"}
 
 # Bytes that each step adds, measured with the sandbox profile and rounded up.
 DISK_STEPS = (
@@ -115,12 +115,13 @@ def install_command(findings: list[Finding]) -> str:
 
 
 def tools() -> list[Tool]:
-    """The table of what the workbook needs from the operating system."""
+    """The table of what the workbook needs from the operating system; not what its tests need."""
     text = (resources.files("rfe_helpers") / "tools.tsv").read_text()
     rows = [line.split("\t") for line in text.splitlines() if line and line[0] != "#"]
     return [
         Tool(tuple(probe.split("|")), minimum, debian, fedora, need == "essential", purpose)
         for probe, minimum, debian, fedora, need, purpose in rows
+        if need != "dev"
     ]
 
 

@@ -14,15 +14,16 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from rfe_helpers import run
+from rfe_helpers import run, ssh
 from rfe_helpers.errors import CommandFailed, DeadlineExceeded, NodeError
 from rfe_helpers.lab import Lab
 from rfe_helpers.run import Result
+from rfe_helpers.ssh import public_key
 from rfe_helpers.vm import Machine
 from rfe_helpers.wait import Deadline, wait_for
 
-# What ssh itself ends with when it could not connect or lost the connection.
-_SSH_FAILED = 255
+__all__ = ["Deployment", "Node", "Status", "public_key"]
+
 _BOOT_ID = "cat /proc/sys/kernel/random/boot_id"
 Progress = Callable[[str], None] | None
 
@@ -70,29 +71,6 @@ class Status:
         raise NodeError("none of the deployments is booted")
 
 
-def public_key(lab: Lab) -> str:
-    """The line of the lab's public SSH key; the key is made at the first call."""
-    key = lab.path("keys", "id_ed25519")
-    key.parent.chmod(0o700)
-    if not key.exists():
-        comment = f"rfe-lab-{lab.id}"
-        run.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", comment, "-f", key])
-    return key.with_suffix(".pub").read_text().strip()
-
-
-def ssh_argv(
-    command: str, *, user: str, host: str, port: int, key: Path, known_hosts: Path
-) -> list[str]:
-    """How a command is run over SSH; independent of the caller's own SSH configuration."""
-    options = [
-        *("BatchMode=yes", "IdentitiesOnly=yes", "ConnectTimeout=10", "LogLevel=ERROR"),
-        *("StrictHostKeyChecking=accept-new", f"UserKnownHostsFile={known_hosts}"),
-        *("ServerAliveInterval=15", "ServerAliveCountMax=8"),
-    ]
-    words = [word for option in options for word in ("-o", option)]
-    return ["ssh", "-F", "none", "-i", str(key), *words, "-p", str(port), f"{user}@{host}", command]
-
-
 class Node:
     """An installed system, reached at `port` of `host`; `name` is that of its machine.
 
@@ -114,10 +92,12 @@ class Node:
     @property
     def ssh_line(self) -> str:
         """The command that opens a shell there, to be copied."""
+        return self._ssh.line
+
+    @property
+    def _ssh(self) -> ssh.Host:
         key = self.lab.path("keys", "id_ed25519")
-        known = self._known_hosts
-        line = ["ssh", "-i", str(key), "-o", f"UserKnownHostsFile={known}", "-p", str(self.port)]
-        return shlex.join([*line, f"{self.user}@{self.host}"])
+        return ssh.Host(self.host, self.user, self.port, key, self._known_hosts)
 
     @property
     def _known_hosts(self) -> Path:
@@ -136,7 +116,7 @@ class Node:
             result = run.run(self._argv(command), seconds=seconds, check=False)
         except DeadlineExceeded as error:
             raise NodeError(f"{self.name}: {command!r} took longer than {seconds:.0f} s") from error
-        if result.status == _SSH_FAILED:
+        if result.status == ssh.FAILED:
             raise NodeError(
                 f"{self.name} does not answer over SSH: {result.stderr.strip()}",
                 remedy=f"is the machine running? try: {self.ssh_line}",
@@ -208,14 +188,7 @@ class Node:
 
     def _argv(self, command: str) -> list[str]:
         public_key(self.lab)
-        return ssh_argv(
-            command,
-            user=self.user,
-            host=self.host,
-            port=self.port,
-            key=self.lab.path("keys", "id_ed25519"),
-            known_hosts=self._known_hosts,
-        )
+        return self._ssh.argv(command)
 
 
 def _deployment(entry: dict[str, Any]) -> Deployment:

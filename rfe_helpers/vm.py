@@ -26,7 +26,7 @@ import shutil
 import tempfile
 import threading
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -35,7 +35,16 @@ from qemu.qmp import QMPClient, QMPError
 from rfe_helpers import files, media, run
 from rfe_helpers.errors import DeadlineExceeded, GuestPanic, MachineError, RfeError
 from rfe_helpers.lab import Lab, cache_directory
-from rfe_helpers.qemu import ACCELERATORS, Firmware, VmSpec, argv, find_firmware, find_program
+from rfe_helpers.qemu import (
+    ACCELERATORS,
+    FIRMWARES,
+    FULL_CPU,
+    Firmware,
+    VmSpec,
+    argv,
+    find_firmware,
+    find_program,
+)
 from rfe_helpers.wait import Deadline, wait_for
 
 __all__ = [
@@ -160,9 +169,12 @@ class Machine:
             (directory / leftover).unlink(missing_ok=True)
         socket = lab.socket(f"{spec.name}.qmp")
         socket.unlink(missing_ok=True)
-        chosen = accelerator(spec.kernel)
-        command = argv(spec, chosen, directory, socket, firmware, program=find_program())
-        process = run.start(command, log=directory / "qemu.log")
+        chosen = "tcg" if spec.arch != platform.machine() else accelerator(spec.kernel)
+        if not spec.cpu and lab.profile.backend == "osbuild":
+            spec = replace(spec, cpu=FULL_CPU[spec.arch])
+        program = find_program(spec.arch)
+        command = argv(spec, chosen, directory, socket, firmware, program=program)
+        process = run.start(command, log=directory / "qemu.log", env=_window(spec))
         lab.add_process(f"machine-{spec.name}", process)
         files.write_json(directory / "machine.json", _spec_to_json(spec), mode=0o600)
         machine = cls(lab, spec, process)
@@ -370,15 +382,21 @@ def _directory(lab: Lab, name: str) -> Path:
 
 def _prepare_firmware(spec: VmSpec, directory: Path) -> Firmware | None:
     """The firmware of a machine, with variables of its own that stay with it."""
-    if spec.firmware == "bios":
+    if spec.firmware not in FIRMWARES:
+        raise MachineError(f"unknown firmware {spec.firmware!r}: choose {' or '.join(FIRMWARES)}")
+    if spec.firmware == "bios" and spec.arch == "x86_64":
         return None
-    if spec.firmware != "uefi":
-        raise MachineError(f"unknown firmware {spec.firmware!r}: choose bios or uefi")
-    firmware = find_firmware()
+    firmware = find_firmware(secure=spec.firmware == "secureboot", arch=spec.arch)
     variables = directory / "uefi-vars.fd"
     if not variables.exists():
         files.write(variables, firmware.variables.read_bytes(), mode=0o600)
     return firmware
+
+
+def _window(spec: VmSpec) -> dict[str, str]:
+    """What QEMU needs from the caller's environment to open a window."""
+    names = ("DISPLAY", "WAYLAND_DISPLAY", "XAUTHORITY") if spec.display != "none" else ()
+    return {name: os.environ[name] for name in names if name in os.environ}
 
 
 def _spec_to_json(spec: VmSpec) -> dict[str, Any]:
@@ -387,7 +405,7 @@ def _spec_to_json(spec: VmSpec) -> dict[str, Any]:
 
 def _spec_from_json(values: dict[str, Any]) -> VmSpec:
     values["forwards"] = tuple((host, guest) for host, guest in values["forwards"])
-    for key in ("disk", "cdrom", "kernel", "initrd"):
+    for key in ("disk", "cdrom", "kernel", "initrd", "seed"):
         values[key] = None if values[key] is None else Path(values[key])
     return VmSpec(**values)
 

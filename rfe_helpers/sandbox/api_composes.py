@@ -135,7 +135,7 @@ def _plan(
     dependencies = None
     if not kind.deploys:
         try:
-            words, dependencies = _depsolve(service, blueprint, sources)
+            words, dependencies = _depsolve(service, blueprint, kind, sources)
         except RfeError as error:
             raise Refusal("DepsolveError", error.message, status=500) from None
     try:
@@ -160,11 +160,11 @@ def _plan(
 
 
 def _depsolve(
-    service: Service, blueprint: Blueprint, sources: Sequence[str]
+    service: Service, blueprint: Blueprint, kind: ImageType, sources: Sequence[str]
 ) -> tuple[list[str], list[dict[str, Any]]]:
     """The packages asked for as apt's words, and all that the image will have."""
     words = wanted_packages(service, blueprint)
-    everywhere = [*service.base_packages, customizations.kernel(blueprint)]
+    everywhere = [*service.base_packages, *kind.adds, customizations.kernel(blueprint)]
     more = service.index.resolve([PackageSpec(name) for name in everywhere])
     solved = service.index.depsolve([*words, *more], sources)
     return words, [package.to_dependency() for package in solved]

@@ -4,6 +4,7 @@ commit.tar      `./compose.json` and `./repo/`, an archive repository with the o
 container.tar   an OCI archive whose only layer is nginx and that repository; it serves
                 http://HOST:8080/repo
 installer.iso   made in offline.py
+disk.qcow2      made in guest_image.py
 
 The first two as in section 13 of the weldr API contract. What a reader of the commit needs first
 (compose.json, configuration, ref, commit object) stands first in commit.tar.
@@ -25,7 +26,7 @@ from typing import IO, Any
 from rfe_helpers import files, run
 from rfe_helpers.errors import BuilderError
 from rfe_helpers.ostree import Repo
-from rfe_helpers.sandbox import image_types, offline, tree
+from rfe_helpers.sandbox import guest_image, image_types, offline, tree
 
 WEB_ROOT = "usr/share/nginx/html"
 SPACE = 4_000_000_000
@@ -86,6 +87,8 @@ def build(request: tree.Request, work: tree.Work) -> Path:
     target = work.directory / kind.filename
     if kind.deploys:
         return offline.build(request, work, target)
+    if not kind.ostree:
+        return guest_image.build(request, work, target)
     content = work.directory / "content"
     shutil.rmtree(content, ignore_errors=True)
     repository = Repo(content / "repo").init("archive")

@@ -17,10 +17,20 @@ _COMMIT_CUSTOMIZATIONS = (
     *("timezone", "user"),
 )
 
+# What makes the guest image one: cloud-init, SSH, the web console; and what the sandbox's service
+# imports and runs, so that it can be installed there without a network.
+_GUEST_PACKAGES = (
+    *("cloud-init", "cloud-guest-utils", "fdisk", "openssh-sftp-server"),
+    *("cockpit-ws", "cockpit-bridge", "cockpit-system"),
+    *("python3-starlette", "python3-uvicorn", "python3-tomlkit", "python3-requests"),
+    *("mmdebstrap", "debian-archive-keyring", "gpg", "xorriso", "squashfs-tools"),
+)
+
 
 @dataclass(frozen=True)
 class ImageType:
-    """One type. `deploys`: it needs the url of a commit; otherwise it makes a commit.
+    """One type. `deploys`: it needs the url of a commit; `ostree`: it has to do with commits at
+    all, and makes one unless it deploys one; `adds`: packages that it has beyond the base.
 
     `customizations` are the allowed ones, `kernel` the allowed keys of customizations.kernel,
     `packages` whether packages may be asked for, `size` the default size in bytes (0: none).
@@ -31,6 +41,8 @@ class ImageType:
     mime: str
     aliases: tuple[str, ...] = ()
     deploys: bool = False
+    ostree: bool = True
+    adds: tuple[str, ...] = ()
     customizations: tuple[str, ...] = ()
     kernel: tuple[str, ...] = ()
     packages: bool = True
@@ -62,6 +74,14 @@ IMAGE_TYPES = (
         deploys=True,
         packages=False,
         customizations=("group", "installer", "locale", "sshkey", "timezone", "user"),
+    ),
+    ImageType(
+        name="guest-image",
+        filename="disk.qcow2",
+        mime="application/x-qemu-disk",
+        aliases=("qcow2",),
+        ostree=False,
+        adds=_GUEST_PACKAGES,
     ),
 )
 

@@ -32,6 +32,8 @@ class OstreeOptions:
 
 def check(options: OstreeOptions, kind: ImageType) -> None:
     """Raise BuilderError unless the options make sense for the type."""
+    if not kind.ostree and options != OstreeOptions():
+        raise BuilderError(f'OSTree is not supported for "{kind.name}"')
     if options.ref and _CHECKSUM.fullmatch(options.ref):
         raise BuilderError(f'ostree image ref looks like a checksum "{options.ref}"')
     if options.ref and not _REF.fullmatch(options.ref):

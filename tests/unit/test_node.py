@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 
-from rfe_helpers import node
 from rfe_helpers.errors import DeadlineExceeded, NodeError
 from rfe_helpers.lab import Lab
 from rfe_helpers.node import Node
@@ -49,23 +48,6 @@ def ssh(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def answer_with(ssh: Path, *deployments: dict[str, object]) -> None:
     document = json.dumps({"deployments": list(deployments)})
     ssh.write_text(f"cat <<'END'\n{document}\nEND\n")
-
-
-def test_ssh_ignores_the_callers_configuration_and_agent() -> None:
-    argv = node.ssh_argv(
-        "true", user="core", host="127.0.0.1", port=2222, key=Path("/k"), known_hosts=Path("/h")
-    )
-    assert argv[:5] == ["ssh", "-F", "none", "-i", "/k"]
-    assert "IdentitiesOnly=yes" in argv
-    assert argv[-4:] == ["-p", "2222", "core@127.0.0.1", "true"]
-
-
-def test_the_key_is_made_once_and_private(tmp_path: Path) -> None:
-    lab = Lab(tmp_path / "lab")
-    first = node.public_key(lab)
-    assert first.startswith("ssh-ed25519 ")
-    assert node.public_key(lab) == first
-    assert lab.path("keys", "id_ed25519").stat().st_mode & 0o777 == 0o600
 
 
 def test_status_tells_booted_pending_and_rollback_apart(machine: Node, ssh: Path) -> None:

@@ -167,4 +167,4 @@ def test_image_types_are_found_by_name_and_alias() -> None:
     found = image_types.find("rhel-edge-container")
     assert found is not None
     assert found.name == "edge-container"
-    assert image_types.find("qcow2") is None
+    assert image_types.find("edge-ami") is None

@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from support.disks import boot_sector
 
 from rfe_helpers import qemu, run, vm
 from rfe_helpers.errors import DeadlineExceeded, GuestPanic, MachineError
@@ -80,6 +81,51 @@ def test_uefi_firmware_has_variables_of_its_own() -> None:
     assert variables == "if=pflash,unit=1,file=/lab/m/uefi-vars.fd,format=qcow2"
 
 
+def test_secure_boot_needs_a_machine_that_protects_the_firmwares_variables() -> None:
+    firmware = qemu.Firmware(Path("/f/code.fd"), "raw", Path("/f/vars.fd"), "raw")
+    command = words(VmSpec("m", firmware="secureboot"), firmware)
+    assert after(command, "-machine") == ["q35,smm=on"]
+    settings = ["driver=cfi.pflash01,property=secure,value=on", "ICH9-LPC.disable_s3=1"]
+    assert after(command, "-global") == settings
+    assert after(words(VmSpec("m")), "-machine") == ["q35"]
+
+
+def test_a_seed_is_a_second_cd_that_is_not_booted_from() -> None:
+    command = words(VmSpec("m", seed=Path("/s.iso"), cdrom=Path("/i.iso")))
+    assert [
+        drive.partition(",file=")[2].partition(",")[0] for drive in after(command, "-drive")
+    ] == [
+        "/i.iso",
+        "/s.iso",
+    ]
+    assert after(command, "-device")[-3:-1] == [
+        "ide-cd,drive=cdrom,bootindex=2",
+        "ide-cd,drive=seed",
+    ]
+
+
+def test_an_aarch64_machine_has_what_that_architecture_has() -> None:
+    spec = VmSpec("m", arch="aarch64", disk=Path("/d"), seed=Path("/s.iso"), display="gtk")
+    firmware = qemu.Firmware(Path("/f/code.fd"), "raw", Path("/f/vars.fd"), "raw")
+    command = words(spec, firmware)
+    assert command[0] == "qemu-system-aarch64"
+    assert after(command, "-machine") == ["virt"]
+    assert after(command, "-cpu") == ["max,pauth-impdef=on"]
+    assert after(command, "-vga") == []
+    devices = after(command, "-device")
+    for wanted in ("virtio-gpu-pci", "virtio-scsi-pci", "scsi-cd,drive=seed", "usb-kbd"):
+        assert wanted in devices
+    assert not [device for device in devices if device.startswith("ide")]
+
+
+def test_a_cpu_with_all_instructions_can_be_asked_for() -> None:
+    """RHEL 9 and later do not start on the fastest emulated one."""
+    assert after(words(VmSpec("m")), "-cpu") == ["qemu64"]
+    assert after(words(VmSpec("m", cpu="max")), "-cpu") == ["max"]
+    kvm = vm.argv(VmSpec("m", cpu="max"), "kvm", Path("/lab/m"), Path("/q"))
+    assert after(kvm, "-cpu") == ["host"]
+
+
 # firmware -----------------------------------------------------------------------------------------
 
 
@@ -122,6 +168,23 @@ def test_a_description_in_etc_replaces_that_of_the_package(tmp_path: Path) -> No
     describe(tmp_path / "usr", "60-plain")
     wanted = describe(tmp_path / "etc", "60-plain")
     assert qemu.find_firmware([str(tmp_path / "etc"), str(tmp_path / "usr")]).code == wanted
+
+
+def test_firmware_with_secure_boot_must_have_keys(tmp_path: Path) -> None:
+    describe(tmp_path, "10-none", features=("secure-boot", "requires-smm"))
+    wanted = describe(tmp_path, "20-keys", features=("enrolled-keys", "secure-boot"))
+    describe(tmp_path, "30-plain")
+    assert qemu.find_firmware([str(tmp_path)], secure=True).code == wanted
+
+
+def test_firmware_for_aarch64(tmp_path: Path) -> None:
+    describe(tmp_path, "10-pc")
+    targets = [{"architecture": "aarch64", "machines": ["virt-*"]}]
+    wanted = describe(tmp_path, "20-arm", targets=targets)
+    assert qemu.find_firmware([str(tmp_path)], arch="aarch64").code == wanted
+    with pytest.raises(MachineError) as caught:
+        qemu.find_firmware([str(tmp_path)], arch="aarch64", secure=True)
+    assert "qemu-efi-aarch64" in caught.value.remedy
 
 
 def test_no_firmware_names_the_package(tmp_path: Path) -> None:
@@ -175,17 +238,6 @@ def test_the_console_says_how_an_installation_goes(
 
 
 # real machines ------------------------------------------------------------------------------------
-
-
-def boot_sector(directory: Path, message: str) -> Path:
-    """A disk whose boot sector writes a message to the serial port and halts: 16-bit code,
-    `mov si, message; next: lodsb; test al, al; jz end; out dx, al; jmp next; end: hlt; jmp end`."""
-    code = bytes.fromhex("31c0 8ed8 be157c baf803 ac 84c0 7403 ee ebf8 f4 ebfd")
-    sector = (code + message.encode() + b"\0").ljust(510, b"\0") + b"\x55\xaa"
-    raw, disk = directory / "disk.raw", directory / "disk.qcow2"
-    raw.write_bytes(sector + bytes(1024 * 1024 - 512))
-    run.run(["qemu-img", "convert", "-f", "raw", "-O", "qcow2", raw, disk])
-    return disk
 
 
 @pytest.fixture
@@ -295,6 +347,25 @@ def test_a_uefi_machine_keeps_its_variables(lab: Lab, tmp_path: Path) -> None:
     machine.kill()
     with pytest.raises(MachineError, match="unknown firmware"):
         Machine.start(lab, VmSpec("u", firmware="coreboot"))
+
+
+def test_a_machine_with_secure_boot_starts(lab: Lab) -> None:
+    machine = Machine.start(lab, VmSpec("s", firmware="secureboot", memory_mib=256, network=False))
+    machine.screenshot(machine.directory / "screen.png")
+    variables = machine.directory / "uefi-vars.fd"
+    assert variables.stat().st_size == qemu.find_firmware(secure=True).variables.stat().st_size
+    machine.kill()
+
+
+def test_a_release_gets_all_instructions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RFE_ACCEL", "tcg")
+    lab = Lab(tmp_path / "rhel", "rhel-9.6")
+    machine = Machine.start(lab, VmSpec("m", memory_mib=64, network=False))
+    found = Machine.find(lab, "m")
+    machine.kill()
+    run.set_journal(None)
+    assert found is not None
+    assert found.spec.cpu == "max"
 
 
 def test_an_existing_disk_is_replaced(tmp_path: Path) -> None:
