@@ -5,6 +5,7 @@ Pure but for `hash_password`, which asks openssl.
 
 from __future__ import annotations
 
+import re
 import shlex
 import warnings
 from importlib import resources
@@ -38,13 +39,17 @@ def render(
     filesystem: str = "xfs",
     kernel_arguments: str = CONSOLES,
     verify: bool = False,
+    signing_key: str = "",
+    ca: str = "",
     end: str = "reboot",
     post: str = "",
 ) -> str:
     """A kickstart that installs the commit `ref` (the profile's) of the repository at `url`.
 
     `url` is as the machine sees it; `user` gets the hashed password, the SSH key (the line of a
-    public key file), or both; `verify` demands a signature; `end` is reboot, poweroff or halt;
+    public key file), or both; `verify` demands a signature by a key that the installer knows,
+    `signing_key` one by this armoured public key; `ca` is the PEM text of the authority that an
+    HTTPS server must have its certificate from; `end` is reboot, poweroff or halt;
     `post` is the text of a script to run in the installed system, whose failure fails the
     installation. Raises KickstartError if the result is no valid kickstart of the release.
     """
@@ -67,16 +72,75 @@ def render(
         filesystem=_word(filesystem),
         kernel_arguments=_word(kernel_arguments),
         accounts="\n".join(accounts),
-        verify="" if verify else "--nogpg ",
+        verify="" if verify or signing_key else "--nogpg ",
         osname=_word(profile.ostree.osname),
         remote=_word(profile.ostree.remote),
         ref=_word(ref or profile.ostree.ref),
         end=_word(end),
-        post=f"\n%post --erroronfail\n{post.strip()}\n%end\n" if post.strip() else "",
+        post=_scripts(profile.ostree.remote, url, signing_key, ca, post),
     )
     text = text.rstrip() + "\n"
     validate(text, profile.kickstart.version)
     return text
+
+
+# The installer checks what it installs, so it must know the key and the authority before the
+# system does: ostree's directory of keys that every remote takes, and the bundles of
+# authorities of Red Hat's and of Debian's installer. Nothing of that is copied to the disk.
+_TRUST_KEY_IN_INSTALLER = """\
+mkdir -p /usr/share/ostree/trusted.gpg.d
+base64 -d > /usr/share/ostree/trusted.gpg.d/{remote}.gpg <<'KEY'
+{key}
+KEY
+"""
+_TRUST_CA_IN_INSTALLER = """\
+for bundle in /etc/pki/tls/certs/ca-bundle.crt /etc/ssl/certs/ca-certificates.crt; do
+    if [ -e "$bundle" ]; then cat >> "$bundle" <<'CA'; fi
+{ca}
+CA
+done
+"""
+# In the installed system the remote alone trusts them. It is made anew, since installers differ
+# in where they put it.
+_TRUST_IN_SYSTEM = """\
+mkdir -p /etc/ostree
+{files}ostree remote delete --if-exists {remote}
+ostree remote add {options} {remote} {url}
+"""
+_FILE = "cat > {path} <<'END'\n{text}\nEND\n"
+
+
+def _scripts(remote: str, url: str, signing_key: str, ca: str, post: str) -> str:
+    """The sections %pre and %post."""
+    before, files, options = "", "", []
+    if signing_key:
+        before += _TRUST_KEY_IN_INSTALLER.format(remote=remote, key=_unarmoured(signing_key))
+        files += _FILE.format(path=f"/etc/ostree/{remote}.asc", text=signing_key.strip())
+        options += ["--set=gpg-verify=true", f"--gpg-import=/etc/ostree/{remote}.asc"]
+    else:
+        options.append("--no-gpg-verify")
+    if ca:
+        before += _TRUST_CA_IN_INSTALLER.format(ca=ca.strip())
+        files += _FILE.format(path=f"/etc/ostree/{remote}-ca.pem", text=ca.strip())
+        options.append(f"--set=tls-ca-path=/etc/ostree/{remote}-ca.pem")
+    after = ""
+    if files:
+        words = {"remote": remote, "url": _word(url), "options": " ".join(options)}
+        after = _TRUST_IN_SYSTEM.format(files=files, **words)
+    text = ""
+    for section, script in (("%pre", before), ("%post", after + post.strip())):
+        if script:
+            text += f"\n{section} --erroronfail\n{script.strip()}\n%end\n"
+    return text
+
+
+def _unarmoured(key: str) -> str:
+    """The base64 lines of an armoured key, without its headers and its checksum (RFC 4880, 6.2):
+    ostree takes only keys without armour from its directory."""
+    found = re.search(r"^$\n((?:[A-Za-z0-9+/]+=*\n)+)", key, re.MULTILINE)
+    if not key.startswith("-----BEGIN PGP PUBLIC KEY BLOCK-----") or found is None:
+        raise KickstartError("the signing key is no armoured public key of GPG")
+    return found[1].strip()
 
 
 def validate(text: str, version: str) -> tuple[str, ...]:

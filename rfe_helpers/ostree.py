@@ -5,7 +5,9 @@ A revision (`rev`) is a ref such as debian/13/x86_64/edge or a commit id of 64 h
 
 from __future__ import annotations
 
+import base64
 import re
+import tempfile
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -14,6 +16,7 @@ from typing import Any
 
 from rfe_helpers import gvariant, run
 from rfe_helpers.errors import CommandFailed, CommitError
+from rfe_helpers.signing import SigningKey, reachable
 from rfe_helpers.wait import Deadline
 
 PACKAGE_LIST = "rpmostree.rpmdb.pkglist"
@@ -102,6 +105,14 @@ class FileDiff:
     modified: tuple[str, ...]
 
 
+@dataclass(frozen=True)
+class Load:
+    """What a client fetches: how many requests, how many bytes of content."""
+
+    requests: int
+    size: int
+
+
 class Repo:
     """A repository in a directory. Every method raises CommitError with ostree's own words."""
 
@@ -136,7 +147,8 @@ class Repo:
 
     def show(self, rev: str) -> CommitInfo:
         """What the commit object of `rev` says."""
-        heading, _, text = self._ostree("show", "--raw", rev).partition("\n")
+        # What follows the two lines are the signatures, if there are any.
+        heading, text, *_ = self._ostree("show", "--raw", rev).splitlines()
         metadata, parent, _, subject, body, seconds, _, _ = gvariant.parse(text)
         return CommitInfo(
             id=heading.removeprefix("commit "),
@@ -169,6 +181,25 @@ class Repo:
     def read(self, rev: str, path: str) -> str:
         """The content of a text file in a tree."""
         return self._ostree("cat", rev, path)
+
+    def has_file(self, rev: str, path: str) -> bool:
+        """Whether a tree has something at `path`."""
+        try:
+            self._ostree("ls", rev, path)
+        except CommitError as error:
+            if "No such file or directory" in error.message:
+                return False
+            raise
+        return True
+
+    def objects(self, rev: str) -> list[str]:
+        """All objects of a commit, its own included, as <checksum>.<type>."""
+        names = {f"{self.resolve(rev)}.commit"}
+        for match, _ in _listed(self._ostree("ls", "--checksum", "--recursive", rev, "/")):
+            first, *second = match["checksums"].split()
+            names.add(f"{first}.{'dirtree' if second else 'file'}")
+            names.update(f"{checksum}.dirmeta" for checksum in second)
+        return sorted(names)
 
     def diff(self, old: str, new: str) -> FileDiff:
         """The paths that differ from `old` to `new`."""
@@ -244,9 +275,24 @@ class Repo:
             "pull-local", str(source), *revs, deadline=deadline, log=log, on_start=on_start
         )
 
-    def add_remote(self, name: str, url: str) -> None:
-        """Name a repository elsewhere; its signatures are not checked."""
-        self._ostree("remote add", "--no-sign-verify", "--no-gpg-verify", "--force", name, url)
+    def add_remote(self, name: str, url: str, *, key: str = "", ca: Path | None = None) -> None:
+        """Name a repository elsewhere, replacing what had that name.
+
+        `key` is an armoured public key: only commits signed with it are taken then, without it
+        signatures are not checked. `ca` is a file of certificates: the only ones that the
+        server's may come from.
+        """
+        options = [] if key else ["--no-sign-verify", "--no-gpg-verify"]
+        if ca is not None:
+            options.append(f"--set=tls-ca-path={ca}")
+        # Not --force: the remote would keep the keys that it had.
+        self._ostree("remote delete", "--if-exists", name)
+        with tempfile.NamedTemporaryFile("w", suffix=".asc") as file:
+            if key:
+                file.write(key)
+                file.flush()
+                options.append(f"--gpg-import={file.name}")
+            self._ostree("remote add", *options, name, url)
 
     def pull(
         self,
@@ -254,14 +300,20 @@ class Repo:
         rev: str,
         *,
         commit_only: bool = False,
+        newer: bool = False,
+        retries: int | None = None,
         deadline: Deadline | None = None,
         log: Path | None = None,
     ) -> str:
         """Fetch one commit without its history and return its id; every object is checked.
 
-        `commit_only` fetches the commit object alone, not its tree.
+        `commit_only` fetches the commit object alone, not its tree; `newer` refuses a commit that
+        is older than the one here, as a device's upgrade does; `retries` of each request that
+        fails, ostree's own number (5) if it is None.
         """
         options = ["--commit-metadata-only"] if commit_only else []
+        options += ["--timestamp-check"] if newer else []
+        options += [] if retries is None else [f"--network-retries={retries}"]
         self._ostree("pull", *options, "--depth=0", remote, rev, deadline=deadline, log=log)
         return self.resolve(rev if is_commit_id(rev) else f"{remote}:{rev}")
 
@@ -278,9 +330,63 @@ class Repo:
         """Let `ref` point at a commit of this repository."""
         self._ostree("refs", "--force", f"--create={ref}", commit)
 
-    def update_summary(self) -> None:
+    def update_summary(self, key: SigningKey | None = None) -> None:
         """Write the summary anew: needed after every publication, a stale one wins over refs."""
-        self._ostree("summary", "--update")
+        self._signed("summary", key, "--update")
+
+    def sign(self, commit: str, key: SigningKey) -> None:
+        """Add a signature to a commit that is here, unless it has it already."""
+        with reachable(key.home) as home:
+            try:
+                self._ostree("gpg-sign", f"--gpg-homedir={home}", commit, key.id)
+            except CommitError as error:
+                if "already signed" not in error.message:
+                    raise
+
+    def make_delta(self, old: str | None, new: str, *, deadline: Deadline | None = None) -> None:
+        """Make the static delta from one commit to another (None: from nothing)."""
+        start = f"--from={old}" if old else "--empty"
+        self._ostree("static-delta generate", start, f"--to={new}", deadline=deadline)
+
+    def remove_delta(self, old: str | None, new: str) -> None:
+        """Remove a static delta."""
+        self._ostree("static-delta delete", f"{old}-{new}" if old else new)
+
+    def delta(self, old: str | None, new: str) -> Load:
+        """What a client fetches of a static delta: its superblock, its parts, and the large
+        objects that it leaves out."""
+        shown = self._ostree("static-delta show", f"{old}-{new}" if old else new)
+        facts = dict(re.findall(r"^([\w ]+): (\d+)", shown, re.MULTILINE))
+        names = [_modified_base64(checksum) for checksum in (old, new) if checksum]
+        name = "-".join(names)
+        superblock = self.path / "deltas" / name[:2] / name[2:] / "superblock"
+        requests = 1 + int(facts["Number of parts"]) + int(facts["Number of fallback entries"])
+        sizes = int(facts["Total Part Size"]) + int(facts["Total Fallback Size"])
+        return Load(requests, superblock.stat().st_size + sizes)
+
+    def loose(self, old: str, new: str) -> Load:
+        """What a client fetches that has one commit and updates to another object by object, from
+        this repository in archive mode."""
+        names = set(self.objects(new)) - set(self.objects(old))
+        stored = [f"{name}z" if name.endswith(".file") else name for name in names]
+        paths = [self.path / "objects" / name[:2] / name[2:] for name in stored]
+        return Load(len(paths), sum(path.stat().st_size for path in paths))
+
+    def remove_commit(self, commit: str) -> None:
+        """Remove a commit that no ref points at, and the objects and deltas of it alone."""
+        self._ostree("prune", f"--delete-commit={commit}")
+
+    def has_commit(self, commit: str) -> bool:
+        """Whether the commit object is here."""
+        return (self.path / "objects" / commit[:2] / f"{commit[2:]}.commit").exists()
+
+    def _signed(self, command: str, key: SigningKey | None, *arguments: str) -> None:
+        if key is None:
+            self._ostree(command, *arguments)
+            return
+        with reachable(key.home) as home:
+            signature = (f"--gpg-homedir={home}", f"--gpg-sign={key.id}")
+            self._ostree(command, *signature, *arguments)
 
     def _ostree(
         self,
@@ -313,7 +419,17 @@ def is_commit_id(text: str) -> bool:
     return re.fullmatch(r"[0-9a-f]{64}", text) is not None
 
 
+def _modified_base64(checksum: str) -> str:
+    """A checksum as ostree names deltas by it."""
+    encoded = base64.b64encode(bytes.fromhex(checksum)).decode()
+    return encoded.rstrip("=").replace("/", "_")
+
+
 def _parse_listing(text: str) -> list[File]:
+    return [_file(match, path) for match, path in _listed(text)]
+
+
+def _listed(text: str) -> list[tuple[re.Match[str], str]]:
     """Entries of `ostree ls --checksum`; a line that is none belongs to the name before it."""
     found: list[re.Match[str]] = []
     paths: list[str] = []
@@ -326,7 +442,7 @@ def _parse_listing(text: str) -> list[File]:
             paths[-1] += f"\n{line}"
         else:
             raise CommitError(f"ostree ls printed an unknown line: {line!r}")
-    return [_file(match, path) for match, path in zip(found, paths, strict=True)]
+    return list(zip(found, paths, strict=True))
 
 
 def _file(match: re.Match[str], path: str) -> File:
@@ -347,8 +463,11 @@ def _file(match: re.Match[str], path: str) -> File:
 
 def _explained(error: CommandFailed, what: str) -> CommitError:
     """ostree's last words as one message, with a remedy where there is a common one."""
-    lines = [line for line in error.tail.splitlines() if line.strip()]
-    reason = lines[-1].removeprefix("error: ") if lines else error.message
+    lines = [" ".join(line.split()) for line in error.tail.splitlines() if line.strip()]
+    # What gpg says of a signature has several lines.
+    starts = [number for number, line in enumerate(lines) if line.startswith("error: ")]
+    reason = " ".join(lines[starts[-1] if starts else -1 :]).removeprefix("error: ")
+    reason = reason or error.message
     remedy = error.remedy
     if "No space left on device" in reason:
         remedy = "free some disk space and do it again; `rfe doctor` says how much is needed"

@@ -1,8 +1,9 @@
 """Publish a commit and kickstarts over HTTP, on loopback only.
 
-A container.tar is run as it is, with podman; where podman cannot run, and for a commit.tar, the
-host's nginx serves the same files at the same addresses. Virtual machines with user networking
-reach the host's loopback as 10.0.2.2.
+A container.tar is run as it is, with podman; where podman cannot run, and for a commit.tar or the
+directory of a repository, the host's nginx serves the same files at the same addresses. With `tls`
+it does so over HTTPS, with a certificate of the lab's own authority. Virtual machines with user
+networking reach the host's loopback as 10.0.2.2.
 
 On disk, below `www/` of the lab (this module writes it):
 
@@ -11,7 +12,7 @@ On disk, below `www/` of the lab (this module writes it):
     containers.conf     podman's settings, only where its own do not work
     nginx.conf          configuration of the host's nginx, which has `current` as its root
     current             link to the site directory that is served, replaced whole
-    site-<id>/          repo and kickstarts, for nginx
+    site-<id>/          repo and kickstarts, for nginx; repo is a link if a repository is published
 """
 
 from __future__ import annotations
@@ -35,6 +36,7 @@ from rfe_helpers.errors import CommandFailed, InputError, ServeError, StepMissin
 from rfe_helpers.lab import Lab, cache_directory, port_is_free
 from rfe_helpers.ostree import Repo
 from rfe_helpers.podman import CannotRunError, Mount, Podman
+from rfe_helpers.tls import Certificates, certificates
 from rfe_helpers.wait import Deadline, wait_for
 
 IMAGE = "localhost/rfe-mirror:latest"
@@ -53,7 +55,8 @@ class Site:
     """What is published: `url` for this machine, `guest_url` for its virtual machines.
 
     Both end with a slash; the repository is below at repo/, each kickstart under its name.
-    `engine` is "podman" or "nginx", `note` says why it is nginx for a container.
+    `engine` is "podman" or "nginx", `note` says why it is nginx for a container; `ca` is the file
+    of the authority whose certificate an HTTPS server has, "" for HTTP.
     """
 
     url: str
@@ -64,6 +67,7 @@ class Site:
     kickstarts: tuple[str, ...] = ()
     container: str = ""
     note: str = ""
+    ca: str = ""
 
     @property
     def repo_url(self) -> str:
@@ -80,7 +84,7 @@ class Site:
     @property
     def answers(self) -> bool:
         """Whether the repository can be read now."""
-        return _get(f"{self.url}repo/config") is not None
+        return _get(f"{self.url}repo/config", self.ca) is not None
 
 
 def publish(
@@ -90,13 +94,15 @@ def publish(
     kickstarts: Mapping[str, str] | None = None,
     port: int = 0,
     engine: str = "",
+    tls: bool = False,
     deadline: Deadline | None = None,
     on_progress: Progress = None,
 ) -> Site:
-    """Serve a container.tar or commit.tar and kickstarts (name -> text), replacing what was served.
+    """Serve a container.tar, a commit.tar or the directory of a repository (Publication.repo.path),
+    and kickstarts (name -> text), replacing what was served.
 
     `port` 0 is the one published on before, or else the lab's own (8000 if it is free at first);
-    `engine` "nginx" avoids podman.
+    `engine` "nginx" avoids podman; `tls` is for nginx alone.
     Returns when the repository and every kickstart answer. Raises InputError, CommitError for an
     artifact that is none, ServeError.
     """
@@ -108,16 +114,17 @@ def publish(
         raise InputError(f"there is no engine {engine!r}", remedy="use podman or nginx")
     limit = deadline or Deadline(_SECONDS)
     say = on_progress or (lambda line: None)
-    is_container = archive.is_container(artifact)
-    if engine == "podman" and not is_container:
+    is_container = not artifact.is_dir() and archive.is_container(artifact)
+    if engine == "podman" and (tls or not is_container):
+        reason = "serves no HTTPS here" if tls else "has nothing to run"
         raise InputError(
-            f"{artifact.name} is no container: podman has nothing to run",
-            remedy="build an edge-container, or let nginx serve it",
+            f"{artifact.name} is not for podman, which {reason}",
+            remedy="let nginx serve it; for podman build an edge-container",
         )
     with _alone(lab):
         chosen = port or _published_port(lab) or lab.port("web", _PORT)
         note = ""
-        if is_container and engine != "nginx":
+        if is_container and engine != "nginx" and not tls:
             try:
                 return _with_podman(lab, artifact, texts, chosen, limit, say)
             except CannotRunError as error:
@@ -125,7 +132,7 @@ def publish(
                     raise
                 note = error.message
                 say("podman cannot run here, using the host's nginx")
-        return _with_nginx(lab, artifact, texts, chosen, note, limit, say)
+        return _with_nginx(lab, artifact, texts, chosen, tls, note, limit, say)
 
 
 def site(lab: Lab) -> Site:
@@ -231,15 +238,20 @@ def _with_nginx(
     artifact: Path,
     kickstarts: Mapping[str, str],
     port: int,
+    tls: bool,
     note: str,
     deadline: Deadline,
     say: Callable[[str], None],
 ) -> Site:
     run.require("nginx")
-    say("unpacking the repository")
     root = lab.path("www", f"site-{secrets.token_hex(4)}")
     try:
-        Repo(archive.unpack(artifact, root / "repo")).update_summary()
+        if artifact.is_dir():
+            root.mkdir()
+            (root / "repo").symlink_to(artifact.absolute())
+        else:
+            say("unpacking the repository")
+            Repo(archive.unpack(artifact, root / "repo")).update_summary()
         for name, text in kickstarts.items():
             files.write(root / name, text)
     except BaseException:
@@ -247,28 +259,38 @@ def _with_nginx(
         raise
     _stop_container(lab)
     _swap(lab.path("www", "current"), root)
-    if _port_of_nginx(lab) != port:
+    owned = certificates(lab.path("keys", "tls")) if tls else None
+    if lab.process(_PROCESS) is None or _config(lab, port, owned) != _text(_config_path(lab)):
         _stop_nginx(lab)
         _check_port(port)
         say("starting nginx")
-        _start_nginx(lab, port)
+        _start_nginx(lab, port, owned)
 
     def alive() -> None:
         if lab.process(_PROCESS) is None:
             log = lab.log("nginx")
             raise ServeError(f"nginx has ended:\n{run.tail_of(_text(log))}", log=log)
 
-    found = _site(port, "nginx", artifact, kickstarts, note=note)
+    ca = str(owned.ca) if owned else ""
+    found = _site(port, "nginx", artifact, kickstarts, note=note, ca=ca)
     return _ready(lab, found, kickstarts, alive, deadline, say)
 
 
-def _start_nginx(lab: Lab, port: int) -> None:
-    directory, log = lab.path("www", "nginx.conf").parent, lab.log("nginx")
-    (directory / "scratch").mkdir(exist_ok=True)
-    config = directory / "nginx.conf"
+def _config_path(lab: Lab) -> Path:
+    return lab.path("www", "nginx.conf")
+
+
+def _config(lab: Lab, port: int, tls: Certificates | None) -> str:
     access = lab.path("logs", "nginx-access.log")
-    files.write(config, nginx_config(directory, access, port, as_root=os.getuid() == 0))
-    argv: list[str | Path] = ["nginx", "-e", log, "-p", directory, "-c", config]
+    directory = _config_path(lab).parent
+    return nginx_config(directory, access, port, as_root=os.getuid() == 0, tls=tls)
+
+
+def _start_nginx(lab: Lab, port: int, tls: Certificates | None) -> None:
+    config, log = _config_path(lab), lab.log("nginx")
+    (config.parent / "scratch").mkdir(exist_ok=True)
+    files.write(config, _config(lab, port, tls))
+    argv: list[str | Path] = ["nginx", "-e", log, "-p", config.parent, "-c", config]
     try:
         run.run([*argv, "-t"], seconds=30)
         lab.add_process(_PROCESS, run.start(argv, log=log))
@@ -276,7 +298,9 @@ def _start_nginx(lab: Lab, port: int) -> None:
         raise ServeError(f"nginx does not start:\n{error.tail}", log=log) from None
 
 
-def nginx_config(directory: Path, access: Path, port: int, *, as_root: bool) -> str:
+def nginx_config(
+    directory: Path, access: Path, port: int, *, as_root: bool, tls: Certificates | None = None
+) -> str:
     """The configuration of the host's nginx: the container's, on loopback, all files in the lab.
 
     As root the workers stay root, since nobody else may enter a lab. The access log has the
@@ -287,6 +311,12 @@ def nginx_config(directory: Path, access: Path, port: int, *, as_root: bool) -> 
         f'    {kind}_temp_path "{quoted}/scratch/{kind}";'
         for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
     )
+    secured = ""
+    if tls is not None:
+        secured = (
+            f"\n        ssl_certificate {json.dumps(str(tls.certificate))};"
+            f"\n        ssl_certificate_key {json.dumps(str(tls.key))};"
+        )
     return f"""\
 {"user root;" if as_root else ""}
 worker_processes 2;
@@ -303,19 +333,11 @@ http {{
     default_type application/octet-stream;
 {temporary}
     server {{
-        listen 127.0.0.1:{port};
+        listen 127.0.0.1:{port}{" ssl" if tls else ""};{secured}
         root "{quoted}/current";
     }}
 }}
 """
-
-
-def _port_of_nginx(lab: Lab) -> int:
-    """The port on which the lab's nginx listens, 0 if it does not run."""
-    if lab.process(_PROCESS) is None:
-        return 0
-    match = re.search(r"listen 127\.0\.0\.1:(\d+);", _text(lab.path("www", "nginx.conf")))
-    return int(match[1]) if match else 0
 
 
 def _stop_nginx(lab: Lab) -> None:
@@ -353,7 +375,8 @@ def _ready(
         if not found.answers:
             alive()
             return False
-        return all(_get(found.url + name) == text.encode() for name, text in kickstarts.items())
+        answers = {name: _get(found.url + name, found.ca) for name in kickstarts}
+        return all(answers[name] == text.encode() for name, text in kickstarts.items())
 
     wait_for(
         complete,
@@ -375,16 +398,19 @@ def _site(
     *,
     container: str = "",
     note: str = "",
+    ca: str = "",
 ) -> Site:
+    scheme = "https" if ca else "http"
     return Site(
-        url=f"http://127.0.0.1:{port}/",
-        guest_url=f"http://{HOST_SEEN_BY_GUESTS}:{port}/",
+        url=f"{scheme}://127.0.0.1:{port}/",
+        guest_url=f"{scheme}://{HOST_SEEN_BY_GUESTS}:{port}/",
         port=port,
         engine=engine,
         artifact=str(artifact),
         kickstarts=tuple(kickstarts),
         container=container,
         note=note,
+        ca=ca,
     )
 
 
@@ -400,12 +426,12 @@ def _check_port(port: int) -> None:
         time.sleep(0.1)
 
 
-def _get(url: str) -> bytes | None:
-    """The body at a URL, None if there is none."""
+def _get(url: str, ca: str = "") -> bytes | None:
+    """The body at a URL, None if there is none; `ca` is the authority of an HTTPS server."""
     with requests.Session() as session:
         session.trust_env = False  # no proxy for this machine's own addresses
         try:
-            answer = session.get(url, timeout=5)
+            answer = session.get(url, timeout=5, verify=ca or True)
         except requests.RequestException:
             return None
         return answer.content if answer.status_code == 200 else None

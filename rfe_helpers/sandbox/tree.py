@@ -56,6 +56,7 @@ PACKAGES = (
     *("libnss-systemd", "libnss-myhostname", "dbus", "udev", "kmod", "dracut", "passwd"),
     *("ostree", "ostree-boot", "gir1.2-ostree-1.0", "python3", "python3-gi", KERNEL),
     *("openssh-server", "sudo", "less", "curl", "ca-certificates", "zstd", "iproute2", "tzdata"),
+    "gpg",  # libostree verifies signatures with it
     *("xfsprogs", "e2fsprogs", "dosfstools"),
     *("grub-pc-bin", "grub-efi-amd64-bin", "grub2-common"),
 )
@@ -412,7 +413,8 @@ def _guest_files() -> bytes:
                 continue
             entry = tarfile.TarInfo(f"./{path.relative_to(root)}")
             entry.size = path.stat().st_size
-            entry.mode = 0o755 if path.parent.name in ("bin", "sbin") else 0o644
+            is_program = path.parent.name in ("bin", "sbin") or path.suffix == ".sh"
+            entry.mode = 0o755 if is_program else 0o644
             with path.open("rb") as content:
                 tar.addfile(entry, content)
     return buffer.getvalue()

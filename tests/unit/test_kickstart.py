@@ -121,3 +121,36 @@ def test_hash_password_is_salted_and_checks_out(tmp_path: Path) -> None:
 def test_hash_password_refuses_what_is_no_line(password: str) -> None:
     with pytest.raises(KickstartError, match="one line"):
         kickstart.hash_password(password)
+
+
+def test_a_device_that_trusts_one_key_and_one_authority() -> None:
+    kind = "PGP PUBLIC KEY BLOCK"
+    key = f"-----BEGIN {kind}-----\n\nmQGN\nBGs=\n=YoGM\n-----END {kind}-----\n"
+    text = kickstart.render(
+        profile.load("sandbox"),
+        url="https://10.0.2.2:8000/repo/",
+        user="core",
+        ssh_key="ssh-ed25519 AAAA me",
+        signing_key=key,
+        ca="-----BEGIN CERTIFICATE-----\nAAAA\n",
+        post="echo last",
+    )
+    assert "--nogpg" not in text
+    before, after = text.partition("%pre")[2].split("%post")
+    assert "/usr/share/ostree/trusted.gpg.d/edge.gpg <<'KEY'\nmQGN\nBGs=\nKEY\n" in before
+    assert "cat >> \"$bundle\" <<'CA'; fi\n-----BEGIN CERTIFICATE-----\nAAAA\nCA\n" in before
+    added = "--set=gpg-verify=true --gpg-import=/etc/ostree/edge.asc"
+    added += " --set=tls-ca-path=/etc/ostree/edge-ca.pem"
+    assert f"ostree remote add {added} edge https://10.0.2.2:8000/repo/\necho last\n" in after
+    assert key in after
+
+
+def test_a_key_that_is_none_is_refused() -> None:
+    with pytest.raises(KickstartError, match="no armoured public key"):
+        kickstart.render(
+            profile.load("sandbox"),
+            url="http://x/",
+            user="core",
+            ssh_key="ssh-ed25519 AAAA me",
+            signing_key="/keys/edge.asc",
+        )

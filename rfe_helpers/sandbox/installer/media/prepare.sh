@@ -11,7 +11,8 @@ for unit in timers.target ldconfig.service systemd-hwdb-update.service \
     systemd-journal-catalog-update.service systemd-update-done.service systemd-sysusers.service \
     systemd-firstboot.service systemd-random-seed.service systemd-timesyncd.service \
     systemd-networkd-wait-online.service ostree-remount.service ostree-finalize-staged.path \
-    getty-static.service systemd-journal-flush.service; do
+    getty-static.service systemd-journal-flush.service greenboot-count.service \
+    greenboot-healthcheck.service greenboot-task-runner.service; do
     ln -sf /dev/null "/etc/systemd/system/$unit"
 done
 : > /etc/machine-id

@@ -463,8 +463,9 @@ def ostree(*arguments: str, quiet: bool = False) -> None:
         check=False,
     )
     if done.returncode != 0:
-        lines = done.stderr.strip().splitlines() or [f"ostree ended with {done.returncode}"]
-        raise Failure(lines[-1].removeprefix("error: "))
+        # What gpg says of a signature has several lines.
+        why = done.stderr.strip().rpartition("error: ")[2]
+        raise Failure(why or f"ostree ended with {done.returncode}")
 
 
 def automatic_policy() -> str:

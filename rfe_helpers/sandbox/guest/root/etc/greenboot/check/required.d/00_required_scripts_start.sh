@@ -1,0 +1,2 @@
+#!/bin/sh
+echo "Running greenboot Required Health Check Scripts"

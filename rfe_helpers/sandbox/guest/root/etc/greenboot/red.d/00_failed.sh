@@ -1,0 +1,2 @@
+#!/bin/sh
+echo "greenboot: this boot is not healthy"

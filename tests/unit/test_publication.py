@@ -1,0 +1,165 @@
+"""Publications with a real ostree; readers while something is published."""
+
+import threading
+from pathlib import Path
+
+import pytest
+from support.trees import make_tree
+
+from rfe_helpers import drift
+from rfe_helpers.errors import CommitError, InputError
+from rfe_helpers.ostree import Load, Repo
+from rfe_helpers.publication import Publication, on_the_line, parent_warning
+from rfe_helpers.signing import signing_key
+
+REF = "a/b"
+
+
+@pytest.fixture
+def made(tmp_path: Path) -> Repo:
+    return Repo(tmp_path / "made").init()
+
+
+def commit(made: Repo, content: str, parent: str | None = None, **files: str) -> str:
+    tree = make_tree(made.path / "tree.tar", {"usr/note": content, **files})
+    return made.commit_tar(tree, REF, subject=content, parent=parent, packages=[])
+
+
+def test_history_is_kept_by_the_policy(made: Repo, tmp_path: Path) -> None:
+    publication = Publication(tmp_path / "p", keep=2)
+    commits: list[str] = []
+    for number in range(3):
+        commits.append(commit(made, str(number), commits[-1] if commits else None))
+        published = publication.publish(made.path, REF)
+        assert published.commit == commits[-1]
+    assert publication.history(REF) == tuple(commits[1:])
+    assert published.removed == (commits[0],)
+    assert [publication.repo.has_commit(c) for c in commits] == [False, True, True]
+    assert publication.repo.refs() == {REF: commits[2]}
+    publication.repo.fsck()
+
+
+def test_publishing_again_changes_nothing(made: Repo, tmp_path: Path) -> None:
+    publication = Publication(tmp_path / "p", signing_key(tmp_path / "gnupg"))
+    first = commit(made, "one")
+    publication.publish(made.path, REF)
+    second = commit(made, "two", first)
+    for _ in range(2):
+        published = publication.publish(made.path, REF)
+        assert (published.previous, published.commit) == (first, second)
+        assert publication.history(REF) == (first, second)
+
+
+def test_a_delta_is_kept_if_it_pays_or_is_wanted(made: Repo, tmp_path: Path) -> None:
+    publication = Publication(tmp_path / "p")
+    text = "".join(f"line {number}\n" for number in range(40_000))
+    first = commit(made, "1", **{"usr/large": text})
+    publication.publish(made.path, REF)
+    second = commit(made, "1", first, **{"usr/large": text + "one more\n"})
+    paid = publication.publish(made.path, REF)
+    assert paid.loose is not None
+    assert paid.delta is not None
+    assert on_the_line(paid.delta) < on_the_line(paid.loose) / 4
+    # The same tree again: there is nothing to fetch but the commit object.
+    third = commit(made, "1", second, **{"usr/large": text + "one more\n"})
+    tiny = publication.publish(made.path, REF)
+    assert tiny.delta is None
+    with pytest.raises(CommitError):
+        publication.repo.delta(second, third)
+    assert publication.publish(made.path, REF, delta="always").delta is not None
+    assert publication.publish(made.path, REF, delta="never").delta is None
+    with pytest.raises(InputError, match="pays, always or never"):
+        publication.publish(made.path, REF, delta="sometimes")
+
+
+def test_the_load_of_an_update_is_what_a_client_fetches(made: Repo, tmp_path: Path) -> None:
+    """4 objects: the commit, a file, and the trees of /usr and / with it; no directory's own."""
+    publication = Publication(tmp_path / "p")
+    first = commit(made, "one")
+    publication.publish(made.path, REF)
+    commit(made, "two", first)
+    loose = publication.publish(made.path, REF).loose
+    assert loose is not None
+    assert loose.requests == 4
+    assert 0 < loose.size < 1000
+    assert on_the_line(Load(requests=2, size=5)) == 805
+
+
+def test_what_is_odd_about_an_update_is_said(made: Repo, tmp_path: Path) -> None:
+    publication = Publication(tmp_path / "p")
+    users = "root:x:0:0::/:/bin/sh\nweb:x:101:1::/:/bin/sh\n"
+    first = commit(made, "one", **{"usr/lib/passwd": users})
+    assert publication.publish(made.path, REF).warnings == ()
+    users = "root:x:0:0::/:/bin/sh\ndata:x:101:1::/:/bin/sh\nweb:x:102:1::/:/bin/sh\n"
+    commit(made, "two", first, **{"usr/lib/passwd": users})
+    assert publication.publish(made.path, REF).warnings == (
+        "user data is new and has number 101, which was web's",
+        "user web was number 101 and has number 102",
+    )
+    commit(made, "three", **{"usr/lib/passwd": users})
+    warnings = publication.publish(made.path, REF).warnings
+    assert [line.partition(":")[0] for line in warnings] == ["the update has no parent"]
+    assert "not bbbbbbbbbbbb" in parent_warning("a" * 64, "b" * 64)
+    assert parent_warning("a" * 64, "a" * 64) == ""
+
+
+def test_drift_of_groups() -> None:
+    old, new = "wheel:x:10:\nops:x:20:\n", "ops:x:20:\nwheel:x:11:\nbroken line\n"
+    assert [str(change) for change in drift.compare("group", old, new)] == [
+        "group wheel was number 10 and has number 11"
+    ]
+
+
+def test_a_withdrawn_commit_stays_and_the_ref_goes_back(made: Repo, tmp_path: Path) -> None:
+    publication = Publication(tmp_path / "p")
+    first = commit(made, "one")
+    publication.publish(made.path, REF)
+    second = commit(made, "two", first)
+    publication.publish(made.path, REF)
+    publication.withdraw(REF, first)
+    assert publication.repo.refs() == {REF: first}
+    assert publication.repo.has_commit(second)
+    with pytest.raises(CommitError, match="not among the kept"):
+        publication.withdraw(REF, "0" * 64)
+
+
+def test_a_publication_keeps_at_least_two(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="still fetching"):
+        Publication(tmp_path / "p", keep=1)
+
+
+def test_a_reader_gets_the_old_state_or_the_new(made: Repo, tmp_path: Path) -> None:
+    """Clients pull all the time while commits are published and old ones are removed."""
+    publication = Publication(tmp_path / "p", signing_key(tmp_path / "gnupg"), keep=2)
+    known = [commit(made, "0")]
+    publication.publish(made.path, REF)
+    assert publication.key is not None
+    device = Repo(tmp_path / "device").init("bare-user-only")
+    url = publication.repo.path.as_uri()
+    device.add_remote("edge", url, key=publication.key.public)
+    finished = threading.Event()
+    seen: list[str] = []
+    failures: list[CommitError] = []
+
+    def read() -> None:
+        while not finished.is_set():
+            try:
+                seen.append(device.pull("edge", REF))
+            except CommitError as error:
+                failures.append(error)
+
+    reader = threading.Thread(target=read)
+    reader.start()
+    try:
+        for number in range(1, 6):
+            known.append(commit(made, str(number), known[-1]))
+            publication.publish(made.path, REF)
+    finally:
+        finished.set()
+        reader.join()
+    assert failures == []
+    assert seen
+    assert set(seen) <= set(known)
+    assert [known.index(commit) for commit in seen] == sorted(map(known.index, seen))
+    assert device.pull("edge", REF) == known[-1]
+    device.fsck()
