@@ -15,7 +15,7 @@ workbook: set-up  ## run the short path (00 to 60, and 90): from nothing to a ma
 	@$(BIN)/rfe run --lab $(LAB)
 
 jupyter: set-up  ## open the notebooks in JupyterLab
-	@$(BIN)/jupyter lab $(if $(filter 0,$(shell id -u)),--allow-root) notebooks/00-start-here.ipynb
+	@$(BIN)/rfe lab open --lab $(LAB)
 
 doctor: set-up  ## show what this machine has and lacks
 	@$(BIN)/rfe doctor

@@ -9,13 +9,13 @@ import argparse
 import os
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
-from rfe_helpers import __version__, cli_fleet, cli_profiles
+from rfe_helpers import __version__, cli_fleet, cli_lab, cli_profiles
+from rfe_helpers.cli_lab import existing_lab, lab_option
 from rfe_helpers.cli_parts import Handler, add_command, add_group, print_json
-from rfe_helpers.errors import InputError, LabError, RfeError
-from rfe_helpers.lab import DEFAULT, Lab
+from rfe_helpers.errors import InputError, RfeError
+from rfe_helpers.lab import Lab
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -59,14 +59,8 @@ def parser() -> argparse.ArgumentParser:
         ("stop", sandbox_stop, "stop it; what it has built stays"),
         ("status", sandbox_status, "say whether it runs and where its socket is"),
     ):
-        _lab_option(add_command(sandbox_commands, name, handler, text))
-    lab_commands = add_group(commands, "lab", "what the notebooks have made and left running")
-    _lab_option(
-        add_command(
-            lab_commands, "show", lab_show, "steps, processes, containers, disk", as_json=True
-        )
-    )
-    _lab_option(add_command(lab_commands, "clean", lab_clean, "end everything and delete the lab"))
+        lab_option(add_command(sandbox_commands, name, handler, text))
+    cli_lab.add_commands(commands)
     _commit_grammar(commands)
     cli_fleet.add_commands(commands)
     cli_profiles.add_commands(commands)
@@ -93,7 +87,7 @@ def _run_grammar(commands: Any) -> None:
         metavar=("NAME", "VALUE"),
         help="set a parameter in the notebooks that have it; may be repeated",
     )
-    _lab_option(run)
+    lab_option(run)
 
 
 def _commit_grammar(commands: Any) -> None:
@@ -110,12 +104,6 @@ def _commit_grammar(commands: Any) -> None:
     two = add_command(group, "diff", commit_diff, "what differs between two commits", as_json=True)
     two.add_argument("old", metavar="SOURCE", help=source)
     two.add_argument("new", metavar="SOURCE", help="the commit to compare with")
-
-
-def _lab_option(command: argparse.ArgumentParser) -> None:
-    command.add_argument(
-        "--lab", default=DEFAULT, metavar="DIR", help=f"the lab directory ({DEFAULT})"
-    )
 
 
 # doctor ---------------------------------------------------------------------------------------
@@ -191,7 +179,7 @@ def sandbox_start(arguments: argparse.Namespace) -> int:
 def sandbox_stop(arguments: argparse.Namespace) -> int:
     from rfe_helpers import builder
 
-    lab = _existing_lab(arguments.lab)
+    lab = existing_lab(arguments.lab)
     builder.stop(lab)
     print("stopped")
     return 0
@@ -200,58 +188,7 @@ def sandbox_stop(arguments: argparse.Namespace) -> int:
 def sandbox_status(arguments: argparse.Namespace) -> int:
     from rfe_helpers import builder
 
-    print(builder.status(_existing_lab(arguments.lab)))
-    return 0
-
-
-# lab ------------------------------------------------------------------------------------------
-
-
-def _existing_lab(directory: str) -> Lab:
-    """The lab in a directory; a lab is not made by looking at it or by removing it."""
-    path = Path(directory).expanduser()
-    if not any((path / name).exists() for name in ("lab.json", "lab.lock")):
-        raise LabError(
-            f"there is no lab in {path}", remedy="name one with --lab, or make one with `rfe run`"
-        )
-    return Lab(path)
-
-
-def lab_show(arguments: argparse.Namespace) -> int:
-    lab = _existing_lab(arguments.lab)
-    state = lab.state
-    shown = {
-        "directory": str(lab.directory),
-        "profile": lab.profile.name,
-        "steps": {name: found["at"] for name, found in state["steps"].items()},
-        "processes": {name: process.pid for name, process in lab.processes().items()},
-        "containers": state["containers"],
-        "ports": state["ports"],
-        "bytes": _bytes_in(lab.directory),
-    }
-    if arguments.json:
-        print_json({**shown, "results": state["steps"]})
-        return 0
-    print(f"{shown['directory']}: profile {shown['profile']}, {shown['bytes'] / 1e6:.0f} MB")
-    for title in ("steps", "processes", "ports"):
-        values = shown[title]
-        print(f"{title}: " + (", ".join(f"{k} ({v})" for k, v in values.items()) or "none"))
-    print(f"containers: {', '.join(state['containers']) or 'none'}")
-    return 0
-
-
-def _bytes_in(directory: Path) -> int:
-    """What a directory takes on disk; holes in disk images do not count."""
-    return sum(path.lstat().st_blocks * 512 for path in directory.rglob("*"))
-
-
-def lab_clean(arguments: argparse.Namespace) -> int:
-    from rfe_helpers import serve
-
-    lab = _existing_lab(arguments.lab)
-    for ended in lab.clean(serve.remove_container):
-        print(f"ended {ended}")
-    print(f"removed {lab.directory}")
+    print(builder.status(existing_lab(arguments.lab)))
     return 0
 
 

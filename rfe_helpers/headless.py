@@ -12,6 +12,7 @@ whatever happens, outputs are scanned for secrets. A run leaves in `<lab>/runs/<
 from __future__ import annotations
 
 import asyncio
+import os
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -316,8 +317,10 @@ class _Engine(NBClientEngine):  # type: ignore[misc]
                 **settings,
             )
             client.tell, client.worth_telling = tell, Sparing()
+            # Nobody clicks in a run, even if it was started from a notebook that somebody has open.
+            environment = {k: v for k, v in os.environ.items() if k != "JPY_SESSION_NAME"}
             with kernel_log.open("ab") as log:
-                client.execute(stdout=log, stderr=log)
+                client.execute(stdout=log, stderr=log, env=environment)
 
 
 class _Client(PapermillNotebookClient):  # type: ignore[misc]

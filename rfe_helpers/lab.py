@@ -11,6 +11,7 @@ On disk, all below the lab directory, which only its owner can read:
     machines/<name>/    disk, console, screenshots and QMP socket of a machine
     runs/<time>/        executed notebooks and reports of headless runs
     sandbox/            the state of the sandbox Image Builder
+    notebooks/          copies of the workbook that are opened with this lab (rfe lab open)
 
 Invariants: lab.json is replaced whole, under the lock, so any number of notebooks and commands
 may use one lab; it never holds a secret; a process in it is named by pid, start time and boot
@@ -37,7 +38,9 @@ from rfe_helpers.errors import LabError, RfeError, StepMissing
 
 STATE_VERSION = 1
 DEFAULT = "~/rfe-lab"
-_DIRECTORIES = ("logs", "keys", "composes", "www", "machines", "runs", "sandbox", "sockets")
+_DIRECTORIES = (
+    *("logs", "keys", "composes", "www", "machines", "runs", "sandbox", "sockets", "notebooks"),
+)
 
 
 def cache_directory() -> Path:

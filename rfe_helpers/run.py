@@ -22,7 +22,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
+from typing import IO, NoReturn
 
 from rfe_helpers.errors import CommandFailed, DeadlineExceeded, ToolMissing
 from rfe_helpers.wait import Deadline
@@ -213,6 +213,16 @@ def start(
         status = process.wait()
         raise CommandFailed(command, status, tail_of(log.read_text(errors="replace")), log=log)
     return identity
+
+
+def become(argv: Iterable[str | Path], *, env: Mapping[str, str]) -> NoReturn:
+    """Go on as another program, with the caller's whole environment and `env`: for what people
+    use in their terminal. Raises ToolMissing if it is not there."""
+    command = [str(word) for word in argv]
+    program = which(command[0])
+    if program is None:
+        raise ToolMissing(f"not installed: {command[0]}", remedy="`rfe doctor` says what is")
+    os.execve(program, command, {**os.environ, **env})  # noqa: S606
 
 
 def stop(process: ProcessId, *, grace: float = 5) -> None:

@@ -8,7 +8,7 @@ networking reach the host's loopback as 10.0.2.2.
 On disk, below `www/` of the lab (this module writes it):
 
     site.json           the Site that is published
-    kickstarts/         what is mounted into the container's web root
+    kickstarts/         what is published; mounted into the container's web root
     containers.conf     podman's settings, only where its own do not work
     nginx.conf          configuration of the host's nginx, which has `current` as its root
     current             link to the site directory that is served, replaced whole
@@ -101,12 +101,13 @@ def publish(
     """Serve a container.tar, a commit.tar or the directory of a repository (Publication.repo.path),
     and kickstarts (name -> text), replacing what was served.
 
+    Without `kickstarts` those that are served now stay.
     `port` 0 is the one published on before, or else the lab's own (8000 if it is free at first);
     `engine` "nginx" avoids podman; `tls` is for nginx alone.
     Returns when the repository and every kickstart answer. Raises InputError, CommitError for an
     artifact that is none, ServeError.
     """
-    texts = dict(kickstarts or {})
+    texts = _kickstarts(lab) if kickstarts is None else dict(kickstarts)
     for name in texts:
         if not _NAME.fullmatch(name) or name == "repo":
             raise InputError(f"a kickstart cannot be named {name!r}", remedy="edge.ks is a name")
@@ -124,6 +125,8 @@ def publish(
     with _alone(lab):
         chosen = port or _published_port(lab) or lab.port("web", _PORT)
         note = ""
+        for name, text in texts.items():
+            files.write(lab.path("www", "kickstarts", name), text)
         if is_container and engine != "nginx" and not tls:
             try:
                 return _with_podman(lab, artifact, texts, chosen, limit, say)
@@ -145,6 +148,13 @@ def site(lab: Lab) -> Site:
             remedy="run the notebook that does it first: `rfe run 40-serve-the-commit`",
         ) from None
     return Site(**{**found, "kickstarts": tuple(found["kickstarts"])})
+
+
+def _kickstarts(lab: Lab) -> dict[str, str]:
+    """The kickstarts that are published now."""
+    names = site(lab).kickstarts if _state(lab).exists() else ()
+    paths = (lab.path("www", "kickstarts", name) for name in names)
+    return {path.name: path.read_text() for path in paths if path.is_file()}
 
 
 def _published_port(lab: Lab) -> int:
@@ -187,8 +197,6 @@ def _with_podman(
     name = f"rfe-mirror-{lab.id}"
     facts = lab.profile.container
     directory = lab.path("www", "kickstarts")
-    for kickstart, text in kickstarts.items():
-        files.write(directory / kickstart, text)
     mounts = [Mount(directory / k, f"{facts.web_root}/{k}") for k in kickstarts]
     with _alone_on_this_machine():
         before = engine.image_id(IMAGE)

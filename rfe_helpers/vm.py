@@ -33,7 +33,13 @@ from typing import Any, TypeVar
 from qemu.qmp import QMPClient, QMPError
 
 from rfe_helpers import files, media, run
-from rfe_helpers.errors import DeadlineExceeded, GuestPanic, MachineError, RfeError
+from rfe_helpers.errors import (
+    CommandFailed,
+    DeadlineExceeded,
+    GuestPanic,
+    MachineError,
+    RfeError,
+)
 from rfe_helpers.lab import Lab, cache_directory
 from rfe_helpers.qemu import (
     ACCELERATORS,
@@ -56,6 +62,7 @@ MIB = 1024 * 1024
 INSTALL_MEMORY_MIB = 1536
 INSTALL_SECONDS = 900
 INSTALL_BYTES = 2 * 1024 * MIB
+INSTALLED = "installed"  # name of the snapshot in a disk
 MOST_PANICS = 3
 STATUS_SECONDS = 5
 PROBE_SECONDS = 20
@@ -78,6 +85,21 @@ def create_disk(path: Path, size_bytes: int) -> Path:
     path.unlink(missing_ok=True)
     run.run(["qemu-img", "create", "-q", "-f", "qcow2", path, str(size_bytes)])
     return path
+
+
+def keep(disk: Path) -> None:
+    """Remember the content of a disk that no machine uses, for `revert`; costs next to nothing."""
+    run.run(["qemu-img", "snapshot", "-c", INSTALLED, disk])
+
+
+def revert(disk: Path) -> None:
+    """Give a disk that no machine uses the content it had when it was installed."""
+    try:
+        run.run(["qemu-img", "snapshot", "-a", INSTALLED, disk])
+    except CommandFailed as error:
+        raise MachineError(
+            f"{disk} cannot be put back: {error.tail}", remedy="install the machine again"
+        ) from None
 
 
 # accelerator --------------------------------------------------------------------------------------
@@ -179,8 +201,8 @@ class Machine:
         files.write_json(directory / "machine.json", _spec_to_json(spec), mode=0o600)
         machine = cls(lab, spec, process)
         wait_for(
-            lambda: socket.exists() or not process.alive,
-            Deadline(30),
+            lambda: not process.alive or (socket.exists() and machine._answers()),
+            Deadline(60),
             f"QEMU of {spec.name} is ready",
             every=0.05,
         )
@@ -196,6 +218,13 @@ class Machine:
             return None
         values = json.loads((_directory(lab, name) / "machine.json").read_text())
         return cls(lab, _spec_from_json(values), process)
+
+    def _answers(self) -> bool:
+        """Whether QEMU is complete: its socket is there before it has looked at everything."""
+        try:
+            return bool(self._command("query-status"))
+        except MachineError:
+            return False
 
     @property
     def directory(self) -> Path:
@@ -486,6 +515,7 @@ def install(
         machine.stop(grace=0)
     finally:
         machine.kill()
+    keep(disk)
     return disk
 
 

@@ -1,0 +1,79 @@
+"""The short path in the browser, as far as no machine is needed, by keyboard; then the panels.
+
+One lab and one window for all of it, in the order of the file: as a person works.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+from support.jupyterlab import Window, notebook
+
+from rfe_helpers.ui.parts import VIEW
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
+
+
+@pytest.mark.parametrize("number", ["00", "10", "20", "30", "40"])
+def test_a_notebook_is_run_by_keyboard(window: Window, number: str) -> None:
+    name = notebook(number)
+    window.open(name)
+    window.run_all(900)
+    assert window.errors() == []
+    window.save()
+    window.pictures(Path(name).stem)
+    assert window.complaints == []
+
+
+def test_the_editor_finds_adds_pushes_and_goes_back(window: Window) -> None:
+    window.open(notebook("20"))
+    window.run_cells("nb20-02-code", "nb20-03-code", "nb20-32-code", seconds=120)
+    editor = window.panel("nb20-32-code")
+    editor.get_by_placeholder("search packages").fill("htop")
+    editor.get_by_role("button", name="Search").click()
+    editor.get_by_text("interactive processes viewer").wait_for()
+    editor.get_by_role("button", name="+").first.click()
+    editor.locator("pre").filter(has_text='name = "htop"').first.wait_for()
+    editor.get_by_text(re.compile(r"\d+ packages with all that they need")).wait_for()
+    window.picture("editor")
+    editor.get_by_role("button", name="Push").click()
+    editor.get_by_text("✔ pushed: edge is at version").wait_for()
+    history = editor.get_by_label("History")
+    history.select_option(index=1)
+    editor.locator("pre").filter(has_text='+name = "htop"').wait_for()
+    editor.get_by_role("button", name="Undo to this").click()
+    editor.get_by_text("✔ undone").wait_for()
+    assert editor.locator("pre").filter(has_text='name = "htop"').count() == 0
+    assert window.complaints == []
+
+
+def test_a_compose_is_started_and_cancelled(window: Window) -> None:
+    window.run_cells("nb20-34-code", seconds=120)
+    panel = window.panel("nb20-34-code")
+    panel.get_by_label("Type").select_option("edge-commit")
+    panel.get_by_role("button", name="Start").click()
+    panel.get_by_text("is in the queue").wait_for()
+    panel.get_by_text("… RUNNING after").wait_for()
+    window.picture("composes")
+    panel.get_by_role("button", name="Cancel").click()
+    panel.get_by_text("✘ FAILED after").wait_for()
+    assert panel.get_by_text("Traceback").count() == 0
+    assert window.complaints == []
+
+
+def test_a_saved_copy_has_the_twin_and_no_widget(window: Window) -> None:
+    window.save()
+    saved = (window.root / notebook("20")).read_text()
+    assert VIEW not in saved
+    cells = {cell["id"]: cell for cell in json.loads(saved)["cells"]}
+    for identity in ("nb20-32-code", "nb20-34-code"):
+        (output,) = cells[identity]["outputs"]
+        assert "rfe-twin" in "".join(output["data"]["text/html"])
+    window.open(notebook("20"))
+    window.go_to("nb20-34-code")
+    window.page.locator(".rfe-twin").last.wait_for()
+    assert window.page.get_by_text("model not found").count() == 0
+    assert window.complaints == []

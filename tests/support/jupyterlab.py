@@ -1,0 +1,223 @@
+"""JupyterLab as `rfe lab open` starts it, in Debian's Chromium, worked by keyboard and mouse."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from playwright.sync_api import Browser, ConsoleMessage, Page
+
+from rfe_helpers import files
+from rfe_helpers.headless import find_notebooks
+from rfe_helpers.wait import Deadline, wait_for
+
+BIN = Path(sys.executable).parent
+# Screenshots of every run, to be looked at: not in git.
+ARTEFACTS = Path(__file__).parents[2] / "artefacts" / "browser"
+WIDTH, HEIGHT = 1280, 900
+CHROMIUM = (
+    *("--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"),
+    *("--disable-component-update", "--disable-sync", "--hide-scrollbars=false"),
+)
+# What JupyterLab's own parts complain about, and nothing of ours can help.
+HARMLESS = re.compile(r"favicon|ResizeObserver loop|Download the React DevTools")
+# Of every code cell with something in it: how far it is, and its outputs.
+CELLS = """() => {
+  const panel = window.jupyterapp.shell.currentWidget;
+  return panel.content.widgets.filter(
+    cell => cell.model.type === 'code' && cell.model.sharedModel.getSource()).map(cell => ({
+    id: cell.model.id, count: cell.model.executionCount, state: cell.model.executionState,
+    outputs: cell.model.outputs.toJSON()}));
+}"""
+
+
+class Window:
+    """One browser window with JupyterLab, which serves the notebooks in `root`. `complaints` are
+    errors on the browser's console."""
+
+    def __init__(self, page: Page, root: Path, address: str, token: str) -> None:
+        self.page = page
+        self.root = root
+        self.address = address
+        self.token = token
+        self.complaints: list[str] = []
+        page.on("console", self._note)
+        page.on("pageerror", lambda error: self.complaints.append(str(error)))
+
+    def _note(self, message: ConsoleMessage) -> None:
+        if message.type == "error" and not HARMLESS.search(message.text):
+            where = message.location.get("url", "")
+            self.complaints.append(f"{message.text} ({where.partition('?')[0]})")
+
+    def open(self, name: str) -> None:
+        """Open a notebook by its address, and wait for its kernel."""
+        self.page.goto(f"{self.address}/lab/tree/{name}?token={self.token}")
+        self.page.wait_for_function(
+            "name => window.jupyterapp?.shell.currentWidget?.title.label === name", arg=name
+        )
+        self.page.wait_for_function(
+            "() => window.jupyterapp.shell.currentWidget.sessionContext?.session?.kernel"
+            "?.connectionStatus === 'connected'"
+        )
+        self.page.locator(".jp-Notebook:visible").first.wait_for()
+        self.page.evaluate("() => window.jupyterapp.shell.collapseLeft()")
+
+    def cells(self) -> list[dict[str, Any]]:
+        """All code cells of the notebook in front, as JupyterLab holds them."""
+        found: list[dict[str, Any]] = self.page.evaluate(CELLS)
+        return found
+
+    def run_all(self, seconds: float) -> None:
+        """Shift+Enter from the first cell to the last, as a person does, until all have ended."""
+        self.page.evaluate(
+            "() => { const n = window.jupyterapp.shell.currentWidget.content;"
+            " n.activeCellIndex = 0; n.mode = 'command'; n.node.focus(); }"
+        )
+        count = self.page.evaluate(
+            "() => window.jupyterapp.shell.currentWidget.content.widgets.length"
+        )
+        for _ in range(count):
+            self.page.keyboard.press("Shift+Enter")
+        self.finish(seconds)
+
+    def run_cells(self, *identities: str, seconds: float) -> None:
+        """Run some cells, one after the other."""
+        for identity in identities:
+            self.go_to(identity)
+            self.page.keyboard.press("Shift+Enter")
+        self.finish(seconds, *identities)
+
+    def go_to(self, identity: str) -> None:
+        """Make a cell the active one, and bring it into view."""
+        self.page.evaluate(
+            "async id => { const n = window.jupyterapp.shell.currentWidget.content;"
+            " n.activeCellIndex = n.widgets.findIndex(c => c.model.id === id);"
+            " n.mode = 'command'; n.node.focus(); await n.scrollToCell(n.activeCell); }",
+            identity,
+        )
+
+    def finish(self, seconds: float, *identities: str) -> None:
+        """Wait until the cells have ended; one with an error ends the wait, and fails."""
+
+        def ended() -> bool:
+            cells = [c for c in self.cells() if not identities or c["id"] in identities]
+            assert not self.errors(), self.errors()
+            return all(cell["count"] and cell["state"] == "idle" for cell in cells)
+
+        def look() -> bool:
+            self.page.wait_for_timeout(300)
+            return ended()
+
+        wait_for(look, Deadline(seconds), "all cells have ended", every=0.2)
+
+    def errors(self) -> list[str]:
+        """Errors and stderr among the outputs of the notebook in front."""
+        outputs = [output for cell in self.cells() for output in cell["outputs"]]
+        return [
+            str(output.get("evalue") or output.get("text"))
+            for output in outputs
+            if output["output_type"] == "error" or output.get("name") == "stderr"
+        ]
+
+    def panel(self, cell: str) -> Any:
+        """The panel that a cell shows."""
+        self.go_to(cell)
+        found = self.page.locator(".rfe-panel:visible").last
+        found.wait_for()
+        return found
+
+    def save(self) -> None:
+        self.page.keyboard.press("Escape")
+        self.page.evaluate("() => window.jupyterapp.commands.execute('docmanager:save')")
+        self.page.wait_for_function(
+            "() => !window.jupyterapp.shell.currentWidget.context.model.dirty"
+        )
+
+    def theme(self, name: str) -> None:
+        self.page.evaluate(
+            "name => window.jupyterapp.commands.execute('apputils:change-theme', {theme: name})",
+            name,
+        )
+        self.page.wait_for_function("name => document.body.dataset.jpThemeName === name", arg=name)
+
+    def pictures(self, name: str) -> None:
+        """The whole notebook in front, light and dark, into the artefacts."""
+        for theme, word in (("JupyterLab Light", "light"), ("JupyterLab Dark", "dark")):
+            self.theme(theme)
+            self.picture(f"{name}-{word}")
+        self.theme("JupyterLab Light")
+
+    def picture(self, name: str, most: int = 12000) -> Path:
+        """The whole notebook in front: the window is made as high as it is for a moment."""
+        ARTEFACTS.mkdir(parents=True, exist_ok=True)
+        height = HEIGHT
+        for _ in range(3):  # what comes into view is drawn then, and may be higher than thought
+            wanted = self.page.evaluate(
+                "() => { const o = window.jupyterapp.shell.currentWidget.content.outerNode;"
+                " o.scrollTop = 0;"
+                " return Math.ceil(o.scrollHeight + window.innerHeight - o.clientHeight); }"
+            )
+            height = min(max(HEIGHT, wanted), most)
+            self.page.set_viewport_size({"width": WIDTH, "height": height})
+            self.page.wait_for_timeout(700)
+        path = ARTEFACTS / f"{name}.png"
+        self.page.screenshot(path=path)
+        self.page.set_viewport_size({"width": WIDTH, "height": HEIGHT})
+        return path
+
+
+@contextmanager
+def jupyterlab(lab: Path, chromium: Browser, home: Path) -> Iterator[Window]:
+    """JupyterLab over a lab, as a new user's first `rfe lab open`, with a window on it."""
+    for name in ("config", "data", "runtime"):
+        (home / name).mkdir(parents=True, exist_ok=True)
+    files.write_json(
+        home / "config" / "jupyter_lab_config.json", {"LabApp": {"expose_app_in_browser": True}}
+    )
+    # So that all of a notebook is there to be looked at, and no empty page below it.
+    files.write_json(
+        home / "settings" / "@jupyterlab" / "notebook-extension" / "tracker.jupyterlab-settings",
+        {"windowingMode": "none", "scrollPastEnd": False},
+    )
+    directories = {
+        "JUPYTER_CONFIG_DIR": home / "config",
+        "JUPYTER_DATA_DIR": home / "data",
+        "JUPYTER_RUNTIME_DIR": home / "runtime",
+        "JUPYTERLAB_SETTINGS_DIR": home / "settings",
+        "JUPYTERLAB_WORKSPACES_DIR": home / "workspaces",
+        "IPYTHONDIR": home / "ipython",
+    }
+    log = home / "jupyter.log"
+    with log.open("wb") as file:
+        server = subprocess.Popen(
+            [BIN / "rfe", "lab", "open", "--no-browser", "--lab", lab],
+            env={**os.environ, **{name: str(path) for name, path in directories.items()}},
+            stdin=subprocess.DEVNULL,
+            stdout=file,
+            stderr=subprocess.STDOUT,
+        )
+    try:
+        said = wait_for(
+            lambda: re.search(r"(http://127\.0\.0\.1:\d+)/lab\S*\?token=(\w+)", log.read_text()),
+            Deadline(120),
+            f"JupyterLab says its address: {log}",
+        )
+        page = chromium.new_page(viewport={"width": WIDTH, "height": HEIGHT})
+        page.set_default_timeout(120_000)
+        window = Window(page, lab / "notebooks", said[1], said[2])
+        yield window
+        page.close()
+    finally:
+        server.send_signal(signal.SIGTERM)
+        server.wait(60)
+
+
+def notebook(number: str) -> str:
+    return find_notebooks([number])[0].name
