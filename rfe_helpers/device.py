@@ -200,6 +200,8 @@ ConditionPathExists=/run/ostree-booted
 [Service]
 Type=oneshot
 ExecStart=/usr/bin/python3 /etc/applyupdate.py
+# The reboot that it asks for may end it before it ends itself.
+SuccessExitStatus=SIGTERM
 """
 
 _APPLY_TIMER = """\

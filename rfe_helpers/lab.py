@@ -8,6 +8,7 @@ On disk, all below the lab directory, which only its owner can read:
     keys/               the SSH key made for this lab (0600)
     composes/           what Image Builder made: <id>-commit.tar, …
     www/                kickstarts and repositories that are served
+    registry/           container images of devices, and what they were made of
     machines/<name>/    disk, console, screenshots and QMP socket of a machine
     runs/<time>/        executed notebooks and reports of headless runs
     sandbox/            the state of the sandbox Image Builder
@@ -39,7 +40,8 @@ from rfe_helpers.errors import LabError, RfeError, StepMissing
 STATE_VERSION = 1
 DEFAULT = "~/rfe-lab"
 _DIRECTORIES = (
-    *("logs", "keys", "composes", "www", "machines", "runs", "sandbox", "sockets", "notebooks"),
+    *("logs", "keys", "composes", "www", "registry"),
+    *("machines", "runs", "sandbox", "sockets", "notebooks"),
 )
 
 

@@ -140,8 +140,7 @@ class Node:
         """The deployments, from `rpm-ostree status --json`."""
         answer = self.run("rpm-ostree status --json").stdout
         try:
-            entries = json.loads(answer)["deployments"]
-            return Status(tuple(_deployment(entry) for entry in entries))
+            return parse_status(json.loads(answer))
         except (ValueError, KeyError, TypeError) as error:
             raise NodeError(f"{self.name}: rpm-ostree status --json is odd: {error!r}") from error
 
@@ -189,6 +188,11 @@ class Node:
     def _argv(self, command: str) -> list[str]:
         public_key(self.lab)
         return self._ssh.argv(command)
+
+
+def parse_status(document: dict[str, Any]) -> Status:
+    """What `rpm-ostree status --json` says. Raises ValueError, KeyError or TypeError."""
+    return Status(tuple(_deployment(entry) for entry in document["deployments"]))
 
 
 def _deployment(entry: dict[str, Any]) -> Deployment:

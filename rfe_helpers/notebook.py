@@ -271,6 +271,28 @@ class Progress:
             self._handle.update(bundle, raw=True)
 
 
+class Live:
+    """Shows one thing in the place of the one before, such as a table that refreshes.
+
+    Outside a notebook it is printed, when it is another than before.
+    """
+
+    def __init__(self) -> None:
+        self._handle: Any = None
+        self._text = ""
+
+    def __call__(self, thing: object) -> None:
+        before, self._text = self._text, repr(thing)
+        if self._text == before:
+            return
+        if not in_notebook():
+            print(thing, flush=True)
+        elif self._handle is None:
+            self._handle = display(thing, display_id=True)
+        else:
+            self._handle.update(thing)
+
+
 class Picture:
     """A PNG with the text that stands for it where pictures cannot be shown.
 

@@ -28,6 +28,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import requests
 
@@ -155,6 +156,15 @@ def _kickstarts(lab: Lab) -> dict[str, str]:
     names = site(lab).kickstarts if _state(lab).exists() else ()
     paths = (lab.path("www", "kickstarts", name) for name in names)
     return {path.name: path.read_text() for path in paths if path.is_file()}
+
+
+def published(lab: Lab) -> dict[str, Any] | None:
+    """What is served now, as arguments that make `publish` serve it again; None for nothing."""
+    if not _state(lab).exists() or not (found := site(lab)).answers:
+        return None
+    bodies = {name: _get(found.url + name) or b"" for name in found.kickstarts}
+    texts = {name: body.decode() for name, body in bodies.items()}
+    return {"artifact": Path(found.artifact), "kickstarts": texts, "port": found.port}
 
 
 def _published_port(lab: Lab) -> int:

@@ -4,6 +4,7 @@ A machine of a lab lives in `machines/<name>/`:
 
     machine.json     the VmSpec it was started with
     console.log      what it wrote to its serial port, from its last start on
+    boot-starts      where in it the boot since the last reset begins, once there was one
     qemu.log         what QEMU itself said
     uefi-vars.fd     the variables of its UEFI firmware
 
@@ -54,8 +55,8 @@ from rfe_helpers.qemu import (
 from rfe_helpers.wait import Deadline, wait_for
 
 __all__ = [
-    *("InstallerState", "Machine", "VmSpec", "accelerator", "argv", "boots", "create_disk"),
-    *("install", "read_installer"),
+    *("InstallerState", "Machine", "VmSpec", "accelerator", "argv", "boots", "clone_disk"),
+    *("create_disk", "install", "read_installer"),
 ]
 
 MIB = 1024 * 1024
@@ -100,6 +101,20 @@ def revert(disk: Path) -> None:
         raise MachineError(
             f"{disk} cannot be put back: {error.tail}", remedy="install the machine again"
         ) from None
+
+
+def clone_disk(image: Path, path: Path) -> Path:
+    """Make a disk that begins as `image` and keeps only what differs from it (qcow2).
+
+    The image must stay where it is, and unchanged: an installed system that has never been
+    booted, so that each clone makes its own identity.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.unlink(missing_ok=True)
+    run.run(
+        ["qemu-img", "create", "-q", "-f", "qcow2", "-F", "qcow2", "-b", image.absolute(), path]
+    )
+    return path
 
 
 # accelerator --------------------------------------------------------------------------------------
@@ -172,7 +187,6 @@ class Machine:
         self.name = spec.name
         self.panics = 0
         self._process = process
-        self._boot_starts = 0  # where in the console the current boot begins
 
     def __repr__(self) -> str:
         return f"Machine({self.name}, {'running' if self.alive else 'off'})"
@@ -187,7 +201,7 @@ class Machine:
             )
         directory = _directory(lab, spec.name)
         firmware = _prepare_firmware(spec, directory)
-        for leftover in ("console.log", "qemu.log"):
+        for leftover in ("console.log", "boot-starts", "qemu.log"):
             (directory / leftover).unlink(missing_ok=True)
         socket = lab.socket(f"{spec.name}.qmp")
         socket.unlink(missing_ok=True)
@@ -243,7 +257,11 @@ class Machine:
 
     def console_of_boot(self) -> str:
         """What it has written since `reset` was pressed last."""
-        return self.console()[self._boot_starts :]
+        try:
+            begins = int((self.directory / "boot-starts").read_text())
+        except FileNotFoundError:
+            begins = 0
+        return self.console()[begins:]
 
     def screenshot(self, path: Path) -> Path:
         """Save the machine's screen as PNG."""
@@ -255,14 +273,13 @@ class Machine:
     def reset(self) -> None:
         """Press the reset button; what the guest had not written is lost."""
         if self.spec.reboots:
-            self._boot_starts = len(self.console())
+            files.write(self.directory / "boot-starts", str(len(self.console())))
             self._command("system_reset")
             return
         # QEMU with -no-reboot ends at a reset, and set-action does not prevent it: SeaBIOS does a
         # second reset of its own. So the machine is switched off and on.
         self.kill()
         self._process = self.start(self.lab, self.spec)._process
-        self._boot_starts = 0
 
     def power_button(self) -> None:
         """Press the power button: the guest shuts down if it reacts to ACPI."""
@@ -316,7 +333,7 @@ class Machine:
                 return found
             if not alive:
                 raise self._ended()
-            self._recover_from_panic(on_progress)
+            self.recover_from_panic(on_progress)
             if look_again.expired:
                 self._check_running()
                 look_again = Deadline(STATUS_SECONDS)
@@ -329,7 +346,9 @@ class Machine:
                 )
             threading.Event().wait(min(every, deadline.left))
 
-    def _recover_from_panic(self, on_progress: Progress) -> None:
+    def recover_from_panic(self, on_progress: Progress = None) -> None:
+        """Reset a guest whose kernel has panicked in this boot. Raises GuestPanic when it has
+        done so too often."""
         if not (found := PANIC.search(self.console_of_boot())):
             return
         self.panics += 1

@@ -12,18 +12,12 @@ The first two as in section 13 of the weldr API contract. What a reader of the c
 
 from __future__ import annotations
 
-import gzip
-import hashlib
-import io
-import json
 import shutil
 import tarfile
-from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
-from rfe_helpers import files, run
+from rfe_helpers import files, oci, run
 from rfe_helpers.errors import BuilderError
 from rfe_helpers.ostree import Repo
 from rfe_helpers.sandbox import guest_image, image_types, offline, tree
@@ -71,7 +65,6 @@ _LINKS = {
     **{name: f"usr/{name}" for name in ("bin", "lib", "lib64", "sbin")},
     "var/www/html": f"/{WEB_ROOT}",
 }
-_OCI = "application/vnd.oci.image"
 
 
 def build(request: tree.Request, work: tree.Work) -> Path:
@@ -193,125 +186,40 @@ def _repack(extracted: Path, target: Path) -> None:
         for entry in source:
             entry.name = entry.name.removeprefix("./")
             if not entry.name.startswith(unwanted):
-                tar.addfile(_anonymous(entry), source.extractfile(entry) if entry.isreg() else None)
-
-
-@dataclass
-class _Hashing:
-    """A file that counts and digests what is written to it."""
-
-    file: IO[bytes] | gzip.GzipFile
-    size: int = 0
-
-    def __post_init__(self) -> None:
-        self.digest = hashlib.sha256()
-
-    def write(self, data: bytes) -> int:
-        self.digest.update(data)
-        self.size += len(data)
-        return self.file.write(data)
-
-    def flush(self) -> None:
-        self.file.flush()
+                tar.addfile(
+                    oci.anonymous(entry), source.extractfile(entry) if entry.isreg() else None
+                )
 
 
 def write_container(content: Path, nginx_tar: Path, target: Path) -> None:
-    """Write an OCI archive: layout, index, manifest, configuration and the layer.
-
-    No reference name and no platform in the index, so it loads as an untagged image.
-    """
-    created = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-    layer_path = content.parent / "layer.tar.gz"
+    """Write an OCI archive whose only layer is nginx and the repository in `content`."""
+    path = content.parent / "layer.tar.gz"
     try:
-        with layer_path.open("wb") as file:
-            outer = _Hashing(file)
-            # The repository is compressed already: store it.
-            with gzip.GzipFile("", "wb", 0, outer, mtime=0) as zipped:
-                inner = _Hashing(zipped)
-                with _stream(inner) as tar:
-                    _fill_layer(tar, nginx_tar, content / "repo")
-        layer = _descriptor(f"{_OCI}.layer.v1.tar+gzip", outer.digest.hexdigest(), outer.size)
-        configuration = {
-            "created": created,
-            "architecture": "amd64",
-            "os": "linux",
-            "config": {
-                "Env": [_PATH],
-                "Cmd": ["nginx", "-c", "/etc/nginx.conf"],
-                "ExposedPorts": {"8080": {}},
-            },
-            "rootfs": {"type": "layers", "diff_ids": [f"sha256:{inner.digest.hexdigest()}"]},
-            "history": [{"created": created, "created_by": "rfe_helpers.sandbox"}],
+        # The repository is compressed already: store it.
+        layer = oci.write_layer(
+            path, lambda tar: _fill_layer(tar, nginx_tar, content / "repo"), compression=0
+        )
+        config = {
+            "Env": [_PATH],
+            "Cmd": ["nginx", "-c", "/etc/nginx.conf"],
+            "ExposedPorts": {"8080": {}},
         }
-        config_blob = _json(configuration)
-        manifest = {
-            "schemaVersion": 2,
-            "mediaType": f"{_OCI}.manifest.v1+json",
-            "config": _described(f"{_OCI}.config.v1+json", config_blob),
-            "layers": [layer],
-        }
-        manifest_blob = _json(manifest)
-        index = {
-            "schemaVersion": 2,
-            "manifests": [_described(f"{_OCI}.manifest.v1+json", manifest_blob)],
-        }
-        with files.replacing(target) as temporary, tarfile.open(temporary, "w") as archive:
-            _add(archive, "oci-layout", _json({"imageLayoutVersion": "1.0.0"}))
-            _add(archive, "index.json", _json(index))
-            for blob in (manifest_blob, config_blob):
-                _add(archive, f"blobs/sha256/{hashlib.sha256(blob).hexdigest()}", blob)
-            with layer_path.open("rb") as file:
-                entry = tarfile.TarInfo(f"blobs/sha256/{outer.digest.hexdigest()}")
-                entry.size, entry.mode = outer.size, 0o644
-                archive.addfile(entry, file)
+        oci.write_archive(target, [layer], config, created_by="rfe_helpers.sandbox")
     finally:
-        layer_path.unlink(missing_ok=True)
-
-
-def _stream(file: _Hashing) -> tarfile.TarFile:
-    """A tar that is written once, front to back: a digest cannot follow seeks."""
-    return tarfile.open(fileobj=file, mode="w|", bufsize=1 << 20)  # type: ignore[call-overload,no-any-return]
+        path.unlink(missing_ok=True)
 
 
 def _fill_layer(tar: tarfile.TarFile, nginx_tar: Path, repository: Path) -> None:
     for name, mode in _DIRECTORIES.items():
-        entry = tarfile.TarInfo(name)
-        entry.type, entry.mode = tarfile.DIRTYPE, mode
-        tar.addfile(entry)
+        oci.add_directory(tar, name, mode)
     with tarfile.open(nginx_tar) as source:
         for entry in source:
             # Container tools refuse a layer that has a path twice.
             if entry.name not in (*_DIRECTORIES, *_LINKS):
                 tar.addfile(entry, source.extractfile(entry) if entry.isreg() else None)
     for name, target in _LINKS.items():
-        link = tarfile.TarInfo(name)
-        link.type, link.linkname = tarfile.SYMTYPE, target
-        tar.addfile(link)
-    _add(tar, "etc/nginx.conf", _NGINX_CONF.encode())
-    _add(tar, "etc/passwd", _USERS.encode())
-    _add(tar, "etc/group", _GROUPS.encode())
-    tar.add(repository, f"{WEB_ROOT}/repo", filter=_anonymous)
-
-
-def _anonymous(entry: tarfile.TarInfo) -> tarfile.TarInfo:
-    entry.uid = entry.gid = entry.mtime = 0
-    entry.uname = entry.gname = ""
-    return entry
-
-
-def _add(archive: tarfile.TarFile, name: str, content: bytes) -> None:
-    entry = tarfile.TarInfo(name)
-    entry.size, entry.mode = len(content), 0o644
-    archive.addfile(entry, io.BytesIO(content))
-
-
-def _json(value: Any) -> bytes:
-    return json.dumps(value, separators=(",", ":"), sort_keys=True).encode()
-
-
-def _described(kind: str, blob: bytes) -> dict[str, Any]:
-    return _descriptor(kind, hashlib.sha256(blob).hexdigest(), len(blob))
-
-
-def _descriptor(kind: str, digest: str, size: int) -> dict[str, Any]:
-    return {"mediaType": kind, "digest": f"sha256:{digest}", "size": size}
+        oci.add_link(tar, name, target)
+    oci.add_file(tar, "etc/nginx.conf", _NGINX_CONF.encode())
+    oci.add_file(tar, "etc/passwd", _USERS.encode())
+    oci.add_file(tar, "etc/group", _GROUPS.encode())
+    tar.add(repository, f"{WEB_ROOT}/repo", filter=oci.anonymous)

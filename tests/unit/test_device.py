@@ -143,7 +143,7 @@ def test_verify_would_have_told(tmp_path: Path) -> None:
     unit.write_text(texts(FULL)["/etc/systemd/system/applyupdate.service"] + "Restrat=always\n")
     argv = ["systemd-analyze", "verify", "--man=no", f"--root={tmp_path}", unit.name]
     found = subprocess.run(argv, capture_output=True, text=True, timeout=60)
-    assert "applyupdate.service:8: Unknown key 'Restrat'" in found.stderr
+    assert "applyupdate.service:10: Unknown key 'Restrat'" in found.stderr
     assert "Command /usr/bin/python3 is not executable" in found.stderr
 
 

@@ -94,6 +94,21 @@ def test_publishing_again_replaces_without_a_gap(lab: Lab, tmp_path: Path) -> No
     assert len(list(lab.path("www", "x").parent.glob("site-*"))) == 1
 
 
+def test_what_was_published_can_be_published_again(lab: Lab, tmp_path: Path) -> None:
+    assert serve.published(lab) is None
+    first = compose(tmp_path / "one", "one")
+    serve.publish(lab, first, kickstarts={"edge.ks": "text é"})
+    earlier = serve.published(lab)
+    assert earlier is not None
+    site = serve.publish(lab, compose(tmp_path / "two", "two"), kickstarts={"b.ks": "b"})
+    assert serve.publish(lab, **earlier) == serve.site(lab)
+    assert open_commit(site.repo_url, REF).info.subject == "one"
+    assert requests.get(f"{site.url}edge.ks", timeout=5).content.decode() == "text é"
+    assert requests.get(f"{site.url}b.ks", timeout=5).status_code == 404
+    serve.stop(lab)
+    assert serve.published(lab) is None
+
+
 def test_a_killed_server_is_started_again(lab: Lab, tmp_path: Path) -> None:
     from rfe_helpers import run
 

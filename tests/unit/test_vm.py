@@ -16,7 +16,7 @@ from rfe_helpers import qemu, run, vm
 from rfe_helpers.errors import DeadlineExceeded, GuestPanic, MachineError
 from rfe_helpers.lab import Lab
 from rfe_helpers.vm import Machine, VmSpec
-from rfe_helpers.wait import Deadline
+from rfe_helpers.wait import Deadline, wait_for
 
 
 def after(command: list[str], option: str) -> list[str]:
@@ -375,3 +375,25 @@ def test_an_existing_disk_is_replaced(tmp_path: Path) -> None:
     disk.write_bytes(disk.read_bytes() + b"old")
     vm.create_disk(disk, 20 * vm.MIB)
     assert not disk.read_bytes().endswith(b"old")
+
+
+def test_a_panic_that_was_recovered_from_is_not_seen_again(lab: Lab, tmp_path: Path) -> None:
+    """Whoever finds the machine later must not reset it in the middle of a good boot."""
+    panics = "Kernel panic - not syncing: x\r\n"
+    machine = Machine.start(lab, small(tmp_path, panics))
+    wait_for(lambda: "panic" in machine.console(), Deadline(30), "it panics")
+    machine.reset()
+    found = Machine.find(lab, "small")
+    assert found is not None
+    assert len(found.console_of_boot()) < len(found.console())
+    wait_for(lambda: panics.strip() in found.console_of_boot(), Deadline(30), "it panics again")
+    assert Machine.find(lab, "small").console_of_boot() == found.console_of_boot()  # type: ignore[union-attr]
+
+
+def test_a_clone_keeps_only_what_differs(tmp_path: Path) -> None:
+    image = vm.create_disk(tmp_path / "image.qcow2", 64 * vm.MIB)
+    run.run(["qemu-io", "-c", "write -P 7 0 1M", image])
+    clone = vm.clone_disk(image, tmp_path / "clones" / "disk.qcow2")
+    run.run(["qemu-io", "-c", "read -P 7 0 1M", "-c", "write -P 8 0 4k", clone])
+    assert clone.stat().st_size < vm.MIB
+    run.run(["qemu-io", "-r", "-c", "read -P 7 0 1M", image])
