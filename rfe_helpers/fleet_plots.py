@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+    from rfe_helpers.fleet_trial import Trial
+
 # Colours that differ in lightness too, told apart with any colour vision (Okabe and Ito).
 _STYLES: tuple[dict[str, Any], ...] = (
     {"color": "#0072b2", "linestyle": "-"},
@@ -81,6 +83,37 @@ def plot_splay(plans: Mapping[float, Plan], mirror: Mirror | None = None) -> Fig
     for each in axes:
         each.spines[["top", "right"]].set_visible(False)
         each.grid(alpha=0.25)
+    return figure
+
+
+def plot_trial(trial: Trial) -> Figure:
+    """What real clients did beside what the model said: load, and who has the update."""
+    figure, axes = _figure(rows=2)
+    steps = trial.predicted.curves["time"]
+    load = trial.predicted_load
+    middles = steps[: len(load)] + trial.window / 2
+    axes[0].plot(middles, load, label="the model", **_STYLES[0])
+    axes[0].plot(
+        (trial.edges[:-1] + trial.edges[1:]) / 2,
+        trial.measured,
+        label=f"{trial.clients} real clients, every {trial.window:.0f} s",
+        **{**_STYLES[1], "marker": "o"},
+    )
+    axes[0].set_ylim(bottom=0)
+    axes[0].set_ylabel("requests (1/s)")
+    last = int(np.searchsorted(steps, 1.4 * trial.splay))
+    axes[1].plot(steps[:last], 100 * trial.predicted.curves["staged"][:last], **_STYLES[0])
+    share = 100 * np.arange(1, trial.clients + 1) / trial.clients
+    axes[1].step(trial.ends, share, where="post", **_STYLES[1])
+    axes[1].set_ylim(0, 102)
+    axes[1].set_ylabel("have the update (%)")
+    for each in axes:
+        each.spines[["top", "right"]].set_visible(False)
+        each.grid(alpha=0.25)
+        each.set_xlim(left=0)
+    axes[0].legend(frameon=False)
+    axes[0].set_title(f"The model and a trial with {trial.splay:.0f} s of splay", loc="left")
+    axes[1].set_xlabel("time (s)")
     return figure
 
 

@@ -1,0 +1,121 @@
+"""Notebook 80 with one real device: it stages, waits, applies, restarts, is updated, goes back.
+
+What the notebook checks itself (its `check` cells fail the run) is not repeated here; this looks
+at the device afterwards, and at what was shown.
+"""
+
+import json
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import nbformat
+import pytest
+
+from rfe_helpers import devices, registry, serve
+from rfe_helpers.lab import Lab
+from rfe_helpers.node import Node
+from rfe_helpers.vm import Machine
+
+pytestmark = [pytest.mark.full, pytest.mark.timeout(5400)]
+RFE = Path(sys.executable).parent / "rfe"
+PROMISES = (
+    "all run the old commit",
+    "and none has rebooted: the boot ids are the same",
+    "all have rebooted",
+    "jq has come with the update",
+    "systemd has started it again",
+    "what answers is version 2",
+    "podman has rolled the application back",
+    "version 3 has been tried, and has failed",
+)
+
+
+def rfe(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([RFE, *arguments], capture_output=True, text=True, timeout=5400)
+
+
+@pytest.fixture(scope="module")
+def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
+    lab = Lab(tmp_path_factory.mktemp("fleet") / "lab", "sandbox")
+    yield lab
+    lab.clean(serve.remove_container)
+
+
+@pytest.fixture(scope="module")
+def outputs(lab: Lab) -> str:
+    """What notebook 80 has shown, with one device, which it leaves running."""
+    directory = str(lab.directory)
+    result = rfe("run", "80", "--json", "--lab", directory, "-p", "devices", "1", "-p", "keep", "1")
+    print(result.stderr)
+    assert result.returncode == 0, result.stderr[-4000:]
+    executed = Path(json.loads(result.stdout)["report"]).parent / (
+        "80-a-fleet-that-updates-itself.ipynb"
+    )
+    cells = nbformat.read(executed, as_version=4).cells
+    shown = [output for cell in cells for output in cell.get("outputs", ())]
+    assert not [output for output in shown if output.output_type == "error"]
+    texts = [o.get("text") or o.get("data", {}).get("text/plain", "") for o in shown]
+    return "\n".join(texts)
+
+
+@pytest.fixture
+def device(lab: Lab, outputs: str) -> Node:
+    assert Machine.find(lab, "device-1") is not None
+    return Node(lab, "device-1", port=lab.port("ssh-device-1", 2230))
+
+
+def test_the_notebook_keeps_its_promises(outputs: str) -> None:
+    for promise in PROMISES:
+        assert f"✔ {promise}" in outputs
+    assert re.search(r"application\.service.*rolled back", outputs)
+    assert "rebooting from 13." in outputs
+
+
+def test_the_device_is_as_the_lab_has_recorded(lab: Lab, device: Node) -> None:
+    fleet = lab.step("fleet")
+    found = registry.find(lab)
+    assert found is not None
+    state = devices.ask(device)
+    assert (state.booted, state.staged) == (fleet["update"], "")
+    assert state.digest
+    rollback = state.status.rollback if state.status else None
+    assert rollback is not None
+    assert rollback.checksum == fleet["first"]
+    assert found.tags("edge/application") == ("stable",)
+
+
+def test_all_its_units_pass_verify_where_they_run(device: Node) -> None:
+    """With the device's own systemd, and the service that its podman makes of the Quadlet."""
+    units = "applyupdate.timer applyupdate.service application.service"
+    timers = f"{devices.LOOKS} {devices.PODMAN}"
+    result = device.sudo(f"systemd-analyze verify --man=no {units} {timers} 2>&1", check=False)
+    assert (result.status, result.stdout) == (0, "")
+
+
+def test_no_unit_of_it_has_failed(device: Node) -> None:
+    failed = device.run("systemctl --failed --plain --no-legend", check=False).stdout
+    names = [line.split()[0] for line in failed.splitlines()]
+    assert not {"applyupdate.service", "application.service"} & set(names)
+    assert "rpm-ostreed-automatic.service" not in names
+
+
+@pytest.mark.parametrize("policy", ["none", "check", "apply"])
+def test_the_other_policies_do_what_they_say(device: Node, policy: str) -> None:
+    """Nothing new is offered here, so "apply" has nothing to reboot for."""
+    text = f"[Daemon]\\nAutomaticUpdatePolicy={policy}\\n"
+    device.sudo(f"printf '{text}' > /etc/rpm-ostreed.conf")
+    boot = device.boot_id()
+    device.sudo("systemctl start --wait rpm-ostreed-automatic.service")
+    said = device.sudo(
+        "journalctl --no-pager --output=cat --unit=rpm-ostreed-automatic --since=-10min"
+    ).stdout
+    expected = {
+        "none": "automatic updates are disabled",
+        "check": "No updates available.",
+        "apply": "No upgrade available.",
+    }
+    assert expected[policy] in said
+    assert device.boot_id() == boot
