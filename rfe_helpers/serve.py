@@ -162,9 +162,13 @@ def published(lab: Lab) -> dict[str, Any] | None:
     """What is served now, as arguments that make `publish` serve it again; None for nothing."""
     if not _state(lab).exists() or not (found := site(lab)).answers:
         return None
-    bodies = {name: _get(found.url + name) or b"" for name in found.kickstarts}
-    texts = {name: body.decode() for name, body in bodies.items()}
-    return {"artifact": Path(found.artifact), "kickstarts": texts, "port": found.port}
+    return {
+        "artifact": Path(found.artifact),
+        "kickstarts": _kickstarts(lab),
+        "port": found.port,
+        "engine": found.engine,
+        "tls": bool(found.ca),
+    }
 
 
 def _published_port(lab: Lab) -> int:

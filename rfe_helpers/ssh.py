@@ -7,6 +7,7 @@ and known hosts. Secrets travel on stdin only.
 
 from __future__ import annotations
 
+import fcntl
 import os
 import re
 import shlex
@@ -136,7 +137,10 @@ def public_key(lab: Lab) -> str:
     """The line of the lab's public SSH key; the key is made at the first call."""
     key = lab.path("keys", "id_ed25519")
     key.parent.chmod(0o700)
-    if not key.exists():
-        comment = f"rfe-lab-{lab.id}"
-        run.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", comment, "-f", key])
+    # Several machines may be asked at the same moment.
+    with lab.path("keys", ".lock").open("a") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not key.exists():
+            comment = f"rfe-lab-{lab.id}"
+            run.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", comment, "-f", key])
     return key.with_suffix(".pub").read_text().strip()
