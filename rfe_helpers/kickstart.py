@@ -110,23 +110,31 @@ ostree remote add {options} {remote} {url}
 _FILE = "cat > {path} <<'END'\n{text}\nEND\n"
 
 
-def _scripts(remote: str, url: str, signing_key: str, ca: str, post: str) -> str:
-    """The sections %pre and %post."""
-    before, files, options = "", "", []
+def trust_script(remote: str, url: str, signing_key: str = "", ca: str = "") -> str:
+    """A shell script for an installed system, after which its remote is at `url` and takes only
+    commits signed with this armoured key, from a server that this authority (PEM) vouches for.
+
+    Without `signing_key` signatures are not checked, without `ca` the system's authorities count.
+    """
+    files, options = "", ["--no-gpg-verify"]
     if signing_key:
-        before += _TRUST_KEY_IN_INSTALLER.format(remote=remote, key=_unarmoured(signing_key))
         files += _FILE.format(path=f"/etc/ostree/{remote}.asc", text=signing_key.strip())
-        options += ["--set=gpg-verify=true", f"--gpg-import=/etc/ostree/{remote}.asc"]
-    else:
-        options.append("--no-gpg-verify")
+        options = ["--set=gpg-verify=true", f"--gpg-import=/etc/ostree/{remote}.asc"]
     if ca:
-        before += _TRUST_CA_IN_INSTALLER.format(ca=ca.strip())
         files += _FILE.format(path=f"/etc/ostree/{remote}-ca.pem", text=ca.strip())
         options.append(f"--set=tls-ca-path=/etc/ostree/{remote}-ca.pem")
-    after = ""
-    if files:
-        words = {"remote": remote, "url": _word(url), "options": " ".join(options)}
-        after = _TRUST_IN_SYSTEM.format(files=files, **words)
+    words = {"remote": remote, "url": _word(url), "options": " ".join(options)}
+    return _TRUST_IN_SYSTEM.format(files=files, **words)
+
+
+def _scripts(remote: str, url: str, signing_key: str, ca: str, post: str) -> str:
+    """The sections %pre and %post."""
+    before = ""
+    if signing_key:
+        before += _TRUST_KEY_IN_INSTALLER.format(remote=remote, key=_unarmoured(signing_key))
+    if ca:
+        before += _TRUST_CA_IN_INSTALLER.format(ca=ca.strip())
+    after = trust_script(remote, url, signing_key, ca) if before else ""
     text = ""
     for section, script in (("%pre", before), ("%post", after + post.strip())):
         if script:

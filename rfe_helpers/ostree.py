@@ -8,6 +8,7 @@ from __future__ import annotations
 import base64
 import re
 import tempfile
+import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -316,6 +317,23 @@ class Repo:
         options += [] if retries is None else [f"--network-retries={retries}"]
         self._ostree("pull", *options, "--depth=0", remote, rev, deadline=deadline, log=log)
         return self.resolve(rev if is_commit_id(rev) else f"{remote}:{rev}")
+
+    def pull_seconds(self, remote: str, rev: str, *, deltas: bool) -> float:
+        """Seconds that a pull takes with a static delta, which must be there, or without."""
+        way = "--require-static-deltas" if deltas else "--disable-static-deltas"
+        began = time.monotonic()
+        self._ostree("pull", way, "--depth=0", remote, rev, deadline=Deadline(7200))
+        return time.monotonic() - began
+
+    def refusal(
+        self, remote: str, rev: str, *, newer: bool = False, retries: int | None = None
+    ) -> str:
+        """Why `pull` does not take a commit, in ostree's words; "" if it takes it."""
+        try:
+            self.pull(remote, rev, newer=newer, retries=retries)
+        except CommitError as error:
+            return error.message
+        return ""
 
     def remote_refs(self, remote: str, *, deadline: Deadline | None = None) -> list[str]:
         """The refs that a remote's summary names, without the remote's own name."""

@@ -7,6 +7,7 @@ import platform
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from shlex import quote
 from typing import Any
 
 from rfe_helpers import run
@@ -38,7 +39,9 @@ class VmSpec:
     can be made again; without `reboots` QEMU ends when the guest reboots. `kernel`, `initrd` and
     `append` boot directly, without boot loader. `firmware` is bios, uefi or secureboot. `seed` is
     a second CD, cloud-init's; `display` is QEMU's kind of window, "none" for a screen that nobody
-    watches. `cpu` is an emulated CPU model, "" for the fastest one.
+    watches. `cpu` is an emulated CPU model, "" for the fastest one. `write_log` is a file that gets
+    every write and flush of the disk (rfe_helpers.writelog); `incoming` is a saved machine to go
+    on from.
     """
 
     name: str
@@ -59,6 +62,8 @@ class VmSpec:
     cpu: str = ""
     seed: Path | None = None
     display: str = "none"
+    write_log: Path | None = None
+    incoming: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -102,6 +107,7 @@ def argv(
         *_network_words(spec),
         *_kernel_words(spec),
         *([] if spec.reboots else ["-no-reboot"]),
+        *(["-incoming", f"exec:cat {quote(str(spec.incoming))}"] if spec.incoming else []),
     ]
 
 
@@ -145,7 +151,14 @@ def _firmware_words(firmware: Firmware | None, directory: Path) -> list[str]:
 
 def _disk_words(spec: VmSpec) -> list[str]:
     words = []
-    if spec.disk is not None:
+    if spec.disk is not None and spec.write_log is not None:
+        image, log = _quoted(spec.disk), _quoted(spec.write_log)
+        image = f"driver=qcow2,node-name=image,file.driver=file,file.filename={image}"
+        log = f"log.driver=file,log.filename={log}"
+        words += ["-blockdev", image]
+        words += ["-blockdev", f"driver=blklogwrites,node-name=disk,file=image,{log}"]
+        words += ["-device", "virtio-blk-pci,drive=disk,bootindex=1"]
+    elif spec.disk is not None:
         snapshot = "on" if spec.snapshot else "off"
         options = f"format=qcow2,cache={spec.cache},discard=unmap,snapshot={snapshot}"
         words += ["-drive", f"if=none,id=disk,file={_quoted(spec.disk)},{options}"]

@@ -23,6 +23,7 @@ import json
 import os
 import platform
 import re
+import shlex
 import shutil
 import tempfile
 import threading
@@ -281,6 +282,22 @@ class Machine:
         self.kill()
         self._process = self.start(self.lab, self.spec)._process
 
+    def save(self, path: Path, deadline: Deadline) -> None:
+        """Write the running machine, its memory and all, to a file, and end it: another one goes
+        on from there with VmSpec.incoming. Its disk stays as it was in that moment."""
+        self._command("migrate", uri=f"exec:cat > {shlex.quote(str(path))}")
+
+        def saved() -> bool:
+            state = self._command("query-migrate").get("status")
+            if state == "failed":
+                raise MachineError(f"{self.name} cannot be saved to {path}")
+            return bool(state == "completed")
+
+        wait_for(saved, deadline, f"{self.name} is saved", every=0.2)
+        self._command("quit")
+        wait_for(lambda: not self.alive, deadline, "QEMU ends", every=0.1)
+        self._forget()
+
     def power_button(self) -> None:
         """Press the power button: the guest shuts down if it reacts to ACPI."""
         self._command("system_powerdown")
@@ -453,7 +470,7 @@ def _spec_to_json(spec: VmSpec) -> dict[str, Any]:
 
 def _spec_from_json(values: dict[str, Any]) -> VmSpec:
     values["forwards"] = tuple((host, guest) for host, guest in values["forwards"])
-    for key in ("disk", "cdrom", "kernel", "initrd", "seed"):
+    for key in ("disk", "cdrom", "kernel", "initrd", "seed", "write_log", "incoming"):
         values[key] = None if values[key] is None else Path(values[key])
     return VmSpec(**values)
 

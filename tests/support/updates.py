@@ -4,7 +4,6 @@ import random
 
 from support.trees import make_tree
 
-from rfe_helpers.errors import CommitError
 from rfe_helpers.lab import Lab
 from rfe_helpers.ostree import Repo
 from rfe_helpers.publication import Publication
@@ -40,14 +39,12 @@ class Publisher:
         )
 
 
-def refusal(device: Repo, **options: object) -> str:
+def refusal(device: Repo, *, newer: bool = False, retries: int | None = None) -> str:
     """What the device says when it is asked to update and will not."""
     before = device.refs()
-    try:
-        device.pull("edge", REF, **options)
-    except CommitError as error:
-        print(error.message)
-        assert device.refs() == before
-        device.fsck()
-        return error.message
-    raise AssertionError("the device took it")
+    message = device.refusal("edge", REF, newer=newer, retries=retries)
+    print(message)
+    assert message, "the device took it"
+    assert device.refs() == before
+    device.fsck()
+    return message

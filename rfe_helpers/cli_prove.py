@@ -1,0 +1,126 @@
+"""`rfe prove`: interrupt the update of a lab's machine, many times, and count what comes of it."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import secrets
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rfe_helpers import files
+from rfe_helpers.cli_parts import add_command, add_group
+from rfe_helpers.lab import DEFAULT
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from rfe_helpers.proof import Proof
+
+
+def add_commands(commands: Any) -> None:
+    """`rfe prove` and its commands."""
+    group = add_group(commands, "prove", "that an interrupted update leaves the old or the new")
+    crash = add_command(group, "crash", prove_crash, "kill the machine in its update")
+    crash.add_argument("--rounds", type=int, default=10, help="how often (%(default)s)")
+    power = add_command(
+        group, "power", prove_power, "check the disk as a loss of power would leave it (needs root)"
+    )
+    power.add_argument("--states", type=int, default=50, help="how many disks (%(default)s)")
+    for command in (crash, power):
+        command.add_argument("--lab", default=DEFAULT, help="the lab directory (%(default)s)")
+        command.add_argument("--machine", default="edge-1", help="that is off (%(default)s)")
+        command.add_argument("--seed", type=int, help="of the random moments (a new one)")
+        command.add_argument(
+            "--out", type=Path, metavar="DIR", help="for table, JSON and picture (in the lab)"
+        )
+
+
+def prove_crash(options: argparse.Namespace) -> int:
+    """Rounds of killing; status 1 if one did not end well."""
+    from rfe_helpers import interruptions, proof_plots
+    from rfe_helpers.interruptions import Round
+    from rfe_helpers.proof import Proof
+
+    proof, seed = Proof.of(options.lab, options.machine), _seed(options)
+    found: list[Round] = []
+    with proof.saved(_say) as saved:
+        seconds = interruptions.cycle(proof.lab, saved)
+        _say(f"one update takes {seconds:.1f} s")
+
+        def keep(one: Round) -> None:
+            found.append(one)
+            what = f"{one.booted or 'nothing'} ran, {one.problem or 'whole'}"
+            _say(f"round {one.number}: killed at {one.moment:.1f} s, {what} ({one.seconds:.0f} s)")
+            _write(options, proof, "crash", {"seed": seed, "cycle": seconds, "rounds": found})
+
+        interruptions.rounds(proof.lab, saved, options.rounds, seed, seconds, on_round=keep)
+    points = [(r.moment, "killed", "broken" if r.problem else r.booted) for r in found]
+    title = f"{len(found)} machines killed in their update"
+    figure = proof_plots.plot(points, title, f"seconds after asking for the update ({seconds:.0f})")
+    text = "\n".join([interruptions.table(found, seconds), *interruptions.problems(found)])
+    _show(options, proof, "crash", text, figure)
+    return 1 if interruptions.problems(found) else 0
+
+
+def prove_power(options: argparse.Namespace) -> int:
+    """States of the disk; status 1 if one is broken."""
+    from rfe_helpers import powerloss, proof_plots
+    from rfe_helpers.powerloss import Outcome
+    from rfe_helpers.proof import Proof
+
+    proof, seed = Proof.of(options.lab, options.machine), _seed(options)
+    found: list[Outcome] = []
+    with proof.recorded(_say) as recording:
+        _say(f"recorded an update of {recording.seconds:.1f} s")
+        expected = proof.expected(recording)
+
+        def keep(index: int, one: Outcome, _: Path) -> None:
+            found.append(one)
+            what = one.problem or f"boots {one.boots}"
+            _say(f"state {index + 1}: {one.kind}, {what} ({one.seconds:.1f} s)")
+            _write(options, proof, "power", {"seed": seed, "states": found})
+
+        powerloss.check(recording, expected, number=options.states, seed=seed, on_outcome=keep)
+    points = [(float(o.point), o.kind, "broken" if o.problem else o.boots) for o in found]
+    title = f"{len(found)} disks after a loss of power in an update"
+    figure = proof_plots.plot(points, title, "point in the log of writes")
+    _show(options, proof, "power", powerloss.table(found), figure)
+    return 1 if any(one.problem for one in found) else 0
+
+
+def _seed(options: argparse.Namespace) -> int:
+    """The seed of the randomness, always said."""
+    chosen = options.seed if options.seed is not None else secrets.randbelow(10**8)
+    _say(f"seed {chosen}")
+    return int(chosen)
+
+
+def _say(line: str) -> None:
+    print(f"{time.strftime('%H:%M:%S')} {line}", file=sys.stderr, flush=True)
+
+
+def _directory(options: argparse.Namespace, proof: Proof) -> Path:
+    return Path(options.out or proof.lab.path("runs", "proofs", "x").parent)
+
+
+def _write(options: argparse.Namespace, proof: Proof, name: str, document: dict[str, Any]) -> None:
+    """Keep the numbers so far: a run takes long, and may be ended."""
+    rows = {
+        key: [dataclasses.asdict(row) for row in value] if isinstance(value, list) else value
+        for key, value in document.items()
+    }
+    files.write_json(_directory(options, proof) / f"{name}.json", rows)
+
+
+def _show(options: argparse.Namespace, proof: Proof, name: str, text: str, figure: Figure) -> None:
+    """Print the table, and keep it and the picture beside the numbers."""
+    from rfe_helpers import proof_plots
+
+    directory = _directory(options, proof)
+    files.write(directory / f"{name}.txt", text + "\n")
+    picture = proof_plots.save(figure, directory / f"{name}.png")
+    print(text)
+    _say(f"kept as {picture.with_suffix('')}.json, .txt and .png")

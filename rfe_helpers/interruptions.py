@@ -1,0 +1,231 @@
+"""A machine that is killed in the middle of its update, again and again, at random moments.
+
+In the manner of ostree's own test of transactions: one update is timed, from asking for it to the
+end of the shutdown that completes it; then, round after round, the same update is begun and QEMU
+gets SIGKILL at a moment between 0 and 1.1 times that. The machine is switched on again and must
+run the old or the new commit, whole, and take the update then.
+
+Each round begins from the same machine, saved with its memory just before the update, and writes
+to a disk layer of its own. That saves one boot a round and weakens nothing: from there on the
+machine runs as it would have. What the host's page cache saves, a loss of power does not: for that
+there is rfe_helpers.powerloss.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from rfe_helpers.errors import DeadlineExceeded, MachineError, NodeError
+from rfe_helpers.lab import Lab
+from rfe_helpers.node import Node
+from rfe_helpers.powerloss import UPDATE, leave_marks, make_layer
+from rfe_helpers.qemu import VmSpec
+from rfe_helpers.vm import Machine
+from rfe_helpers.wait import Deadline, wait_for
+
+BEYOND = 1.1
+BOOT_SECONDS = 900
+UPDATE_SECONDS = 900
+# Shutting down completes a staged update; this does just that part of it.
+FINALIZE = "systemctl stop ostree-finalize-staged.service"
+Progress = Callable[[str], None] | None
+
+
+@dataclass(frozen=True)
+class Saved:
+    """A machine saved just before its update: memory, disk, how it is built, what it runs, and
+    files with the content that no update may change."""
+
+    memory: Path
+    disk: Path
+    spec: VmSpec
+    old: str
+    new: str
+    kept: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class Round:
+    """One kill, `moment` seconds into the update: which commit ran afterwards ("old" or "new"),
+    whether it then took the update, and what went wrong ("" for nothing). `panics` counts guest
+    kernels that panicked while they booted, as they do under emulation now and then."""
+
+    number: int
+    moment: float
+    booted: str
+    updated: bool
+    problem: str
+    panics: int
+    seconds: float
+
+
+def save(
+    lab: Lab,
+    name: str,
+    disk: Path,
+    directory: Path,
+    *,
+    port: int,
+    new: str,
+    on_progress: Progress = None,
+) -> Saved:
+    """Boot a layer on an installed disk, leave marks in /etc and /var, and save the machine.
+
+    `new` is the commit that is published for it. `disk` must not change as long as it is used.
+    """
+    directory.mkdir(parents=True, exist_ok=True)
+    layer, memory = directory / "saved.qcow2", directory / "memory"
+    make_layer(layer, disk, "qcow2")
+    spec = VmSpec(name, disk=layer, forwards=((port, 22),))
+    machine = Machine.start(lab, spec)
+    try:
+        node = Node(lab, name, port=port)
+        node.wait(Deadline(BOOT_SECONDS), on_progress)
+        kept = leave_marks(node)
+        node.sudo("systemctl is-system-running --wait", seconds=BOOT_SECONDS, check=False)
+        old = node.status().booted.checksum
+        machine.save(memory, Deadline(300))
+    finally:
+        machine.kill()
+    return Saved(memory, layer, spec, old, new, kept)
+
+
+def cycle(lab: Lab, saved: Saved, *, on_progress: Progress = None) -> float:
+    """Seconds from asking for the update to the end of the shutdown that completes it."""
+    with resumed(lab, saved) as (machine, node):
+        began = begin(node)
+        limit = Deadline(UPDATE_SECONDS)
+
+        def down() -> bool:
+            if on_progress is not None:
+                on_progress("timing one update")
+            return "reboot: Restarting system" in machine.console()
+
+        wait_for(down, limit, "the update and the shutdown after it", every=0.1)
+        return time.monotonic() - began
+
+
+def rounds(
+    lab: Lab,
+    saved: Saved,
+    number: int,
+    seed: int,
+    seconds: float,
+    *,
+    on_round: Callable[[Round], None] | None = None,
+    on_progress: Progress = None,
+) -> list[Round]:
+    """So many rounds, with moments chosen by `seed` between 0 and 1.1 times `seconds`."""
+    chance = random.Random(seed)  # noqa: S311
+    moments = [chance.uniform(0, BEYOND * seconds) for _ in range(number)]
+    found = []
+    for index, moment in enumerate(moments, 1):
+        found.append(_round(lab, saved, index, moment, on_progress))
+        if on_round is not None:
+            on_round(found[-1])
+    return found
+
+
+def begin(node: Node) -> float:
+    """Ask for the update and the reboot after it; returns the time of that."""
+    node.sudo(f"systemd-run --quiet --unit=update sh -c '{UPDATE}'")
+    return time.monotonic()
+
+
+@contextmanager
+def resumed(lab: Lab, saved: Saved) -> Iterator[tuple[Machine, Node]]:
+    """The saved machine, going on, on a layer of its own; killed at the end of the block."""
+    layer = saved.disk.with_name("round.qcow2")
+    make_layer(layer, saved.disk, "qcow2")
+    machine = Machine.start(lab, replace(saved.spec, disk=layer, incoming=saved.memory))
+    try:
+        node = Node(lab, saved.spec.name, port=saved.spec.forwards[0][0])
+        node.wait(Deadline(BOOT_SECONDS))
+        yield machine, node
+    finally:
+        machine.kill()
+
+
+def _round(lab: Lab, saved: Saved, number: int, moment: float, on_progress: Progress) -> Round:
+    say = on_progress or (lambda line: None)
+    clock = time.monotonic()
+    booted, updated, problem, panics = "", False, "", 0
+    say(f"round {number}: killing after {moment:.1f} s")
+    with resumed(lab, saved) as (_, node):
+        began = begin(node)
+        time.sleep(max(0.0, moment - (time.monotonic() - began)))
+    disk = saved.disk.with_name("round.qcow2")
+    machine = Machine.start(lab, replace(saved.spec, disk=disk))
+    try:
+        node.wait(Deadline(BOOT_SECONDS), on_progress)
+        booted = _booted(node, saved)
+        say(f"round {number}: {booted} is running")
+        _check(node, saved)
+        updated = _update(node, saved)
+    except (MachineError, NodeError, DeadlineExceeded) as error:
+        problem = error.message
+    finally:
+        panics = machine.panics
+        machine.kill()
+    return Round(number, moment, booted, updated, problem, panics, time.monotonic() - clock)
+
+
+def _booted(node: Node, saved: Saved) -> str:
+    running = node.status().booted.checksum
+    names = {saved.old: "old", saved.new: "new"}
+    if running not in names:
+        raise NodeError(f"an unknown commit is running: {running}")
+    return names[running]
+
+
+def _check(node: Node, saved: Saved) -> None:
+    """The repository and what the machine keeps are whole."""
+    for path, text in saved.kept.items():
+        if (found := node.read(path)) != text:
+            raise NodeError(f"{path} holds {found!r}, not {text!r}")
+    node.sudo("ostree fsck --quiet", seconds=BOOT_SECONDS)
+    if failed := node.run("systemctl --failed --no-legend --plain").stdout.strip():
+        raise NodeError(f"units have failed: {failed}")
+
+
+def _update(node: Node, saved: Saved) -> bool:
+    """Whether the update is taken now, as far as the boot loader's entry."""
+    node.sudo("rpm-ostree upgrade", seconds=UPDATE_SECONDS)
+    node.sudo(FINALIZE, seconds=UPDATE_SECONDS)
+    first = node.status().deployments[0]
+    if first.checksum != saved.new or first.staged:
+        raise NodeError(f"the update was not taken: {first.checksum[:12]} boots next")
+    return True
+
+
+def table(found: Sequence[Round], seconds: float) -> str:
+    """Moments by tenths of the cycle, against outcomes."""
+    lines = [f"{'moment':>12} {'old':>5} {'new':>5} {'broken':>7}"]
+    counts: Counter[tuple[int, str]] = Counter()
+    for one in found:
+        tenth = int(one.moment / seconds * 10)
+        counts[tenth, "broken" if one.problem else one.booted] += 1
+    for tenth in range(round(BEYOND * 10)):
+        row = [counts[tenth, kind] for kind in ("old", "new", "broken")]
+        label = f"{tenth / 10:.1f} to {(tenth + 1) / 10:.1f}"
+        lines.append(f"{label:>12} {row[0]:5} {row[1]:5} {row[2]:7}")
+    good = sum(not one.problem and one.updated for one in found)
+    lines.append(f"{len(found)} rounds of an update of {seconds:.0f} s; {good} ended well")
+    return "\n".join(lines)
+
+
+def problems(found: Sequence[Round]) -> list[str]:
+    """One line for each round that did not end well."""
+    return [f"round {r.number} at {r.moment:.1f} s: {r.problem}" for r in found if r.problem]
+
+
+def discard(saved: Saved) -> None:
+    """Remove what `save` made."""
+    for path in (saved.memory, saved.disk, saved.disk.with_name("round.qcow2")):
+        path.unlink(missing_ok=True)

@@ -1,0 +1,159 @@
+"""The log of a disk's writes that QEMU's blklogwrites keeps, and the disk at any point of it.
+
+Its format is that of Linux' dm-log-writes (Documentation/admin-guide/device-mapper/log-writes.rst),
+little endian: a sector with the superblock (magic, version, number of entries, sector size), then
+for each request a sector with its entry (sector, number of sectors, flags, length of a mark's
+text) and the data of a write or the text. Sectors in the entries are of the superblock's size.
+
+What a disk may hold after a loss of power: everything that was complete when the last flush began
+that ended before, and of what came later any part. Writes with FUA are on the disk when they end.
+A disk that has lost power may hold half of a request; 4096 bytes of it are taken to be one.
+"""
+
+from __future__ import annotations
+
+import random
+import struct
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from rfe_helpers.errors import InputError
+
+MAGIC = 0x6A736677736872
+_SUPER = struct.Struct("<QQQI")
+_ENTRY = struct.Struct("<QQQQ")
+FLUSH, FUA, DISCARD, MARK = 1, 2, 4, 8
+ATOMIC_BYTES = 4096
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One request: where in bytes, how many, its flags, and where in the log its data lies."""
+
+    offset: int
+    size: int
+    flags: int
+    at: int
+
+    @property
+    def is_write(self) -> bool:
+        return self.size > 0 and not self.flags & (DISCARD | MARK)
+
+
+@dataclass(frozen=True)
+class State:
+    """A disk after a loss of power: all requests before `flushed` are on it, of those up to
+    `point` the pieces in `kept` (index of the entry, first byte, bytes)."""
+
+    point: int
+    flushed: int
+    kept: tuple[tuple[int, int, int], ...]
+    kind: str
+
+
+def read(path: Path) -> list[Entry]:
+    """The entries of a log. Raises InputError if it is none."""
+    entries = []
+    with path.open("rb") as log:
+        head = log.read(_SUPER.size)
+        if len(head) < _SUPER.size:
+            raise InputError(f"{path} is no log of writes: it is too short")
+        magic, version, count, sector = _SUPER.unpack(head)
+        if magic != MAGIC or version != 1:
+            raise InputError(f"{path} is no log of writes: its magic is {magic:#x}")
+        position = sector
+        for _ in range(count):
+            log.seek(position)
+            first, sectors, flags, length = _ENTRY.unpack(log.read(_ENTRY.size))
+            position += sector
+            entries.append(Entry(first * sector, sectors * sector, flags, position))
+            data = length if flags & MARK else sectors * sector
+            position += 0 if flags & DISCARD else -(-data // sector) * sector
+    return entries
+
+
+def states(entries: Sequence[Entry], number: int, seed: int, start: int = 0) -> list[State]:
+    """So many states, in the order of their flushes, half of them the disk just before a flush.
+
+    The others are at any point, with what was not flushed there partly missing. The same seed
+    chooses the same states. Points lie after `start`, the index of the first entry that counts.
+    """
+    chance = random.Random(seed)  # noqa: S311
+    writes = [i for i, entry in enumerate(entries) if entry.is_write and i >= start]
+    flushes = [i for i, entry in enumerate(entries) if entry.flags & FLUSH]
+    if not writes or not flushes:
+        raise InputError("the log has no writes or no flushes: nothing was updated in it")
+    flushes_after = [i for i in flushes if i > writes[0]]
+    whole = min(number // 2, len(flushes_after))
+    chosen = [_whole(entries, point) for point in chance.sample(flushes_after, whole)]
+    while len(chosen) < number:
+        chosen.append(_torn(entries, chance.randrange(writes[0], len(entries) + 1), chance))
+    return sorted(chosen, key=lambda state: (state.flushed, state.point))
+
+
+def _last_flush(entries: Sequence[Entry], point: int) -> int:
+    """The index after the last flush before `point`, 0 if there is none."""
+    for index in range(point - 1, -1, -1):
+        if entries[index].flags & FLUSH:
+            return index + 1
+    return 0
+
+
+def _whole(entries: Sequence[Entry], point: int) -> State:
+    return State(point, point, (), "before a flush")
+
+
+def _torn(entries: Sequence[Entry], point: int, chance: random.Random) -> State:
+    flushed = _last_flush(entries, point)
+    kept: list[tuple[int, int, int]] = []
+    share = chance.random()
+    for index in range(flushed, point):
+        entry = entries[index]
+        if not entry.is_write:
+            continue
+        if entry.flags & FUA:
+            kept.append((index, 0, entry.size))
+            continue
+        if chance.random() < share:
+            pieces = entry.size // ATOMIC_BYTES
+            torn = pieces > 1 and chance.random() < 0.2
+            size = chance.randrange(1, pieces) * ATOMIC_BYTES if torn else entry.size
+            kept.append((index, 0, size))
+    return State(point, flushed, tuple(kept), "partly written")
+
+
+class Rebuilder:
+    """Rolls a raw image of the disk, as it was before the log, from state to state.
+
+    States must come in the order of their `flushed`. The image holds what was flushed, what else
+    a state holds goes into a file of its own.
+    """
+
+    def __init__(self, image: Path, log: Path) -> None:
+        self.image = image
+        self.log = log
+        self.entries = read(log)
+        self._done = 0
+
+    def roll(self, state: State) -> None:
+        """Bring the image to what is certain in `state`."""
+        if state.flushed < self._done:
+            raise InputError("states must be rebuilt in the order of their flushes")
+        with self.image.open("r+b") as disk:
+            for entry in self.entries[self._done : state.flushed]:
+                if entry.is_write:
+                    disk.seek(entry.offset)
+                    disk.write(self._data(entry, 0, entry.size))
+        self._done = state.flushed
+
+    def pieces(self, state: State) -> Iterator[tuple[int, bytes]]:
+        """What `state` holds beyond that: (where, bytes)."""
+        for index, first, size in state.kept:
+            entry = self.entries[index]
+            yield entry.offset + first, self._data(entry, first, size)
+
+    def _data(self, entry: Entry, first: int, size: int) -> bytes:
+        with self.log.open("rb") as log:
+            log.seek(entry.at + first)
+            return log.read(size)

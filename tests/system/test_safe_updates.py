@@ -1,0 +1,259 @@
+"""Updates of a real machine that must not go wrong: refused, interrupted, killed, unhealthy.
+
+One installation serves all tests; each writes to a disk layer of its own. Hours without KVM.
+"""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from rfe_helpers import interruptions, kickstart, node, powerloss, run, serve, vm
+from rfe_helpers.blueprint import Blueprint
+from rfe_helpers.diskcheck import Expected
+from rfe_helpers.lab import Lab, cache_directory
+from rfe_helpers.link import Link, Quality
+from rfe_helpers.node import Node
+from rfe_helpers.ostree import Repo
+from rfe_helpers.publication import Publication
+from rfe_helpers.qemu import VmSpec
+from rfe_helpers.sandbox import tree
+from rfe_helpers.sandbox.installer import build
+from rfe_helpers.signing import signing_key
+from rfe_helpers.vm import Machine
+from rfe_helpers.wait import Deadline, wait_for
+
+pytestmark = [pytest.mark.slow, pytest.mark.full]
+
+SECONDS = 1800
+SEED = 20261124
+CHECK = "/etc/greenboot/check/required.d/50_application.sh"
+SICK = {"path": CHECK, "mode": "0755", "data": "#!/bin/sh\necho no answer from it\nexit 1\n"}
+
+
+@dataclass
+class World:
+    """A lab with an installed machine that runs commit "one", and what it may be offered."""
+
+    lab: Lab
+    made: Repo
+    commits: dict[str, str]
+    publication: Publication
+
+    @property
+    def ref(self) -> str:
+        return self.lab.profile.ostree.ref
+
+    @property
+    def disk(self) -> Path:
+        return self.lab.path("machines", "edge", "disk.qcow2")
+
+    @property
+    def port(self) -> int:
+        return self.lab.port("ssh-edge", 2222)
+
+    def offer(self, name: str, publication: Publication | None = None) -> None:
+        """Publish one of the commits, signed with the lab's key or by another publication."""
+        chosen = publication or self.publication
+        self.made.set_ref(self.ref, self.commits[name])
+        chosen.publish(self.made.path, self.ref, delta="never")
+        serve.publish(self.lab, chosen.repo.path, kickstarts={"edge.ks": self.kickstart()})
+
+    def kickstart(self) -> str:
+        assert self.publication.key is not None
+        port = self.lab.port("web", 8000)
+        return kickstart.render(
+            self.lab.profile,
+            url=f"http://10.0.2.2:{port}/repo/",
+            user="core",
+            ssh_key=node.public_key(self.lab),
+            signing_key=self.publication.key.public,
+        )
+
+    @contextmanager
+    def device(self) -> Iterator[Node]:
+        """The installed machine, running on a layer of its own."""
+        layer = self.lab.path("machines", "edge", "layer.qcow2")
+        powerloss.make_layer(layer, self.disk, "qcow2")
+        machine = Machine.start(self.lab, VmSpec("edge", disk=layer, forwards=((self.port, 22),)))
+        try:
+            edge = Node(self.lab, "edge", port=self.port)
+            edge.wait(Deadline(SECONDS))
+            yield edge
+        finally:
+            machine.kill()
+
+
+def build_world(directory: Path) -> World:
+    """Commits, a signed publication and an installed machine."""
+    lab = Lab(directory, "sandbox")
+    cache = cache_directory()
+    cache.mkdir(parents=True, exist_ok=True)
+    work = tree.Work(lab.path("build", "x").parent, cache, lab.log("build"), Deadline(3600))
+    made = Repo(lab.path("made")).init()
+    commits: dict[str, str] = {}
+    for name, packages, customizations in (
+        ("one", (), {}),
+        ("two", ("tmux",), {}),
+        ("sick", ("tmux",), {"files": [SICK]}),
+    ):
+        blueprint = Blueprint(name="Edge", version="0.0.1", customizations=customizations)
+        request = tree.Request(
+            *("1", "edge-commit", lab.profile.ostree.ref, blueprint),
+            packages=packages,
+            parent=commits.get("one"),
+        )
+        commits[name] = tree.commit(request, work, made)
+    key = signing_key(lab.path("keys", "gnupg"))
+    world = World(lab, made, commits, Publication(lab.path("www", "publication"), key))
+    world.offer("one")
+    iso = build.boot_iso(work)
+    url = serve.site(lab).kickstart_url("edge.ks")
+    vm.install(lab, "edge", iso, url, deadline=Deadline(SECONDS))
+    return world
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+    world = build_world(tmp_path_factory.mktemp("updates") / "lab")
+    yield world
+    world.lab.clean(serve.remove_container)
+
+
+def refusal(device: Node) -> str:
+    """What the device says when it is asked to update and will not; it stays as it is."""
+    before = device.status()
+    result = device.sudo("rpm-ostree upgrade", check=False, seconds=SECONDS)
+    print(result.stderr)
+    assert result.status == 1
+    assert device.status() == before
+    return result.stderr
+
+
+def follow(device: Node, url: str) -> None:
+    device.sudo(f"sed -i 's,^url=.*,url={url},' /etc/ostree/remotes.d/edge.conf")
+
+
+def test_what_a_device_refuses_and_what_interrupts_it(world: World) -> None:
+    lab = world.lab
+    world.offer("one")
+    with world.device() as device:
+        url = serve.site(lab).guest_repo_url
+        assert "GPGVerify: yes" in device.run("rpm-ostree status -v").stdout
+        world.offer("two", Publication(lab.path("www", "unsigned")))
+        assert "no signatures found" in refusal(device)
+        stranger = signing_key(lab.path("keys", "stranger"))
+        world.offer("two", Publication(lab.path("www", "stranger"), stranger))
+        assert "public key not found" in refusal(device)
+        forged = Publication(lab.path("www", "forged"), world.publication.key)
+        # Another commit: of "two" the device has kept the true commit object by now.
+        world.offer("sick", forged)
+        name = world.commits["sick"]
+        file = forged.repo.path / "objects" / name[:2] / f"{name[2:]}.commit"
+        content = file.read_bytes()
+        file.write_bytes(content.replace(b"0.0.1", b"0.0.9"))
+        assert "Corrupted commit object" in refusal(device)
+        world.offer("two")
+        port = serve.site(lab).port
+        with Link(port, Quality(cut_after=500_000)) as link:
+            follow(device, f"http://10.0.2.2:{link.port}/repo/")
+            assert "While fetching" in refusal(device)
+        follow(device, url)
+        serve.stop(lab)
+        assert "connect" in refusal(device)
+        serve.publish(lab, world.publication.repo.path, tls=True)
+        follow(device, url.replace("http:", "https:"))
+        assert "certificate" in refusal(device)
+        serve.publish(lab, world.publication.repo.path)
+        follow(device, url)
+        device.sudo("fallocate -l $(($(stat -f -c '%a * %S' /var) - 30000000)) /var/ballast")
+        full = refusal(device)
+        assert "min-free-space" in full or "No space left" in full
+        device.sudo("rm /var/ballast")
+        device.upgrade()
+        device.reboot(Deadline(SECONDS))
+        assert device.status().booted.checksum == world.commits["two"]
+        world.publication.withdraw(world.ref, world.commits["one"])
+        assert "older" in refusal(device)
+
+
+def test_a_sick_update_is_left_by_itself(world: World) -> None:
+    world.offer("sick")
+    with world.device() as device:
+        assert "GREEN" in device.run("greenboot status").stdout
+        device.upgrade()
+        first = device.boot_id()
+        device.sudo("systemctl --no-block reboot")
+
+        def back() -> str | None:
+            device.wait(Deadline(SECONDS), not_boot=first)
+            said = device.run("greenboot status; cat /run/motd.d/boot-status", check=False)
+            return said.stdout if "FALLBACK" in said.stdout else None
+
+        said = wait_for(back, Deadline(2 * SECONDS), "the previous deployment comes back", every=5)
+        print(said)
+        assert f"Deployment {world.commits['sick']} was not healthy: {CHECK}: status 1" in said
+        status = device.status()
+        assert status.booted.checksum == world.commits["one"]
+        journal = device.sudo("journalctl --no-pager -o cat -u 'greenboot*' -u 'redboot*'").stdout
+        attempts = [f"attempt {n} of 3 of deployment" in journal for n in (1, 2, 3, 4)]
+        assert attempts == [True, True, True, False]
+        wait_for(
+            lambda: "GREEN" in device.run("greenboot status").stdout,
+            Deadline(SECONDS),
+            "its checks have run",
+        )
+
+
+def test_a_killed_machine_runs_the_old_commit_or_the_new(world: World) -> None:
+    world.offer("two")
+    directory = world.lab.path("machines", "kill")
+    saved = interruptions.save(
+        *(world.lab, "kill", world.disk, directory),
+        port=world.lab.port("ssh-kill", 2222),
+        new=world.commits["two"],
+    )
+    seconds = interruptions.cycle(world.lab, saved)
+    found = interruptions.rounds(world.lab, saved, 10, SEED, seconds)
+    print(f"seed {SEED}\n{interruptions.table(found, seconds)}")
+    assert interruptions.problems(found) == []
+    assert all(one.updated for one in found)
+    interruptions.discard(saved)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root mounts disks")
+def test_a_loss_of_power_leaves_the_old_commit_or_the_new(world: World, tmp_path: Path) -> None:
+    world.offer("two")
+    lab = world.lab
+    recording = powerloss.record(
+        *(lab, "power", world.disk, lab.path("recording")),
+        port=lab.port("ssh-power", 2222),
+        deadline=Deadline(SECONDS),
+    )
+    commits = {"old": world.commits["one"], "new": world.commits["two"]}
+    expected = Expected.of(world.made, commits, lab.profile.ostree.osname, recording.kept)
+    samples: list[tuple[Path, str]] = []
+
+    def keep(index: int, outcome: powerloss.Outcome, image: Path) -> None:
+        if index in (20, 48) and outcome.kind == "before a flush":
+            samples.append((tmp_path / f"{index}.raw", outcome.boots))
+            run.run(["cp", "--sparse=always", image, samples[-1][0]])
+
+    found = powerloss.check(recording, expected, number=50, seed=SEED, on_outcome=keep)
+    print(f"seed {SEED}\n{powerloss.table(found)}")
+    assert [one for one in found if one.problem] == []
+    assert {one.boots for one in found} == {"old", "new"}
+    for image, name in samples:
+        layer = image.with_suffix(".qcow2")
+        powerloss.make_layer(layer, image, "raw")
+        machine = Machine.start(lab, VmSpec("edge", disk=layer, forwards=((world.port, 22),)))
+        try:
+            edge = Node(lab, "edge", port=world.port)
+            edge.wait(Deadline(SECONDS))
+            assert edge.status().booted.checksum == commits[name]
+        finally:
+            machine.kill()
+    powerloss.free(recording)
