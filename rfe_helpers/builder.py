@@ -1,4 +1,5 @@
-"""Get an Image Builder: the sandbox, started when it is not running, or this machine's own.
+"""Get an Image Builder: the sandbox, started when it is not running, this machine's own, or that
+of another machine: a guest of the lab, or any that SSH leads to.
 
 The sandbox's service belongs to a lab: its socket, state and log lie there, and the lab knows
 its process (as "image-builder"), so that any notebook finds it and `rfe lab clean` ends it.
@@ -13,7 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from rfe_helpers import run
+from rfe_helpers import download, media, mkksiso, provision, remote_builder, run
 from rfe_helpers.errors import (
     ApiError,
     BuilderError,
@@ -25,6 +26,7 @@ from rfe_helpers.errors import (
 from rfe_helpers.lab import Lab, cache_directory
 from rfe_helpers.wait import Deadline, wait_for
 from rfe_helpers.weldr import Client
+from rfe_helpers.weldr_transport import ConnectionLostError
 
 PROCESS = "image-builder"
 LOCAL_SOCKET = Path("/run/weldr/api.socket")
@@ -58,7 +60,7 @@ class BuilderStatus:
 
 def get(
     lab: Lab,
-    builder: str = "sandbox",
+    builder: str = "",
     *,
     deadline: Deadline | None = None,
     on_progress: Progress = None,
@@ -66,25 +68,83 @@ def get(
     """A client of an Image Builder that answers.
 
     `builder` is "sandbox" (started if it does not run in this lab; any number of callers may
-    ask at once) or "local" (osbuild-composer on this machine). Raises InputError for another
-    one, BuilderError with the end of the log if it does not start.
+    ask at once), "local" (osbuild-composer on this machine), "vm" (the guest that notebook 10 has
+    set up, started if it is off) or "ssh://user@host"; "" is the lab's own, see `chosen`. Raises
+    InputError for another one, BuilderError with the end of the log if it does not start.
     """
+    builder = builder or chosen(lab)
     if builder == "local":
         client = Client(LOCAL_SOCKET, logs=lab.path("logs"))
         client.status()
         return client
+    if remote_builder.is_remote(builder):
+        return _remote(lab, builder, on_progress)
     if builder != "sandbox":
         raise InputError(
             f"there is no Image Builder {builder!r}",
-            remedy="use builder='sandbox' or builder='local'",
+            remedy="use sandbox, local, vm or ssh://user@host",
         )
     if lab.profile.backend != "sandbox":
         raise InputError(
             f"the sandbox does not build {lab.profile.title}",
-            remedy="use builder='local' with this profile, or a lab with the profile sandbox",
+            remedy="use builder=vm, local or ssh://user@host with this profile, or a lab with the "
+            "profile sandbox",
         )
     with _alone(lab):
         return _sandbox(lab, deadline or Deadline(_START_SECONDS), on_progress)
+
+
+def chosen(lab: Lab) -> str:
+    """The builder that notebook 10 has got ready in this lab; before that, the sandbox for the
+    sandbox and a guest for the releases."""
+    recorded = lab.state["steps"].get("image-builder", {}).get("builder", "")
+    return recorded or ("sandbox" if lab.profile.backend == "sandbox" else remote_builder.VM)
+
+
+def guest_image(lab: Lab, image: str = "", on_progress: Progress = None) -> Path:
+    """The guest image to install Image Builder in: `image`, or that of the profile.
+
+    The sandbox makes its own, once for a lab; that of a release is looked for where `rfe fetch`
+    puts it. Raises MediaError saying where to get one that is not there.
+    """
+    if image or lab.profile.backend != "sandbox":
+        path = Path(image).expanduser() if image else download.kept(lab.profile.media.guest_image)
+        if not path.is_file():
+            raise MediaError(
+                f"there is no guest image {path}", remedy=download.advice(lab.profile, "guest")
+            )
+        return path
+    target = lab.path("composes", lab.profile.media.guest_image)
+    if target.exists():
+        return target
+    with _alone(lab):
+        client = _sandbox(lab, Deadline(_START_SECONDS), on_progress)
+    client.push('name = "guest-image"\ndescription = "A guest to install Image Builder in"')
+    started = client.start_compose("guest-image", "guest-image")
+    client.wait(started.id, Deadline(_ISO_SECONDS), on_progress)
+    client.download(started.id, target.parent, on_progress).replace(target)
+    client.delete_compose(started.id)
+    return target
+
+
+def _remote(lab: Lab, builder: str, on_progress: Progress) -> Client:
+    """A client of another machine's Image Builder; a forwarding that has broken is made anew."""
+    client = Client(remote_builder.socket(lab, builder, on_progress), logs=lab.path("logs"))
+    try:
+        client.status()
+    except ConnectionLostError:
+        remote_builder.stop(lab)
+        client = Client(remote_builder.socket(lab, builder, on_progress), logs=lab.path("logs"))
+        try:
+            client.status()
+        except ConnectionLostError as error:
+            raise BuilderError(
+                f"there is no Image Builder behind {provision.SOCKET} of {builder}",
+                remedy="run notebook 10, which installs it there; the user must be in the group "
+                f"{provision.GROUP}",
+                log=lab.log(remote_builder.PROCESS),
+            ) from error
+    return client
 
 
 def stop(lab: Lab) -> bool:
@@ -111,11 +171,21 @@ def status(lab: Lab) -> BuilderStatus:
     )
 
 
-def boot_iso(lab: Lab, on_progress: Progress = None, *, deadline: Deadline | None = None) -> Path:
-    """The sandbox's boot ISO, built at the first call and then taken from the cache.
+def boot_iso(
+    lab: Lab, on_progress: Progress = None, *, deadline: Deadline | None = None, iso: str = ""
+) -> Path:
+    """The boot ISO of the lab's release: `iso`, or the one that `rfe fetch` has put into the cache.
 
-    Raises MediaError with the last lines of the log.
+    The sandbox's is built at the first call and then taken from the cache. Raises MediaError: with
+    the last lines of the log, with where to get one, or if it is of another release.
     """
+    if iso or lab.profile.backend != "sandbox":
+        given = Path(iso).expanduser() if iso else download.kept(lab.profile.media.boot_iso)
+        if not given.is_file():
+            advice = download.advice(lab.profile, "iso")
+            raise MediaError(f"there is no boot ISO {given}", remedy=advice)
+        mkksiso.check_release(media.read(given), lab.profile)
+        return given
     cache = cache_directory()
     log = lab.log("boot-iso")
     words: list[str | Path] = ["-m", "rfe_helpers.sandbox.installer", "--cache", cache]

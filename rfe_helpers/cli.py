@@ -11,7 +11,7 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-from rfe_helpers import __version__, cli_fleet, cli_lab, cli_profiles, cli_prove
+from rfe_helpers import __version__, cli_fetch, cli_fleet, cli_lab, cli_profiles, cli_prove
 from rfe_helpers.cli_lab import existing_lab, lab_option
 from rfe_helpers.cli_parts import Handler, add_command, add_group, print_json
 from rfe_helpers.errors import InputError, RfeError
@@ -64,6 +64,7 @@ def parser() -> argparse.ArgumentParser:
     _commit_grammar(commands)
     cli_fleet.add_commands(commands)
     cli_profiles.add_commands(commands)
+    cli_fetch.add_commands(commands)
     cli_prove.add_commands(commands)
     return top
 

@@ -173,8 +173,8 @@ def check_image(image: Path) -> None:
     if not image.is_file():
         raise MediaError(
             f"there is no guest image {image}",
-            remedy="`rfe media show` says where to get it, `rfe media fetch guest` fetches it if "
-            "it is public",
+            remedy="`rfe fetch guest --profile NAME` fetches that of a release, or says where to "
+            "get it; `rfe profiles` lists them",
         )
     kind = _info(image)["format"]
     if kind != "qcow2":

@@ -69,12 +69,13 @@ class IsoFacts:
 
 @dataclass(frozen=True)
 class InstallFacts:
-    """How Image Builder is installed on the release: the package tool, the packages, and the
-    sockets to enable."""
+    """How Image Builder is installed on the release: the package tool, the packages, the sockets
+    to enable, and how many bytes must be free for composes: a full disk is an obscure failure."""
 
     tool: str = ""
     packages: tuple[str, ...] = ()
     sockets: tuple[str, ...] = ("osbuild-composer.socket", "cockpit.socket")
+    room: int = 20_000_000_000
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, NoReturn
@@ -322,8 +322,12 @@ def _stream(
             log.parent.mkdir(parents=True, exist_ok=True)
             file = log.open("a")
         if input is not None and process.stdin is not None:
-            process.stdin.write(input.encode())
-            process.stdin.close()
+            # Who ends without reading says why in its output.
+            with suppress(BrokenPipeError):
+                process.stdin.write(input.encode())
+                process.stdin.flush()
+            with suppress(BrokenPipeError):
+                process.stdin.close()
         for raw in process.stdout:
             line = raw.decode(errors="replace")
             lines.append(line)

@@ -1,4 +1,4 @@
-"""python -m rfe_helpers.sandbox --socket PATH --state DIR [--cache DIR]
+"""python -m rfe_helpers.sandbox (--socket PATH | --activated) --state DIR [--cache DIR]
 
 The sandbox's Image Builder in the foreground, until SIGTERM or Ctrl-C.
 """
@@ -22,7 +22,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         prog="python -m rfe_helpers.sandbox",
         description="An Image Builder for the sandbox: the weldr API on a unix socket.",
     )
-    parser.add_argument("--socket", type=Path, required=True, help="where to listen")
+    where = parser.add_mutually_exclusive_group(required=True)
+    where.add_argument("--socket", type=Path, help="where to listen")
+    where.add_argument("--activated", action="store_true", help="on the socket systemd passes")
     parser.add_argument("--state", type=Path, required=True, help="blueprints, queue, composes")
     parser.add_argument(
         "--cache", type=Path, help="what builds share (default: cache in the state directory)"
@@ -33,7 +35,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s", level=logging.WARNING)
     try:
         serve(
-            chosen.socket.expanduser().absolute(),
+            chosen.socket.expanduser().absolute() if chosen.socket else None,
             state,
             cache,
             artifacts.build,

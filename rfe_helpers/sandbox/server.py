@@ -2,7 +2,8 @@
 
 One service per state directory (flock on `lock`, which the kernel releases however a process
 ends) and per socket. A socket that nobody answers on is a leftover and is replaced. The socket
-is made with mode 0660 from the start: access to it is access to the service.
+is made with mode 0660 from the start: access to it is access to the service. Under systemd the
+socket may come from there (sd_listen_fds(3)) and is systemd's to keep.
 """
 
 from __future__ import annotations
@@ -26,10 +27,11 @@ from rfe_helpers.sandbox.wire import Service
 
 _LONGEST_SOCKET = 107
 _BACKLOG = 512
+_FIRST_PASSED = 3  # SD_LISTEN_FDS_START
 
 
 def serve(
-    socket_path: Path,
+    socket_path: Path | None,
     state: Path,
     cache: Path,
     builder: Builder,
@@ -38,13 +40,14 @@ def serve(
     base_packages: tuple[str, ...] = (),
 ) -> None:
     """Serve until SIGTERM or SIGINT, in the main thread. A running build is ended then and queued
-    again.
+    again. Without `socket_path` the socket is the one that systemd passed.
 
     Raises BuilderError if the state directory or the socket cannot be used.
     """
     # uvicorn handles the signal, then raises it once more, which must not end us uncleaned.
     signal.signal(signal.SIGTERM, _exit)
-    with _locked(state), _listening(socket_path) as listener:
+    listening = _passed() if socket_path is None else _listening(socket_path)
+    with _locked(state), listening as listener:
         store = Store(state)
         queue = Queue(store, state / "composes", cache, builder)
         app = create_app(Service(store, queue, index, base_packages))
@@ -92,6 +95,18 @@ def _locked(state: Path) -> Iterator[None]:
         ) from None
     finally:
         os.close(descriptor)
+
+
+@contextlib.contextmanager
+def _passed() -> Iterator[socket.socket]:
+    """The socket that systemd has opened for us."""
+    pid, count = os.environ.get("LISTEN_PID"), os.environ.get("LISTEN_FDS")
+    if pid != str(os.getpid()) or count != "1":
+        raise BuilderError(
+            "systemd has passed no socket", remedy="start it by its socket unit, or with --socket"
+        )
+    with socket.socket(fileno=_FIRST_PASSED) as listener:
+        yield listener
 
 
 @contextlib.contextmanager

@@ -2,25 +2,19 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 from collections.abc import Iterator
 
 import pytest
-from playwright.sync_api import Browser, sync_playwright
-from support.jupyterlab import BIN, CHROMIUM, Window, jupyterlab
-
-from rfe_helpers import run
+from playwright.sync_api import Browser
+from support import browser
+from support.jupyterlab import BIN, Window, jupyterlab
 
 
 @pytest.fixture(scope="session")
 def chromium() -> Iterator[Browser]:
-    program = next(filter(None, map(run.which, ("chromium", "chromium-browser", "google-chrome"))))
-    arguments = [*CHROMIUM, *(["--no-sandbox"] if os.getuid() == 0 else [])]
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=program, args=arguments)
-        yield browser
-        browser.close()
+    with browser.chromium() as found:
+        yield found
 
 
 @pytest.fixture(scope="module")

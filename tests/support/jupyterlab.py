@@ -22,10 +22,6 @@ BIN = Path(sys.executable).parent
 # Screenshots of every run, to be looked at: not in git.
 ARTEFACTS = Path(__file__).parents[2] / "artefacts" / "browser"
 WIDTH, HEIGHT = 1280, 900
-CHROMIUM = (
-    *("--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"),
-    *("--disable-component-update", "--disable-sync", "--hide-scrollbars=false"),
-)
 # What JupyterLab's own parts complain about, and nothing of ours can help.
 HARMLESS = re.compile(r"favicon|ResizeObserver loop|Download the React DevTools")
 # Of every code cell with something in it: how far it is, and its outputs.

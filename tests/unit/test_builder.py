@@ -5,8 +5,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from support.canned import Reply, Request, json_reply, serving
+from support.rhel import Rhel
 
-from rfe_helpers import builder, run
+from rfe_helpers import builder, remote_builder, run
 from rfe_helpers.errors import BuilderError, InputError, MediaError
 from rfe_helpers.lab import Lab
 
@@ -87,10 +89,95 @@ def test_the_machines_own_image_builder_is_named_when_it_is_missing(lab: Lab) ->
     assert "osbuild-composer.socket" in caught.value.remedy
 
 
-@pytest.mark.parametrize("name", ["vm", "ssh://core@host", "", "sandbx"])
+@pytest.mark.parametrize("name", ["sandbx", "VM", "http://host"])
 def test_other_builders_are_refused_by_name(lab: Lab, name: str) -> None:
     with pytest.raises(InputError, match=f"no Image Builder {name!r}"):
         builder.get(lab, name)
+    assert lab.processes() == {}
+
+
+def test_the_builder_of_a_lab_is_the_one_that_was_got_ready(tmp_path: Path, lab: Lab) -> None:
+    assert builder.chosen(lab) == "sandbox"
+    assert builder.chosen(Lab(tmp_path / "rhel", "rhel-9.6")) == "vm"
+    lab.record("image-builder", builder="ssh://core@host")
+    assert builder.chosen(lab) == "ssh://core@host"
+
+
+def test_a_guest_that_was_never_set_up_is_sent_to_notebook_10(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="no guest") as caught:
+        builder.get(Lab(tmp_path / "rhel", "rhel-9.6"))
+    assert "notebook 10" in caught.value.remedy
+
+
+def test_media_of_a_release_are_looked_for_and_named(lab: Lab, tmp_path: Path) -> None:
+    rhel = Lab(tmp_path / "rhel", "rhel-9.4")
+    with pytest.raises(MediaError, match=r"rhel-9\.4-x86_64-kvm\.qcow2") as caught:
+        builder.guest_image(rhel)
+    assert "access.redhat.com" in caught.value.remedy
+    with pytest.raises(MediaError, match=r"there is no boot ISO .*rhel-9\.4-x86_64-boot\.iso"):
+        builder.boot_iso(rhel)
+    mine = tmp_path / "mine.qcow2"
+    with pytest.raises(MediaError, match=r"mine\.qcow2"):
+        builder.guest_image(lab, str(mine))
+    mine.touch()
+    assert builder.guest_image(lab, str(mine)) == mine
+
+
+def test_a_boot_iso_of_another_release_is_refused(lab: Lab, tmp_path: Path) -> None:
+    (tmp_path / "tree").mkdir()
+    iso = tmp_path / "boot.iso"
+    options = ["-quiet", "-V", "CentOS-Stream-9-BaseOS-x86_64", "-o", iso]
+    run.run(["xorriso", "-as", "mkisofs", *options, tmp_path / "tree"])
+    with pytest.raises(MediaError, match="this lab is for Sandbox"):
+        builder.boot_iso(lab, iso=str(iso))
+    stream = Lab(tmp_path / "stream", "centos-stream-9")
+    assert builder.boot_iso(stream, iso=str(iso)) == iso
+
+
+@pytest.fixture
+def there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Rhel]:
+    """A machine over SSH with an Image Builder of RHEL 9.6."""
+    socket = tmp_path / "api.sock"
+
+    def answer(request: Request) -> Reply:
+        if request.path == "/api/status":
+            return json_reply({"api": "1", "backend": "osbuild-composer", "build": "rhel"})
+        return json_reply({"distros": ["rhel-9.6"]})
+
+    rhel = Rhel(tmp_path / "there", socket)
+    monkeypatch.setenv("PATH", f"{rhel.path}:/usr/bin:/bin:/usr/sbin")
+    with serving(socket, answer):
+        yield rhel
+
+
+def test_the_socket_of_another_machine_is_forwarded_and_found_again(
+    there: Rhel, tmp_path: Path
+) -> None:
+    lab = Lab(tmp_path / "rhel", "rhel-9.6")
+    client = builder.get(lab, "ssh://core@builder.example")
+    assert client.status().backend == "osbuild-composer"
+    process = lab.process(remote_builder.PROCESS)
+    assert process is not None
+    assert builder.get(lab, "ssh://core@builder.example").distros() == ("rhel-9.6",)
+    assert lab.process(remote_builder.PROCESS) == process
+    # The connection has broken: it is made anew.
+    run.kill(process)
+    assert builder.get(lab, "ssh://core@builder.example").status().api == "1"
+    # Another machine is another connection.
+    assert builder.get(lab, "ssh://core@other.example").status().api == "1"
+    assert (there.state / "ssh").read_text().count("-L") == 3
+    assert remote_builder.stop(lab)
+    assert not remote_builder.stop(lab)
+    lab.sweep()
+
+
+def test_a_socket_that_cannot_be_forwarded_shows_what_ssh_said(there: Rhel, tmp_path: Path) -> None:
+    fake = there.path / "ssh"
+    fake.write_text("#!/bin/sh\necho Permission denied >&2\nexit 255\n")
+    lab = Lab(tmp_path / "rhel", "rhel-9.6")
+    with pytest.raises(BuilderError, match="cannot be forwarded: Permission denied") as caught:
+        builder.get(lab, "ssh://core@builder.example")
+    assert "without asking" in caught.value.remedy
     assert lab.processes() == {}
 
 

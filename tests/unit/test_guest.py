@@ -65,7 +65,7 @@ def test_an_overlay_leaves_the_image_alone_and_is_kept(lab: Lab, tmp_path: Path)
 def test_an_image_that_is_not_there_or_no_qcow2(lab: Lab, tmp_path: Path) -> None:
     with pytest.raises(MediaError, match="there is no guest image") as caught:
         guest.start(lab, tmp_path / "rhel-9.4-x86_64-kvm.qcow2")
-    assert "rfe media" in caught.value.remedy
+    assert "rfe fetch guest" in caught.value.remedy
     (tmp_path / "disk.raw").write_bytes(bytes(1 << 20))
     with pytest.raises(MediaError, match="no qcow2 image but raw") as caught:
         guest.start(lab, tmp_path / "disk.raw")
@@ -141,4 +141,4 @@ def test_vm_without_an_image_says_where_to_get_one(
     )
     said = capsys.readouterr().err
     assert said.startswith("vm: there is no guest image")
-    assert "rfe media" in said
+    assert "rfe fetch guest" in said

@@ -195,3 +195,11 @@ def test_it_can_be_used_from_several_threads(journal):
     for thread in threads:
         thread.join()
     assert len([json.loads(line) for line in journal.read_text().splitlines()]) == 8
+
+
+def test_a_command_that_does_not_read_its_input_is_judged_by_its_status(tmp_path):
+    seen = []
+    result = run.run(
+        ["sh", "-c", "echo no; exit 3"], input="x" * 1_000_000, check=False, on_line=seen.append
+    )
+    assert (result.status, seen) == (3, ["no"])
