@@ -24,7 +24,6 @@ from IPython.core.getipython import get_ipython
 from IPython.display import display as _untyped_display
 
 from rfe_helpers.errors import CheckFailed
-from rfe_helpers.lab import Lab
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -385,20 +384,6 @@ def deployments(found: Iterable[Deployment]) -> Markup:
         )
         lines.append(f"{deployment.version}  {deployment.checksum[:12]}  {' · '.join(words)}")
     return Markup(_row(boxes), "\n".join(lines))
-
-
-def life_cycle(lab: Lab) -> Markup:
-    """The steps of the workbook as boxes, with what this lab has done of them so far."""
-    done = {step: lab.has(step) for _, _, step in LIFE_CYCLE}
-    boxes = []
-    for number, title, step in LIFE_CYCLE:
-        sign = f'<b style="color: {_GREEN}">✔ done</b>' if done[step] else "○ to do"
-        boxes.append(
-            f'<div style="border: {_BORDER}; border-radius: 6px; padding: .5em .9em">'
-            f"<small>{number}</small><br><b>{html.escape(title)}</b><br>{sign}</div>"
-        )
-    text = " → ".join(f"{title} {'✔' if done[step] else '○'}" for _, title, step in LIFE_CYCLE)
-    return Markup(_row(boxes, " → "), text)
 
 
 def _row(boxes: Sequence[str], between: str = "") -> str:

@@ -12,7 +12,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from rfe_helpers import builder, serve, vm
-from rfe_helpers.errors import ApiError, InputError
+from rfe_helpers.commit import open_commit
+from rfe_helpers.errors import ApiError, InputError, RfeError
 from rfe_helpers.headless import Summary, find_notebooks, run_notebooks
 from rfe_helpers.lab import Lab
 from rfe_helpers.notebook import FURTHER, LIFE_CYCLE
@@ -67,10 +68,20 @@ def _holds(lab: Lab, step: str) -> bool:
     if step == "commit":
         return Path(done["artifact"]).is_file()
     if step == "serve":
-        return serve.site(lab).answers
-    if step in ("install", "update"):
-        return lab.has("install") and Path(lab.step("install")["disk"]).is_file()
+        return _serves(lab)
+    if step == "install":
+        commit = lab.step("commit")["commit"] if lab.has("commit") else ""
+        return Path(done["disk"]).is_file() and done.get("commit") == commit
     return True
+
+
+def _serves(lab: Lab) -> bool:
+    """Whether the web server has the commit of notebook 20, or the update of it."""
+    wanted = {lab.step(step)["commit"] for step in ("commit", "update") if lab.has(step)}
+    with contextlib.suppress(RfeError):
+        site = serve.site(lab)
+        return site.answers and open_commit(site.repo_url, lab.step("commit")["ref"]).id in wanted
+    return False
 
 
 # back -----------------------------------------------------------------------------------------

@@ -181,7 +181,7 @@ class BlueprintEditor(Panel):
         return widgets.Accordion([form], titles=["Customizations"])
 
     def _build_history(self) -> list[Any]:
-        self._choice = widgets.Dropdown(description="History", layout={"width": "32em"})
+        self._choice = widgets.Dropdown(description="History", layout={"width": "40em"})
         self._choice.observe(lambda _: self.try_(self._compare), "value")
         self._compared = widgets.HTML()
         undo = self.button("Undo to this", self._undo, "make it again what it was then")

@@ -28,20 +28,13 @@ def lab_state(lab: Path) -> dict:
 
 
 @pytest.fixture(scope="module")
-def lab(tmp_path_factory):
-    directory = tmp_path_factory.mktemp("workbook") / "lab"
-    yield directory
-    if directory.exists():
-        rfe("lab", "clean", "--lab", str(directory))
+def lab(workbook_lab):
+    return workbook_lab
 
 
 @pytest.fixture(scope="module")
-def summary(lab):
-    """The summary of a run of all notebooks in a new lab."""
-    result = rfe("run", "--json", "--lab", str(lab))
-    print(result.stderr)
-    assert result.returncode == 0, result.stderr[-4000:]
-    return json.loads(result.stdout)
+def summary(workbook_summary):
+    return workbook_summary
 
 
 def test_every_notebook_passes(summary):

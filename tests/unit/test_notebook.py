@@ -4,9 +4,8 @@ from dataclasses import dataclass
 import pytest
 from PIL import Image
 
-from rfe_helpers import notebook, run
+from rfe_helpers import notebook
 from rfe_helpers.errors import CheckFailed
-from rfe_helpers.lab import Lab
 from rfe_helpers.notebook import Picture, Progress, Table
 
 
@@ -187,12 +186,3 @@ def test_deployments_say_what_boots(found, lines):
     shown = notebook.deployments(found)
     assert repr(shown).splitlines() == lines
     assert shown.html.count("<code>") == len(found)
-
-
-def test_the_life_cycle_fills_in(tmp_path):
-    lab = Lab(tmp_path / "lab")
-    lab.record("commit", id="x")
-    text = repr(notebook.life_cycle(lab))
-    assert text.startswith("Image Builder ○ → commit ✔ → look inside ○")
-    assert notebook.life_cycle(lab).html.count("✔ done") == 1
-    run.set_journal(None)

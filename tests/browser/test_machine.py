@@ -1,0 +1,58 @@
+"""The panels of a machine, in the browser, over the lab of a headless run."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from playwright.sync_api import Browser
+from support.jupyterlab import Window, jupyterlab, notebook
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(3000)]
+
+
+@pytest.fixture(scope="module")
+def window(
+    workbook_lab: Path,
+    workbook_summary: dict[str, Any],
+    chromium: Browser,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[Window]:
+    with jupyterlab(workbook_lab, chromium, tmp_path_factory.mktemp("jupyter")) as window:
+        yield window
+
+
+def test_the_machine_shows_its_screen_and_its_console(window: Window) -> None:
+    window.open(notebook("50"))
+    window.run_cells("nb50-02-code", "nb50-03-code", "nb50-32-code", seconds=300)
+    panel = window.panel("nb50-32-code")
+    panel.get_by_text("● running").wait_for()
+    assert panel.locator("img").evaluate("img => img.naturalWidth") >= 640
+    panel.get_by_text("login:").first.wait_for()
+    assert panel.get_by_text("ssh -i").count() == 1
+    window.pictures("machine")
+    assert window.errors() == []
+    assert window.complaints == []
+
+
+def test_the_system_shows_its_deployments_and_rolls_back(window: Window) -> None:
+    window.open(notebook("60"))
+    cells = ("nb60-02-code", "nb60-03-code", "nb60-04-code", "nb60-36-code")
+    window.run_cells(*cells, seconds=600)
+    panel = window.panel("nb60-36-code")
+    panel.get_by_text("● booted").wait_for()
+    panel.get_by_role("button", name="Look").click()
+    panel.get_by_text("✔ as it is now").wait_for()
+    panel.get_by_role("button", name="Timers").click()
+    panel.get_by_text("rpm-ostreed-automatic").first.wait_for()
+    boxes = panel.locator("code")
+    first = boxes.first.inner_text()
+    for back in (False, True):  # the second time puts the first deployment first again
+        panel.get_by_role("button", name="Roll back").click()
+        panel.get_by_text("✔ the other deployment boots next").wait_for()
+        assert (boxes.first.inner_text() == first) is back
+    window.pictures("system")
+    assert window.errors() == []
+    assert window.complaints == []
