@@ -34,7 +34,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from rfe_helpers import files, profile, run
+from rfe_helpers import files, ports, profile, run
 from rfe_helpers.errors import LabError, RfeError, StepMissing
 
 STATE_VERSION = 1
@@ -153,26 +153,30 @@ class Lab:
     def port(self, name: str, preferred: int) -> int:
         """The TCP port on loopback that this lab uses for `name`.
 
-        The first call takes `preferred`, or the next free one of the 200 after it, and remembers
-        it; later calls return the same. Raises LabError if none is free.
+        The first call takes `preferred`, or the next of the 200 after it that is free and that no
+        other lab of this machine has taken (rfe_helpers.ports), and remembers it; later calls
+        return the same. Raises LabError if none is free.
         """
         with self._changing() as state:
-            ports = state["ports"]
-            if name not in ports:
-                taken = set(ports.values())
+            chosen = state["ports"]
+            if name not in chosen:
+                taken = set(chosen.values())
                 candidates = (p for p in range(preferred, preferred + 200) if p not in taken)
-                ports[name] = next((p for p in candidates if port_is_free(p)), None)
-                if ports[name] is None:
+                chosen[name] = next((p for p in candidates if self._take(p)), None)
+                if chosen[name] is None:
                     raise LabError(
                         f"no free port from {preferred} to {preferred + 199} for {name}",
                         remedy="stop what listens there: `ss -ltnp` lists it",
                     )
-            return int(ports[name])
+            return int(chosen[name])
 
     def release_port(self, name: str) -> None:
         """Forget the port of `name`, so that the next call of `port` chooses anew."""
         with self._changing() as state:
-            state["ports"].pop(name, None)
+            ports.release(state["ports"].pop(name, 0), self.directory)
+
+    def _take(self, port: int) -> bool:
+        return port_is_free(port) and ports.reserve(port, self.directory)
 
     # processes --------------------------------------------------------------------------------
 
@@ -242,6 +246,8 @@ class Lab:
         """
         ended = self.sweep(remove_container)
         run.set_journal(None)
+        for port in self.state["ports"].values():
+            ports.release(port, self.directory)
         for name in _DIRECTORIES:
             if (self.directory / name).exists():
                 shutil.rmtree(self.directory / name)
