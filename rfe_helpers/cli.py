@@ -11,7 +11,15 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-from rfe_helpers import __version__, cli_fetch, cli_fleet, cli_lab, cli_profiles, cli_prove
+from rfe_helpers import (
+    __version__,
+    cli_blueprint,
+    cli_fetch,
+    cli_fleet,
+    cli_lab,
+    cli_profiles,
+    cli_prove,
+)
 from rfe_helpers.cli_lab import existing_lab, lab_option
 from rfe_helpers.cli_parts import Handler, add_command, add_group, print_json
 from rfe_helpers.errors import InputError, RfeError
@@ -65,6 +73,7 @@ def parser() -> argparse.ArgumentParser:
     cli_fleet.add_commands(commands)
     cli_profiles.add_commands(commands)
     cli_fetch.add_commands(commands)
+    cli_blueprint.add_commands(commands)
     cli_prove.add_commands(commands)
     return top
 

@@ -192,6 +192,8 @@ def _cost(arguments: argparse.Namespace) -> Any:
 
 
 def fleet_kickstart(arguments: argparse.Namespace) -> int:
+    from dataclasses import replace
+
     from rfe_helpers import device, kickstart, profile
 
     try:
@@ -201,12 +203,16 @@ def fleet_kickstart(arguments: argparse.Namespace) -> int:
         raise InputError(f"cannot read the key {arguments.ssh_key}: {reason}") from None
     if "PRIVATE KEY" in key:
         raise InputError(f"{arguments.ssh_key} is a private key", remedy="give the .pub beside it")
+    release = profile.load(arguments.profile)
+    described = _device(arguments)
+    if not release.device.quadlet:
+        described = replace(described, quadlet=False)
     text = kickstart.render(
-        profile.load(arguments.profile),
+        release,
         url=arguments.url,
         user=arguments.user,
         ssh_key=key,
-        post=device.post(_device(arguments)),
+        post=device.post(described),
     )
     print(text, end="")
     return 0
