@@ -29,6 +29,7 @@ def render(
     url: str,
     user: str,
     password_hash: str | None = None,
+    plain_password: str | None = None,
     ssh_key: str | None = None,
     hostname: str = "edge-1",
     groups: tuple[str, ...] = ("wheel",),
@@ -47,15 +48,19 @@ def render(
     """A kickstart that installs the commit `ref` (the profile's) of the repository at `url`.
 
     `url` is as the machine sees it; `user` gets the hashed password, the SSH key (the line of a
-    public key file), or both; `verify` demands a signature by a key that the installer knows,
-    `signing_key` one by this armoured public key; `ca` is the PEM text of the authority that an
-    HTTPS server must have its certificate from; `end` is reboot, poweroff or halt;
-    `post` is the text of a script to run in the installed system, whose failure fails the
-    installation. Raises KickstartError if the result is no valid kickstart of the release.
+    public key file), or both; `plain_password` puts one in clear text, for whoever can fetch the
+    kickstart to read, and only because it was asked for; `verify` demands a signature by a key
+    that the installer knows, `signing_key` one by this armoured public key; `ca` is the PEM text
+    of the authority that an HTTPS server must have its certificate from; `end` is reboot,
+    poweroff or halt; `post` is the text of a script to run in the installed system, whose failure
+    fails the installation. Raises KickstartError if the result is no valid kickstart of the
+    release.
     """
     accounts = [f"user --name={_word(user)} --groups={_word(','.join(groups))}"]
     if password_hash is not None:
         accounts[0] += f" --iscrypted --password={_word(password_hash)}"
+    elif plain_password is not None:
+        accounts[0] += f" --plaintext --password={_word(plain_password)}"
     elif ssh_key is None:
         raise KickstartError(
             f"user {user} could not log in", remedy="give a password_hash, an ssh_key, or both"

@@ -1,14 +1,35 @@
 """What several suites share: its being here puts tests/ on the path of imports (support/), and the
-lab of a headless run of the short path, which is made when a test asks for it."""
+lab of a headless run of the short path, which is made when a test asks for it.
+
+A run without the long tests says at its end which ones it has left out.
+"""
 
 import json
 import subprocess
 import sys
+from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
 RFE = Path(sys.executable).parent / "rfe"
+
+_left_out: Counter[str] = Counter()
+
+
+def pytest_deselected(items: Sequence[pytest.Item]) -> None:
+    _left_out.update(
+        item.location[0] for item in items if item.get_closest_marker("full") is not None
+    )
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    # `-m "not full"`, as `make test` has it; a choice by name needs no comment.
+    if _left_out and "not full" in terminalreporter.config.option.markexpr:
+        terminalreporter.section(f"left for make test-full: {sum(_left_out.values())} long tests")
+        for path, count in sorted(_left_out.items()):
+            terminalreporter.line(f"{path}: {count}")
 
 
 @pytest.fixture(scope="session")

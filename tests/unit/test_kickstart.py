@@ -41,6 +41,13 @@ def test_pykickstart_reads_back_what_was_rendered() -> None:
     assert handler.bootloader.appendLine == kickstart.CONSOLES
 
 
+def test_a_password_is_in_clear_text_only_if_that_is_asked_for() -> None:
+    user = read_back(render(ssh_key=None, plain_password="two words")).user.userList[0]
+    assert (user.password, user.isCrypted) == ("two words", False)
+    both = read_back(render(password_hash="$6$s$h", plain_password="x")).user.userList[0]
+    assert (both.password, both.isCrypted) == ("$6$s$h", True)
+
+
 def test_a_signature_can_be_demanded() -> None:
     assert not read_back(render(verify=True)).ostreesetup.nogpg
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from rfe_helpers import cli
+from rfe_helpers import cli, cli_vm
 from rfe_helpers.headless import all_notebooks, find_notebooks
 
 ROOT = Path(__file__).parents[2]
@@ -59,6 +59,8 @@ def test_every_command_of_the_readme_is_one(line):
         arguments = cli.parser().parse_args(words[1:])
         if getattr(arguments, "notebooks", None):
             find_notebooks(arguments.notebooks)
+    elif words[0] == "vm":
+        cli_vm.parser().parse_args(words[1:])
     else:
         assert words[0] == "papermill"
         assert (ROOT / words[1]).is_file()
