@@ -183,7 +183,7 @@ def run_notebooks(arguments: argparse.Namespace) -> int:
 def sandbox_start(arguments: argparse.Namespace) -> int:
     from rfe_helpers import builder
 
-    builder.get(Lab(arguments.lab))
+    builder.get(Lab(arguments.lab), "sandbox")
     return sandbox_status(arguments)
 
 
