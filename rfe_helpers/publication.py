@@ -38,6 +38,8 @@ from rfe_helpers.wait import Deadline
 KEEP = 3
 # What one request costs on the line beside its content: both headers.
 REQUEST_BYTES = 400
+# An update of fewer objects was no faster with a delta on a slow, distant line (docs/deltas.md).
+FEW_REQUESTS = 500
 
 Progress = Callable[[str], None] | None
 
@@ -88,9 +90,9 @@ class Publication:
     ) -> Published:
         """Publish what `ref` points at in a container.tar, commit.tar or repository directory.
 
-        `delta` is "pays" (a static delta from the commit before is kept if it costs fewer bytes
-        than the objects), "always" or "never". Doing it again completes or changes nothing.
-        Raises CommitError.
+        `delta` is "pays" (a static delta from the commit before is made if the update has many
+        objects, and kept if it costs fewer bytes than they do), "always" or "never". Doing it again
+        completes or changes nothing. Raises CommitError.
         """
         if delta not in ("pays", "always", "never"):
             raise InputError(f"there is no way {delta!r} of deltas", remedy="pays, always or never")
@@ -107,7 +109,8 @@ class Publication:
                 self.repo.sign(commit, self.key)
             loose = self.repo.loose(previous, commit) if previous else None
             kept = None
-            if previous and loose and delta != "never":
+            many = loose is not None and loose.requests >= FEW_REQUESTS
+            if previous and loose and (delta == "always" or (delta == "pays" and many)):
                 say("making the static delta")
                 kept = self._make_delta(previous, commit, loose, delta, deadline)
             say("publishing")
@@ -146,7 +149,7 @@ class Publication:
     ) -> Load | None:
         self.repo.make_delta(old, new, deadline=deadline)
         made = self.repo.delta(old, new)
-        if wanted == "pays" and on_the_line(made) >= on_the_line(loose):
+        if wanted == "pays" and not pays(made, loose):
             self.repo.remove_delta(old, new)
             return None
         return made
@@ -184,6 +187,11 @@ def of_lab(lab: Lab, *, keep: int = KEEP) -> Publication:
     """The publication of a lab, signed with the lab's key; both are made at the first call."""
     key = signing_key(lab.path("keys", "gnupg"))
     return Publication(lab.path("www", "publication"), key, keep=keep)
+
+
+def pays(delta: Load, loose: Load) -> bool:
+    """Whether an update with a static delta costs less than object by object."""
+    return loose.requests >= FEW_REQUESTS and on_the_line(delta) < on_the_line(loose)
 
 
 def on_the_line(load: Load) -> int:

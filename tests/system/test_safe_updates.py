@@ -235,18 +235,19 @@ def test_a_loss_of_power_leaves_the_old_commit_or_the_new(world: World, tmp_path
     )
     commits = {"old": world.commits["one"], "new": world.commits["two"]}
     expected = Expected.of(world.made, commits, lab.profile.ostree.osname, recording.kept)
-    samples: list[tuple[Path, str]] = []
+    samples: dict[str, Path] = {}
 
     def keep(index: int, outcome: powerloss.Outcome, image: Path) -> None:
-        if index in (20, 48) and outcome.kind == "before a flush":
-            samples.append((tmp_path / f"{index}.raw", outcome.boots))
-            run.run(["cp", "--sparse=always", image, samples[-1][0]])
+        if outcome.kind == "before a flush" and outcome.boots not in samples:
+            samples[outcome.boots] = tmp_path / f"{outcome.boots}.raw"
+            run.run(["cp", "--sparse=always", image, samples[outcome.boots]])
 
     found = powerloss.check(recording, expected, number=50, seed=SEED, on_outcome=keep)
     print(f"seed {SEED}\n{powerloss.table(found)}")
     assert [one for one in found if one.problem] == []
     assert {one.boots for one in found} == {"old", "new"}
-    for image, name in samples:
+    assert set(samples) == {"old", "new"}
+    for name, image in samples.items():
         layer = image.with_suffix(".qcow2")
         powerloss.make_layer(layer, image, "raw")
         machine = Machine.start(lab, VmSpec("edge", disk=layer, forwards=((world.port, 22),)))

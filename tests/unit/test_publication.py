@@ -4,12 +4,13 @@ import threading
 from pathlib import Path
 
 import pytest
-from support.trees import make_tree
+from support.trees import make_container, make_tree
 
 from rfe_helpers import drift
+from rfe_helpers import publication as publication_module
 from rfe_helpers.errors import CommitError, InputError
 from rfe_helpers.ostree import Load, Repo
-from rfe_helpers.publication import Publication, on_the_line, parent_warning
+from rfe_helpers.publication import Publication, on_the_line, parent_warning, pays
 from rfe_helpers.signing import signing_key
 
 REF = "a/b"
@@ -39,6 +40,20 @@ def test_history_is_kept_by_the_policy(made: Repo, tmp_path: Path) -> None:
     publication.repo.fsck()
 
 
+def test_an_artifact_of_image_builder_is_published(made: Repo, tmp_path: Path) -> None:
+    """container.tar: the repository lies in one of its layers."""
+    one = commit(made, "one")
+    container = make_container(
+        tmp_path / "container.tar", [{"usr/share/nginx/html/repo": made.path}]
+    )
+    publication = Publication(tmp_path / "p")
+    assert publication.publish(container, REF).commit == one
+    assert publication.repo.refs() == {REF: one}
+    assert sorted(path.name for path in publication.directory.iterdir()) == [
+        *("lock", "publication.json", "repo")
+    ]
+
+
 def test_publishing_again_changes_nothing(made: Repo, tmp_path: Path) -> None:
     publication = Publication(tmp_path / "p", signing_key(tmp_path / "gnupg"))
     first = commit(made, "one")
@@ -52,24 +67,28 @@ def test_publishing_again_changes_nothing(made: Repo, tmp_path: Path) -> None:
 
 def test_a_delta_is_kept_if_it_pays_or_is_wanted(made: Repo, tmp_path: Path) -> None:
     publication = Publication(tmp_path / "p")
-    text = "".join(f"line {number}\n" for number in range(40_000))
-    first = commit(made, "1", **{"usr/large": text})
+    first = commit(made, "1")
     publication.publish(made.path, REF)
-    second = commit(made, "1", first, **{"usr/large": text + "one more\n"})
+    many = {f"usr/many/{number}": f"{number}" for number in range(publication_module.FEW_REQUESTS)}
+    second = commit(made, "1", first, **many)
     paid = publication.publish(made.path, REF)
     assert paid.loose is not None
     assert paid.delta is not None
+    assert paid.delta.requests < 5 < paid.loose.requests
     assert on_the_line(paid.delta) < on_the_line(paid.loose) / 4
-    # The same tree again: there is nothing to fetch but the commit object.
-    third = commit(made, "1", second, **{"usr/large": text + "one more\n"})
-    tiny = publication.publish(made.path, REF)
-    assert tiny.delta is None
+    third = commit(made, "2", second, **many)
+    assert publication.publish(made.path, REF).delta is None
     with pytest.raises(CommitError):
         publication.repo.delta(second, third)
     assert publication.publish(made.path, REF, delta="always").delta is not None
-    assert publication.publish(made.path, REF, delta="never").delta is None
     with pytest.raises(InputError, match="pays, always or never"):
         publication.publish(made.path, REF, delta="sometimes")
+
+
+def test_when_a_delta_pays() -> None:
+    assert pays(Load(2, 900_000), Load(500, 900_000))
+    assert not pays(Load(2, 900_000), Load(499, 900_000))
+    assert not pays(Load(2, 900_000), Load(500, 100_000))
 
 
 def test_the_load_of_an_update_is_what_a_client_fetches(made: Repo, tmp_path: Path) -> None:
