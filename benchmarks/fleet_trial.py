@@ -8,13 +8,12 @@ The picture stands in notebook 90: notebooks/pictures/model-and-trial.png.
 from __future__ import annotations
 
 import argparse
-import io
 import sys
 import tarfile
 import tempfile
 from pathlib import Path
 
-from rfe_helpers import fleet_trial, serve
+from rfe_helpers import fleet_trial, oci, serve
 from rfe_helpers.fleet_plots import plot_trial
 from rfe_helpers.lab import Lab
 from rfe_helpers.ostree import Repo
@@ -27,11 +26,11 @@ def commit(repo: Repo, directory: Path, version: str) -> None:
     """A commit of FILES small files, all of them others than in another version."""
     path = directory / f"tree-{version}.tar"
     with tarfile.open(path, "w") as tar:
+        for name in ("", "usr", "usr/share", *(f"usr/share/d{number}" for number in range(6))):
+            oci.add_directory(tar, f"./{name}")
         for number in range(FILES):
             content = f"{version} {number} ".encode() * 500
-            entry = tarfile.TarInfo(f"usr/share/d{number % 6}/f{number}")
-            entry.size = len(content)
-            tar.addfile(entry, io.BytesIO(content))
+            oci.add_file(tar, f"./usr/share/d{number % 6}/f{number}", content)
     repo.commit_tar(path, REF, subject=version, version=version, packages=[], bootable=False)
 
 

@@ -95,7 +95,7 @@ def compare(
     wait_for(lambda: len(log.read_text().splitlines()) >= wanted, Deadline(60), "the log is whole")
     lines = [line.split() for line in log.read_text().splitlines()[before:]]
     moments = np.array([float(line[0]) for line in lines]) - began
-    edges = np.arange(0, splay + window, window)
+    edges = np.arange(0, splay + 2 * window, window)
     return Trial(
         clients,
         splay,
