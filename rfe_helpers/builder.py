@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import fcntl
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,6 +32,7 @@ PROCESS = "image-builder"
 LOCAL_SOCKET = Path("/run/weldr/api.socket")
 _START_SECONDS = 60
 _ISO_SECONDS = 1800
+_FETCH_SECONDS = 3600
 
 Progress = Callable[[str], None] | None
 
@@ -207,6 +208,24 @@ def boot_iso(
     if not path.is_file():
         raise MediaError("the boot ISO was made, but it is not where it should be", log=log)
     return path
+
+
+def fill_cache(
+    packages: Sequence[str], on_progress: Progress = None, *, deadline: Deadline | None = None
+) -> Path:
+    """Fetch all that the sandbox needs, and packages for blueprints with what they depend on, into
+    the cache; from then on composes and installations need no network.
+
+    Returns where the packages are kept. Raises CommandFailed with the last lines of the log.
+    """
+    words: list[str | Path] = ["-m", "rfe_helpers.sandbox.fetch", "--cache", cache_directory()]
+    result = run.run(
+        [sys.executable, *words, *packages],
+        deadline=deadline or Deadline(_FETCH_SECONDS),
+        on_line=on_progress,
+        remedy="see that there is a network and that the packages exist, then do it again",
+    )
+    return Path(result.stdout.strip().rpartition("\n")[2])
 
 
 def _sandbox(lab: Lab, deadline: Deadline, on_progress: Progress) -> Client:

@@ -11,6 +11,9 @@ from rfe_helpers.cli_parts import add_command, add_group, print_json
 from rfe_helpers.errors import LabError
 from rfe_helpers.lab import DEFAULT, Lab
 
+# What the notebooks and their exercises put into blueprints.
+WORKBOOK_PACKAGES = ("tmux", "jq", "htop", "nano")
+
 
 def add_commands(commands: Any) -> None:
     """`rfe solve`, `rfe lab` and its commands."""
@@ -19,6 +22,16 @@ def add_commands(commands: Any) -> None:
     )
     solving.add_argument("notebook", metavar="NOTEBOOK", help="such as 40")
     lab_option(solving)
+    caching = add_command(
+        commands, "cache", cache, "fetch beforehand all that the sandbox needs, to work offline"
+    )
+    caching.add_argument(
+        "packages",
+        nargs="*",
+        metavar="PACKAGE",
+        default=WORKBOOK_PACKAGES,
+        help=f"what blueprints will ask for ({' '.join(WORKBOOK_PACKAGES)})",
+    )
     group = add_group(commands, "lab", "what the notebooks have made and left running")
     showing = add_command(
         group, "show", lab_show, "steps, processes, containers, disk", as_json=True
@@ -115,3 +128,14 @@ def solve(arguments: argparse.Namespace) -> int:
             print(f"rfe: {result.name}: {result.failure.message}", file=sys.stderr)
     print(f"{summary.status}: {summary.report}")
     return {"passed": 0, "interrupted": 130}.get(summary.status, 1)
+
+
+def cache(arguments: argparse.Namespace) -> int:
+    from rfe_helpers import builder
+    from rfe_helpers.notebook import Progress, size
+
+    with Progress("Filling the cache") as progress:
+        kept = builder.fill_cache(arguments.packages, progress)
+    total = sum(path.stat().st_size for path in kept.iterdir())
+    print(f"{size(total)} of packages in {kept}: composes and installations need no network now")
+    return 0

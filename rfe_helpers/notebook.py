@@ -13,6 +13,8 @@ import base64
 import html
 import io
 import re
+import shutil
+import sys
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -208,6 +210,27 @@ class Sparing:
         return True
 
 
+def share_of(line: str) -> float | None:
+    """How much is done, from 0 to 1, if a status line says so."""
+    if found := re.search(r"(\d+(?:\.\d+)?) ?%", line):
+        return min(1.0, float(found[1]) / 100)
+    found = re.search(r"(\d+(?:\.\d+)?)(?: of |/)(\d+(?:\.\d+)?)", line)
+    if found is None or float(found[2]) == 0:
+        return None
+    return min(1.0, float(found[1]) / float(found[2]))
+
+
+def _bar(share: float) -> str:
+    outer = "width: 24em; height: .7em; border: 1px solid currentColor; margin: .2em 0"
+    inner = f"width: {100 * share:.0f}%; height: 100%; background: currentColor"
+    return f'<div style="{outer}"><div style="{inner}"></div></div>'
+
+
+def _columns() -> int:
+    """What fits into one line of the terminal."""
+    return shutil.get_terminal_size().columns - 1
+
+
 class Progress:
     """Progress of something long: what it is, the time since it began, the last status line.
 
@@ -216,13 +239,15 @@ class Progress:
         with Progress("Building the commit") as progress:
             client.wait(compose, deadline, on_progress=progress)
 
-    In a notebook one line is updated in place, at most every `every` seconds; elsewhere lines
-    are printed, sparingly.
+    In a notebook and in a terminal one line is updated in place, at most every `every` seconds,
+    with a bar if the status line says how much is done ("40 of 182 MB", "45%", "3/12"); into a
+    log, lines are printed, sparingly.
     """
 
     def __init__(self, label: str, *, every: float | None = None) -> None:
         self.label = label
         self._notebook = in_notebook()
+        self._terminal = not self._notebook and sys.stdout.isatty()
         self._every = 0.5 if every is None else every
         self._worth_printing = Sparing(2.0 if every is None else every)
         self._began = time.monotonic()
@@ -238,7 +263,7 @@ class Progress:
 
     def __call__(self, line: str) -> None:
         self._line = line
-        if self._notebook:
+        if self._notebook or self._terminal:
             if time.monotonic() - self._last_shown >= self._every:
                 self._last_shown = time.monotonic()
                 self._show("…", line)
@@ -256,12 +281,19 @@ class Progress:
     def _show(self, sign: str, line: str) -> None:
         took = elapsed(time.monotonic() - self._began)
         text = " · ".join(part for part in (f"{sign} {self.label}", took, line) if part)
+        share = share_of(line)
+        if self._terminal:
+            drawn = "" if share is None else f" [{'#' * round(20 * share):20}]"
+            line = text + drawn if sign != "…" else (text + drawn)[: _columns()]
+            print(f"\r\x1b[K{line}", end="" if sign == "…" else "\n", flush=True)
+            return
         if not self._notebook:
             print(text, flush=True)
             return
         bundle = {
             "text/plain": text,
-            "text/html": f'<div style="font-family: monospace">{html.escape(text)}</div>',
+            "text/html": f'<div style="font-family: monospace">{html.escape(text)}</div>'
+            + ("" if share is None else _bar(share)),
             PROGRESS: text,
         }
         if self._handle is None:

@@ -31,6 +31,7 @@ import hashlib
 import io
 import json
 import os
+import re
 import shlex
 import shutil
 import tarfile
@@ -72,6 +73,8 @@ _MMDEBSTRAP_STAGES = {
     "installing remaining packages inside the chroot...": "configure packages",
     "creating tarball...": "pack the tree",
 }
+# What apt says when it cannot reach a mirror.
+_NO_NETWORK = re.compile(r"Temporary failure resolving|Could not (resolve|connect)|unreachable")
 _EXCLUDED = ("man/*", "doc/*", "locale/*", "info/*", "lintian/*", "bug/*")
 
 Stage = Callable[[str, str], None]
@@ -253,10 +256,23 @@ def tree_hooks(work: Work, shared: Base, request: Request) -> list[str]:
     ]
 
 
+def kept_packages(cache: Path) -> tuple[Path, Path]:
+    """Where `rfe cache` keeps apt's lists and packages (sandbox/fetch.py), as tars."""
+    return cache / "packages" / "lists.tar", cache / "packages" / "archives.tar"
+
+
 def mmdebstrap_argv(
-    hooks: Sequence[str], target: Path, *, variant: str, include: Sequence[str]
+    hooks: Sequence[str],
+    target: Path,
+    *,
+    variant: str,
+    include: Sequence[str],
+    kept: tuple[Path, Path] | None = None,
 ) -> list[str]:
-    """The command line; the Debian mirror is mmdebstrap's own default or RFE_DEBIAN_MIRROR."""
+    """The command line; the Debian mirror is mmdebstrap's own default or RFE_DEBIAN_MIRROR.
+
+    With `kept` lists and packages (both tars) nothing is fetched.
+    """
     mirror = os.environ.get("RFE_DEBIAN_MIRROR")
     return [
         "mmdebstrap",
@@ -273,10 +289,21 @@ def mmdebstrap_argv(
         *(f"--dpkgopt=path-exclude=/usr/share/{path}" for path in _EXCLUDED),
         "--dpkgopt=path-include=/usr/share/doc/*/copyright",
         *hooks,
+        *(_without_network(*kept) if kept else []),
         '--customize-hook=rm -rf "$1/var/lib/apt/lists" "$1/var/cache/apt"',
         SUITE,
         str(target),
         *([mirror] if mirror else []),
+    ]
+
+
+def _without_network(lists: Path, archives: Path) -> list[str]:
+    """mmdebstrap's options to take lists and packages from tars (its manual, "examples")."""
+    places = {"/var/lib/apt": lists, "/var/cache/apt": archives}
+    return [
+        "--skip=update,download/empty",
+        *(f'--setup-hook=mkdir -p "$1{place}"' for place in places),
+        *(f"--setup-hook=tar-in {shlex.quote(str(tar))} {p}" for p, tar in places.items()),
     ]
 
 
@@ -294,8 +321,22 @@ def mmdebstrap(
     variant: str,
     include: Sequence[str],
 ) -> None:
-    """Run it in a temporary directory of its own, which is removed whatever happens."""
-    argv = mmdebstrap_argv(hooks, target, variant=variant, include=include)
+    """Run it in a temporary directory of its own, which is removed whatever happens.
+
+    Where there is no network, it is run again with the packages that `rfe cache` has kept.
+    """
+    options: dict[str, Any] = {"variant": variant, "include": include}
+    kept = kept_packages(work.cache)
+    try:
+        _mmdebstrap(work, pipeline, mmdebstrap_argv(hooks, target, **options))
+    except CommandFailed as error:
+        if not _NO_NETWORK.search(error.tail) or not all(path.exists() for path in kept):
+            raise
+        work.on_stage(pipeline, "no network: take packages from the cache")
+        _mmdebstrap(work, pipeline, mmdebstrap_argv(hooks, target, **options, kept=kept))
+
+
+def _mmdebstrap(work: Work, pipeline: str, argv: Sequence[str]) -> None:
     with _temporary_root(work.directory.name) as temporary:
         run.run(
             argv,

@@ -113,10 +113,12 @@ class CommitBrowser(Panel):
         if found.files is not None:
             sides = (found.files.added, found.files.removed, found.files.modified)
             words = ", ".join(
-                f"{len(paths)} files {word}"
+                f"{len(paths)} {word}"
                 for paths, word in zip(sides, ("added", "removed", "modified"), strict=True)
             )
-        return Table(("", "package"), rows[:MOST_ROWS], f"{len(rows)} packages differ; {words}")
+        return Table(
+            ("", "package"), rows[:MOST_ROWS], f"{len(rows)} packages differ; files: {words}"
+        )
 
     # showing ----------------------------------------------------------------------------------
 

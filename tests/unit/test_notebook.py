@@ -186,3 +186,37 @@ def test_deployments_say_what_boots(found, lines):
     shown = notebook.deployments(found)
     assert repr(shown).splitlines() == lines
     assert shown.html.count("<code>") == len(found)
+
+
+@pytest.mark.parametrize(
+    ("line", "share"),
+    [
+        ("40 of 160 MB", 0.25),
+        ("Receiving objects: 45% (123/456) 2.1MB/s", 0.45),
+        ("3/12", 0.25),
+        ("9 of 3", 1.0),
+        ("0 of 0 MB", None),
+        ("unpack the base, 2 s", None),
+        ("465/(estimating)", None),
+    ],
+)
+def test_a_status_line_says_how_much_is_done(line, share):
+    assert notebook.share_of(line) == share
+
+
+class Terminal(io.StringIO):
+    def isatty(self):
+        return True
+
+
+def test_in_a_terminal_one_line_is_updated_in_place(monkeypatch):
+    terminal = Terminal()
+    monkeypatch.setattr("sys.stdout", terminal)
+    monkeypatch.setenv("COLUMNS", "60")
+    with Progress("Downloading", every=0) as progress:
+        progress("80 of 160 MB")
+        progress("a line that is much longer than the terminal is wide " * 2)
+    lines = terminal.getvalue().split("\r\x1b[K")
+    assert lines[2] == "… Downloading · 0:00 · 80 of 160 MB [##########          ]"
+    assert len(lines[3]) == 59
+    assert lines[4] == "✔ Downloading · 0:00 · done\n"

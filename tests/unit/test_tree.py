@@ -115,3 +115,27 @@ def test_stages_are_told_in_words_for_people() -> None:
     assert tree._stage_of("I: downloading packages with apt...") == "download packages"
     assert tree._stage_of("I: removing tempdir /var/tmp/x...") == ""
     assert tree._stage_of("Setting up htop (3.4.1-5) ...") == ""
+
+
+def test_without_a_network_lists_and_packages_come_from_the_cache(tmp_path: Path) -> None:
+    kept = tree.kept_packages(tmp_path / "a cache")
+    argv = tree.mmdebstrap_argv([], Path("/t"), variant="custom", include=["tmux"], kept=kept)
+    assert "--skip=update,download/empty" in argv
+    packages = tmp_path / "a cache" / "packages"
+    assert f"--setup-hook=tar-in '{packages}/lists.tar' /var/lib/apt" in argv
+    assert f"--setup-hook=tar-in '{packages}/archives.tar' /var/cache/apt" in argv
+    usual = tree.mmdebstrap_argv([], Path("/t"), variant="custom", include=["tmux"])
+    assert set(usual) < set(argv)
+
+
+@pytest.mark.parametrize(
+    ("said", "cut"),
+    [
+        ("E: Failed to fetch http://x/InRelease  Temporary failure resolving 'x'", True),
+        ("E: Could not connect to 10.0.0.1:80 (10.0.0.1), connection timed out", True),
+        ("E: Unable to locate package nothing", False),
+        ("E: Could not get lock", False),
+    ],
+)
+def test_what_apt_says_without_a_network_is_known(said: str, cut: bool) -> None:
+    assert bool(tree._NO_NETWORK.search(said)) is cut

@@ -1,0 +1,77 @@
+"""`python -m rfe_helpers.sandbox.fetch --cache DIR PACKAGE…`: all that composes need, beforehand.
+
+Makes the base tree, nginx and the boot ISO if they are not in the cache or no longer fresh, looks
+up the package index, and keeps, in the cache's `packages/`:
+
+    lists.tar      apt's lists of packages as they are now
+    archives.tar   the .deb files of the packages and of what they need beyond the base
+
+tree.py takes those where there is no network. Both are renamed into place when they are whole.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from shlex import quote
+
+from rfe_helpers import files
+from rfe_helpers.errors import RfeError
+from rfe_helpers.sandbox import artifacts, tree
+from rfe_helpers.sandbox.installer import build
+from rfe_helpers.sandbox.packages import Index
+from rfe_helpers.wait import Deadline
+
+SECONDS = 3600
+
+
+def fetch(work: tree.Work, packages: Sequence[str]) -> Path:
+    """Fill the cache; returns the directory of the kept packages."""
+    work.on_stage("packages", "read the package index")
+    Index(work.cache).names()
+    base = tree.base(work)
+    lists, archives = tree.kept_packages(work.cache)
+    target = work.directory / "tree.tar"
+    with files.replacing(archives) as new_archives, files.replacing(lists) as new_lists:
+        hooks = [
+            '--setup-hook=mkdir -p "$1/dev"',
+            f"--setup-hook=tar-in {quote(str(base.tar))} /",
+            "--skip=essential/unlink",
+            f"--customize-hook=tar-out /var/lib/apt/lists {quote(str(new_lists))}",
+            f"--customize-hook=tar-out /var/cache/apt/archives {quote(str(new_archives))}",
+        ]
+        tree.mmdebstrap(work, "packages", hooks, target, variant="custom", include=packages)
+    artifacts.nginx(work)
+    build.boot_iso(work)
+    return archives.parent
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Print one line per stage, and the directory as the last; returns the exit status."""
+    parser = argparse.ArgumentParser(prog="rfe_helpers.sandbox.fetch", description=__doc__)
+    parser.add_argument("--cache", type=Path, required=True, help="directory to be filled")
+    parser.add_argument("packages", nargs="+", metavar="PACKAGE")
+    given = parser.parse_args(arguments)
+    cache = given.cache.expanduser().absolute()
+    cache.mkdir(parents=True, exist_ok=True)
+    try:
+        with tempfile.TemporaryDirectory(dir=cache, prefix="fetch-") as directory:
+            work = tree.Work(
+                directory=Path(directory),
+                cache=cache,
+                log=cache / "fetch.log",
+                deadline=Deadline(SECONDS),
+                on_stage=lambda pipeline, stage: print(f"{pipeline}: {stage}", flush=True),
+            )
+            print(fetch(work, given.packages))
+    except RfeError as error:
+        print(error, file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
