@@ -15,11 +15,13 @@ from typing import Any
 
 import ipywidgets as widgets
 
+from rfe_helpers import blueprint_lint
 from rfe_helpers.blueprint import Blueprint, PackageSpec, to_toml
 from rfe_helpers.errors import ApiError, RfeError
+from rfe_helpers.lab import Lab
 from rfe_helpers.notebook import Markup, Table
 from rfe_helpers.ostree import Package
-from rfe_helpers.ui.parts import ROW, Panel, Progress, code, scrolling
+from rfe_helpers.ui.parts import ROW, Panel, Progress, code, note, scrolling, shown
 from rfe_helpers.weldr import Change, Client
 from rfe_helpers.weldr_types import PackageInfo
 
@@ -55,8 +57,9 @@ class BlueprintEditor(Panel):
 
     title = "Blueprint editor"
 
-    def __init__(self, client: Client, name: str) -> None:
+    def __init__(self, lab: Lab, client: Client, name: str) -> None:
         super().__init__()
+        self.lab = lab
         self.client = client
         self.name = name
         self.solved: tuple[Package, ...] = ()
@@ -99,6 +102,16 @@ class BlueprintEditor(Panel):
         found = self.client.package_info(*chosen[:MOST_FOUND]) if chosen else ()
         return tuple(sorted(found, key=lambda info: chosen.index(info.name)))
 
+    def remarks(self, draft: Blueprint) -> Markup:
+        """What is known to go wrong with it on this release, and what to do."""
+        found = blueprint_lint.lint(draft, self.lab.profile)
+        if not found:
+            return note("✔ nothing is known to go wrong with it")
+        lines = [f"! {each.where}: {each.message}. To do: {each.remedy}" for each in found]
+        return Markup(
+            "".join(f"<div>{html.escape(line)}</div>" for line in lines), "\n".join(lines)
+        )
+
     def push(self) -> Blueprint:
         """Push the draft, which becomes a new entry of the history."""
         return self.client.push(self.draft)
@@ -133,7 +146,7 @@ class BlueprintEditor(Panel):
     def twin_parts(self) -> Sequence[Markup | Table]:
         draft = self.draft
         rows = [(change.timestamp, change.message) for change in self.history()[:5]]
-        return [code(to_toml(draft)), Table(("when", "what"), rows, "History")]
+        return [code(to_toml(draft)), self.remarks(draft), Table(("when", "what"), rows, "History")]
 
     def _build(self) -> Sequence[Any]:
         self._search = widgets.Text(placeholder="search packages, such as tmux or python3-*")
@@ -143,6 +156,7 @@ class BlueprintEditor(Panel):
         self._tags.observe(lambda _: self.try_(self._take_tags), "value")
         self._brought = widgets.HTML()
         self._toml = widgets.HTML()
+        self._remarks = widgets.HTML()
         left = [
             widgets.HBox([self._search, self.button("Search", self._find, "by name")], layout=ROW),
             self._found,
@@ -152,7 +166,7 @@ class BlueprintEditor(Panel):
             self._build_form(),
         ]
         side = {"width": "48%", "min_width": "22em", "overflow": "visible"}
-        right = [widgets.HTML("<b>As TOML</b>"), self._toml]
+        right = [widgets.HTML("<b>As TOML</b>"), self._toml, self._remarks]
         columns = [widgets.VBox(left, layout=side), widgets.VBox(right, layout=side)]
         layout = {**ROW, "align_items": "flex-start", "justify_content": "space-between"}
         buttons = [
@@ -195,14 +209,13 @@ class BlueprintEditor(Panel):
             for field, text in self._fields.items():
                 text.value = _text(draft.customizations, field)
             self._toml.value = code(to_toml(draft)).html
+            self._remarks.value = shown(self.remarks(draft))
             self._stale = True
         if self._stale and not self.busy:
             self.work("", self._solve)
         if history != self._changes:
             self._changes = history
-            self._choice.options = [
-                (f"{change.timestamp}  {change.message}"[:60], change.commit) for change in history
-            ]
+            self._choice.options = [(_label(change), change.commit) for change in history]
             self._choice.index = 0 if history else None
         self._compare()
 
@@ -337,3 +350,8 @@ def _tag(spec: PackageSpec) -> str:
 
 def _rest(found: Sequence[PackageInfo]) -> str:
     return "; there may be more: give more of the name" if len(found) == MOST_FOUND else ""
+
+
+def _label(change: Change) -> str:
+    """An entry of the history in one short line, with the time to the minute."""
+    return f"{change.timestamp[:16].replace('T', ' ')}  {change.message}"[:56]

@@ -32,6 +32,7 @@ def test_the_machine_shows_its_screen_and_its_console(window: Window) -> None:
     assert panel.locator("img").evaluate("img => img.naturalWidth") >= 640
     panel.get_by_text("login:").first.wait_for()
     assert panel.get_by_text("ssh -i").count() == 1
+    window.shot(panel, "machine")
     window.pictures("machine")
     assert window.errors() == []
     assert window.complaints == []
@@ -53,6 +54,7 @@ def test_the_system_shows_its_deployments_and_rolls_back(window: Window) -> None
         panel.get_by_role("button", name="Roll back").click()
         panel.get_by_text("✔ the other deployment boots next").wait_for()
         assert (boxes.first.inner_text() == first) is back
+    window.shot(panel, "system")
     window.pictures("system")
     assert window.errors() == []
     assert window.complaints == []

@@ -38,7 +38,7 @@ def test_the_editor_finds_adds_pushes_and_goes_back(window: Window) -> None:
     editor.get_by_role("button", name="+").first.click()
     editor.locator("pre").filter(has_text='name = "htop"').first.wait_for()
     editor.get_by_text(re.compile(r"\d+ packages with all that they need")).wait_for()
-    window.picture("editor")
+    window.shot(editor, "editor")
     editor.get_by_role("button", name="Push").click()
     editor.get_by_text("✔ pushed: edge is at version").wait_for()
     history = editor.get_by_label("History")
@@ -57,14 +57,40 @@ def test_a_compose_is_started_and_cancelled(window: Window) -> None:
     panel.get_by_role("button", name="Start").click()
     panel.get_by_text("is in the queue").wait_for()
     panel.get_by_text("… RUNNING after").wait_for()
-    window.picture("composes")
+    window.shot(panel, "composes")
     panel.get_by_role("button", name="Cancel").click()
     panel.get_by_text("✘ FAILED after").wait_for()
     assert panel.get_by_text("Traceback").count() == 0
     assert window.complaints == []
 
 
+def test_a_commit_is_looked_into_and_compared(window: Window) -> None:
+    window.open(notebook("30"))
+    window.run_cells("nb30-02-code", "nb30-03-code", "nb30-32-code", seconds=120)
+    panel = window.panel("nb30-32-code")
+    panel.get_by_placeholder("part of a name").fill("tmux")
+    panel.get_by_text("1 packages").wait_for()
+    panel.get_by_role("tab", name="Files").click()
+    panel.get_by_role("button", name="Open").click()
+    panel.get_by_text("entries in /").wait_for()
+    tree = panel.locator("select[size]:visible")
+    tree.select_option(
+        label=next(t for t in tree.locator("option").all_inner_texts() if "usr" in t)
+    )
+    panel.get_by_role("button", name="Open").click()
+    panel.locator("code", has_text="/usr").first.wait_for()
+    window.shot(panel, "commit")
+    panel.get_by_role("tab", name="Two commits").click()
+    panel.get_by_label("Second").select_option(index=1)
+    panel.get_by_role("button", name="Compare").click()
+    panel.get_by_text("packages differ").first.wait_for()
+    assert window.errors() == []
+    assert window.complaints == []
+
+
 def test_a_saved_copy_has_the_twin_and_no_widget(window: Window) -> None:
+    window.open(notebook("20"))
+    window.run_cells("nb20-02-code", "nb20-03-code", "nb20-32-code", "nb20-34-code", seconds=120)
     window.save()
     saved = (window.root / notebook("20")).read_text()
     assert VIEW not in saved
@@ -76,4 +102,17 @@ def test_a_saved_copy_has_the_twin_and_no_widget(window: Window) -> None:
     window.go_to("nb20-34-code")
     window.page.locator(".rfe-twin").last.wait_for()
     assert window.page.get_by_text("model not found").count() == 0
+    assert window.complaints == []
+
+
+@pytest.mark.full
+@pytest.mark.timeout(3600)
+@pytest.mark.parametrize("number", ["50", "60"])
+def test_a_machine_is_installed_and_updated_by_keyboard(window: Window, number: str) -> None:
+    name = notebook(number)
+    window.open(name)
+    window.run_all(3000)
+    assert window.errors() == []
+    window.save()
+    window.pictures(Path(name).stem)
     assert window.complaints == []

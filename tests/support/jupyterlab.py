@@ -136,6 +136,12 @@ class Window:
             "() => !window.jupyterapp.shell.currentWidget.context.model.dirty"
         )
 
+    def shot(self, panel: Any, name: str) -> None:
+        """A panel alone; with RFE_PICTURES=docs it becomes the README's picture of that name."""
+        directory = Path(os.environ.get("RFE_PICTURES") or ARTEFACTS)
+        directory.mkdir(parents=True, exist_ok=True)
+        panel.screenshot(path=directory / f"{name}.png")
+
     def theme(self, name: str) -> None:
         self.page.evaluate(
             "name => window.jupyterapp.commands.execute('apputils:change-theme', {theme: name})",

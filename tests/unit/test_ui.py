@@ -59,8 +59,8 @@ def press(panel: Panel, text: str) -> None:
 
 
 @pytest.fixture
-def editor(client: Client):
-    editor = BlueprintEditor(client, "edge")
+def editor(lab: Lab, client: Client):
+    editor = BlueprintEditor(lab, client, "edge")
     editor.every = 3600
     assert editor.box.children
     editor.wait(60)
@@ -68,8 +68,8 @@ def editor(client: Client):
     editor.wait(60)
 
 
-def test_what_a_panel_says_without_widgets(client):
-    panel = BlueprintEditor(client, "edge")
+def test_what_a_panel_says_without_widgets(lab, client):
+    panel = BlueprintEditor(lab, client, "edge")
     bundle = panel._repr_mimebundle_()
     assert set(bundle) == {"text/plain", "text/html"}
     assert 'name = "tmux"' in bundle["text/plain"]
@@ -110,7 +110,9 @@ def test_the_form_changes_customizations_and_keeps_the_others(editor, client):
     assert by_label["Host name"].value == "a"
     by_label["Host name"].value = ""
     by_label["Services on"].value = "sshd.service chronyd.service"
+    assert "✔ nothing is known to go wrong" in editor._remarks.value
     by_label["User"].value = "core"
+    assert "! customizations.user" in editor._remarks.value
     assert editor.draft.customizations == {
         "fips": True,
         "services": {"enabled": ["sshd.service", "chronyd.service"]},
@@ -121,8 +123,8 @@ def test_the_form_changes_customizations_and_keeps_the_others(editor, client):
     assert by_label["User"].value == ""
 
 
-def test_a_second_window_sees_the_same_draft(editor, client):
-    other = BlueprintEditor(client, "edge")
+def test_a_second_window_sees_the_same_draft(editor, lab, client):
+    other = BlueprintEditor(lab, client, "edge")
     other.change(packages=())
     editor.refresh()
     assert editor._tags.value == []
