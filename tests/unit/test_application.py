@@ -1,5 +1,6 @@
 """The application's start script, run with fakes of the programs of its image."""
 
+import contextlib
 import os
 import signal
 import socket
@@ -20,8 +21,9 @@ sender.sendto(sys.stdin.buffer.read(), sys.argv[-1])
 """
 
 
-def start(tmp_path: Path, script: str, *, answers: bool = True) -> subprocess.Popen[str]:
-    """The script with a page that answers, or does not, and systemd's socket."""
+def start(tmp_path: Path, script: str, *, answers: bool = True) -> subprocess.Popen[bytes]:
+    """The script with a page that answers, or does not, and systemd's socket; it writes to a file
+    called `said`."""
     fakes = tmp_path / "bin"
     fakes.mkdir()
     (tmp_path / "nc.py").write_text(NC)
@@ -33,13 +35,26 @@ def start(tmp_path: Path, script: str, *, answers: bool = True) -> subprocess.Po
         (fakes / name).write_text(f"#!/bin/sh\n{text}\n")
         (fakes / name).chmod(0o755)
     env = {**os.environ, "PATH": f"{fakes}:{os.environ['PATH']}"}
-    return subprocess.Popen(
-        ["sh", "-c", script],
-        env={**env, "NOTIFY_SOCKET": str(tmp_path / "notify")},
-        stdout=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    )
+    with (tmp_path / "said").open("wb") as said:
+        return subprocess.Popen(
+            ["sh", "-c", script],
+            env={**env, "NOTIFY_SOCKET": str(tmp_path / "notify")},
+            stdout=said,
+            stderr=said,
+            start_new_session=True,
+        )
+
+
+def wait_for_lines(tmp_path: Path, *lines: str) -> None:
+    said = tmp_path / "said"
+    wait_for(lambda: said.read_text().splitlines() == list(lines), Deadline(30), f"{lines} is said")
+
+
+def end(process: subprocess.Popen[bytes]) -> None:
+    """All that it started, too."""
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait(30)
 
 
 def calls(tmp_path: Path) -> list[str]:
@@ -55,14 +70,11 @@ def test_it_is_ready_once_its_page_answers_and_ends_when_told(tmp_path: Path) ->
         try:
             assert systemd.recv(100) == b"READY=1"
             assert calls(tmp_path) == ["httpd", "wget", "notify"]
-            assert process.stdout is not None
-            lines = [process.stdout.readline().strip() for _ in range(2)]
-            assert lines == ["application 2 starts", "application 2 is ready"]
+            wait_for_lines(tmp_path, "application 2 starts", "application 2 is ready")
             process.terminate()
             assert process.wait(30) == 0  # not by the signal: its own trap
         finally:
-            os.killpg(process.pid, signal.SIGKILL)
-            process.communicate()
+            end(process)
 
 
 @pytest.mark.parametrize(("broken", "answers"), [(True, True), (False, False)])
@@ -70,8 +82,8 @@ def test_a_bad_version_ends_without_saying_that_it_is_ready(
     tmp_path: Path, broken: bool, answers: bool
 ) -> None:
     process = start(tmp_path, application.start_script("3", broken=broken), answers=answers)
-    said = process.communicate(timeout=30)[0]
-    assert process.returncode == 1
+    assert process.wait(30) == 1
+    said = (tmp_path / "said").read_text()
     assert "application 3 starts" in said
     assert "notify" not in calls(tmp_path)
     assert ("finds no price list" in said) is broken
@@ -81,14 +93,10 @@ def test_without_systemd_it_runs_all_the_same(tmp_path: Path) -> None:
     script = "unset NOTIFY_SOCKET\n" + application.start_script("1", broken=False)
     process = start(tmp_path, script)
     try:
-        wait_for(lambda: "wget" in calls(tmp_path), Deadline(30), "the page is asked for")
-        assert process.stdout is not None
-        assert process.stdout.readline().strip() == "application 1 starts"
-        assert process.stdout.readline().strip() == "application 1 is ready"
-        assert "notify" not in calls(tmp_path)
+        wait_for_lines(tmp_path, "application 1 starts", "application 1 is ready")
+        assert calls(tmp_path) == ["httpd", "wget"]
     finally:
-        os.killpg(process.pid, signal.SIGKILL)
-        process.communicate()
+        end(process)
 
 
 def test_packages_are_extracted_and_not_configured(
