@@ -62,6 +62,7 @@ __all__ = [
 
 MIB = 1024 * 1024
 INSTALL_MEMORY_MIB = 1536
+ANACONDA_MEMORY_MIB = 2048  # as the demo gives it
 INSTALL_SECONDS = 900
 INSTALL_BYTES = 2 * 1024 * MIB
 INSTALLED = "installed"  # name of the snapshot in a disk
@@ -486,7 +487,7 @@ def install(
     *,
     firmware: str = "bios",
     disk_size: int = 10 * 1024 * MIB,
-    memory_mib: int = INSTALL_MEMORY_MIB,
+    memory_mib: int = 0,
     network: bool = True,
     deadline: Deadline | None = None,
     on_progress: Progress = None,
@@ -512,10 +513,11 @@ def install(
     # A machine that is installed anew starts with firmware variables of the factory, too.
     (directory / "uefi-vars.fd").unlink(missing_ok=True)
     disk = create_disk(directory / "disk.qcow2", disk_size)
+    sandbox = lab.profile.backend == "sandbox"
     spec = VmSpec(
         name,
         disk=disk,
-        memory_mib=memory_mib,
+        memory_mib=memory_mib or (INSTALL_MEMORY_MIB if sandbox else ANACONDA_MEMORY_MIB),
         firmware=firmware,
         cdrom=iso,
         kernel=kernel,
