@@ -32,7 +32,7 @@ _STYLE = """
 .done{fill:#e8f5ec;stroke:#1b7f3b;stroke-width:1.8}
 .next{fill:#eef4fb;stroke:#3a6ea5;stroke-width:2.6}
 .n{fill:#3a6ea5;font-size:12.5px;font-weight:600}
-.t{font-weight:600;fill:#16324f;font-size:14.5px}
+.t{font-weight:600;fill:#16324f;font-size:13px}
 .s{fill:#333;font-size:12px} .m{fill:#333;font-size:11px;font-family:monospace}
 .a{fill:none;stroke:#3a6ea5;stroke-width:2;marker-end:url(#h)}
 """

@@ -73,7 +73,7 @@ class CommitBrowser(Panel):
             for package in found
         ]
         more = f", the first {MOST_ROWS}" if len(rows) > MOST_ROWS else ""
-        caption = f"{len(rows)} packages{more}"
+        caption = f"{_packages(len(rows))}{more}"
         return Table(("package", "version", "architecture", "size"), rows[:MOST_ROWS], caption)
 
     def directory(self, source: str, path: str) -> list[tuple[File, int]]:
@@ -117,7 +117,9 @@ class CommitBrowser(Panel):
                 for paths, word in zip(sides, ("added", "removed", "modified"), strict=True)
             )
         return Table(
-            ("", "package"), rows[:MOST_ROWS], f"{len(rows)} packages differ; files: {words}"
+            ("", "package"),
+            rows[:MOST_ROWS],
+            f"{_packages(len(rows))} not the same; files: {words}",
         )
 
     # showing ----------------------------------------------------------------------------------
@@ -217,6 +219,7 @@ class CommitBrowser(Panel):
             self.work("Reading the tree", lambda on_progress: self._list_directory(source, "/"))
             return
         file = self._entries[chosen]
+        self.say("")
         if file.kind == "directory":
             self._list_directory(source, file.path)
             return
@@ -228,6 +231,7 @@ class CommitBrowser(Panel):
 
     def _up(self) -> None:
         if self._entries:
+            self.say("")
             self._list_directory(self._first.value, str(PurePosixPath(self._where).parent))
 
     def _list_directory(self, source: str, path: str) -> str:
@@ -263,3 +267,7 @@ class CommitBrowser(Panel):
 
 def _size(sizes: dict[str, int], name: str) -> str | None:
     return size(sizes[name]) if name in sizes else None
+
+
+def _packages(number: int) -> str:
+    return "1 package" if number == 1 else f"{number} packages"

@@ -46,7 +46,7 @@ def test_the_system_shows_its_deployments_and_rolls_back(window: Window) -> None
     panel.get_by_text("● booted").wait_for()
     panel.get_by_role("button", name="Look").click()
     panel.get_by_text("✔ as it is now").wait_for()
-    panel.get_by_role("button", name="Timers").click()
+    panel.get_by_text("Timers", exact=True).click()
     panel.get_by_text("rpm-ostreed-automatic").first.wait_for()
     boxes = panel.locator("code")
     first = boxes.first.inner_text()

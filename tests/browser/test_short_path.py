@@ -69,7 +69,7 @@ def test_a_commit_is_looked_into_and_compared(window: Window) -> None:
     window.run_cells("nb30-02-code", "nb30-03-code", "nb30-32-code", seconds=120)
     panel = window.panel("nb30-32-code")
     panel.get_by_placeholder("part of a name").fill("tmux")
-    panel.get_by_text("1 packages").wait_for()
+    panel.get_by_text("1 package", exact=True).wait_for()
     panel.get_by_role("tab", name="Files").click()
     panel.get_by_role("button", name="Open").click()
     panel.get_by_text("entries in /").wait_for()
@@ -83,7 +83,7 @@ def test_a_commit_is_looked_into_and_compared(window: Window) -> None:
     panel.get_by_role("tab", name="Two commits").click()
     panel.get_by_label("Second").select_option(index=1)
     panel.get_by_role("button", name="Compare").click()
-    panel.get_by_text("packages differ").first.wait_for()
+    panel.get_by_text("not the same; files:").first.wait_for()
     assert window.errors() == []
     assert window.complaints == []
 
@@ -102,6 +102,32 @@ def test_a_saved_copy_has_the_twin_and_no_widget(window: Window) -> None:
     window.go_to("nb20-34-code")
     window.page.locator(".rfe-twin").last.wait_for()
     assert window.page.get_by_text("model not found").count() == 0
+    assert window.complaints == []
+
+
+def test_a_draft_outlives_the_kernel_and_is_seen_in_a_second_window(window: Window) -> None:
+    cells = ("nb20-02-code", "nb20-03-code", "nb20-32-code")
+    window.run_cells(*cells, seconds=120)
+    editor = window.panel("nb20-32-code")
+    editor.get_by_text("Customizations", exact=True).click()
+    editor.get_by_label("Host name").fill("station-9")
+    editor.get_by_label("Host name").press("Enter")
+    draft = re.compile('hostname = "station-9"')
+    editor.locator("pre").filter(has_text=draft).first.wait_for()
+    window.restart_kernel()
+    window.run_cells(*cells, seconds=120)
+    window.panel("nb20-32-code").locator("pre").filter(has_text=draft).first.wait_for()
+    with window.another() as other:
+        other.open(notebook("20"))
+        other.run_cells("nb20-32-code", seconds=120)
+        second = other.panel("nb20-32-code")
+        second.locator("pre").filter(has_text=draft).first.wait_for()
+        second.get_by_role("button", name="Discard draft").click()
+        second.get_by_text("✔ back to what was pushed last").wait_for()
+        assert other.complaints == []
+    first = window.panel("nb20-32-code")
+    first.get_by_text("As TOML").wait_for()
+    first.locator("pre").filter(has_text=draft).first.wait_for(state="detached")
     assert window.complaints == []
 
 

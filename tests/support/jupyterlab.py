@@ -22,8 +22,11 @@ BIN = Path(sys.executable).parent
 # Screenshots of every run, to be looked at: not in git.
 ARTEFACTS = Path(__file__).parents[2] / "artefacts" / "browser"
 WIDTH, HEIGHT = 1280, 900
-# What JupyterLab's own parts complain about, and nothing of ours can help.
-HARMLESS = re.compile(r"favicon|ResizeObserver loop|Download the React DevTools")
+# What JupyterLab's own parts complain about, and nothing of ours can help; the last one is a window
+# that hears of widgets of a kernel before its restart, or of another window.
+HARMLESS = re.compile(
+    r"favicon|ResizeObserver loop|Download the React DevTools|Comm not found for comm id"
+)
 # Of every code cell with something in it: how far it is, and its outputs.
 CELLS = """() => {
   const panel = window.jupyterapp.shell.currentWidget;
@@ -89,6 +92,19 @@ class Window:
             self.go_to(identity)
             self.page.keyboard.press("Shift+Enter")
         self.finish(seconds, *identities)
+
+    def restart_kernel(self) -> None:
+        self.page.evaluate(
+            "() => window.jupyterapp.shell.currentWidget.sessionContext.restartKernel()"
+        )
+
+    @contextmanager
+    def another(self) -> Iterator[Window]:
+        """A second window on the same JupyterLab."""
+        page = self.page.context.browser.new_page(viewport={"width": WIDTH, "height": HEIGHT})
+        page.set_default_timeout(120_000)
+        yield Window(page, self.root, self.address, self.token)
+        page.close()
 
     def go_to(self, identity: str) -> None:
         """Make a cell the active one, and bring it into view."""

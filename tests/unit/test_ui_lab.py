@@ -111,7 +111,10 @@ def test_two_commits_are_compared(browser: CommitBrowser):
     by_label = dict(browser._second.options)
     browser._second.value = by_label["bbbbbbbb commit.tar"]
     press(browser, "Compare")
-    assert "2 packages differ; files: 1 added, 6 removed, 0 modified" in browser._difference.value
+    assert (
+        "2 packages not the same; files: 1 added, 6 removed, 0 modified"
+        in browser._difference.value
+    )
     browser._second.value = browser._first.value
     press(browser, "Compare")
     assert "both are the same commit<br>to do: choose another" in said(browser)
