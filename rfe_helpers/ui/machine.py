@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,6 +18,9 @@ from rfe_helpers.qemu import VmSpec
 from rfe_helpers.run import tail_of
 from rfe_helpers.ui.parts import ROW, Panel, Progress, code, scrolling, shown
 from rfe_helpers.vm import Machine
+
+# What a console says to a terminal, not to a reader: colours, moves of the cursor, other controls.
+_CONTROL = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]|\x1b[()][A-Z0-9]|[\x00-\x08\x0b-\x1f]")
 
 
 class MachinePanel(Panel):
@@ -66,7 +70,8 @@ class MachinePanel(Panel):
     def console(self) -> str:
         """The end of what it wrote to its serial console, from its last start on."""
         path = self.lab.path("machines", self.name, "console.log")
-        return tail_of(path.read_text(errors="replace"), 14) if path.exists() else ""
+        text = path.read_text(errors="replace") if path.exists() else ""
+        return tail_of(_CONTROL.sub("", text), 14)
 
     # showing ----------------------------------------------------------------------------------
 
@@ -109,7 +114,10 @@ class MachinePanel(Panel):
     # clicks -----------------------------------------------------------------------------------
 
     def _start(self) -> None:
-        self.teach("vm.Machine.start(my_lab, vm.VmSpec(…))", "rfe run 60")
+        installed = self.lab.step("install")
+        disk, port = installed["disk"], installed["ssh_port"]
+        spec = f'vm.VmSpec("{self.name}", disk=Path("{disk}"), forwards=(({port}, 22),))'
+        self.teach(f"vm.Machine.start(my_lab, {spec})", "")
 
         def job(on_progress: Progress) -> str:
             self.start()

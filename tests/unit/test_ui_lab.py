@@ -136,7 +136,8 @@ def test_the_twin_of_the_browser_tells_the_commit(browser: CommitBrowser):
 @pytest.fixture
 def machine(lab: Lab, tmp_path: Path) -> MachinePanel:
     """A machine that says something on its console and goes on for ever."""
-    disk = boot_sector(lab.path("machines", "m", "x").parent, "m login: \r\n")
+    text = "[\x1b[0;32m  OK  \x1b[0m] Started\r\nm login: \r\n"
+    disk = boot_sector(lab.path("machines", "m", "x").parent, text)
     lab.record(
         "install",
         machine="m",
@@ -158,6 +159,7 @@ def test_a_machine_is_started_shown_reset_and_stopped(machine: MachinePanel):
     press(machine, "Start")
     assert "✔ m is on" in said(machine)
     wait_for(lambda: "login:" in machine.console(), Deadline(60), "it boots")
+    assert "[  OK  ] Started\nm login:" in machine.console()
     machine.refresh()
     assert "● running" in machine._state.value
     assert bytes(machine._screen.value).startswith(b"\x89PNG")
