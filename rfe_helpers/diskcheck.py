@@ -11,7 +11,7 @@ import json
 import os
 import re
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -112,31 +112,37 @@ def _digest(path: Path) -> str:
 
 
 def as_linux_sees(
-    disk: Path, expected: Expected, mount_at: Path, *, fsck: bool
+    disk: Path,
+    expected: Expected,
+    mount_at: Path,
+    *,
+    shown: Sequence[BootEntry],
+    fsck: bool,
 ) -> tuple[str, tuple[str, ...]]:
     """(what boots next, all deployments) by name, after the file systems were mounted.
 
-    Checks that every deployment of the boot loader is complete, each file being the object of its
-    commit, that kernels are whole, that /etc and /var have what they had; `fsck` also reads every
-    object. Raises MachineError with what is wrong.
+    What boots is the first of `shown`, the entries that GRUB sees: it may be one change behind
+    what Linux sees once it has replayed the log. Checks that every deployment of either is
+    complete, each file being the object of its commit, that kernels are whole, that /etc and /var
+    have what they had; `fsck` also reads every object. Raises MachineError with what is wrong.
     """
     with mounted(disk, mount_at) as root:
         entries = boot_entries((root / "boot/loader/syslinux.cfg").read_text())
-        digests: dict[str, str] = {}
-        names = tuple(_deployment(root, entry, expected, digests) for entry in entries)
-        if not names:
+        if not entries:
             raise MachineError("there is no boot loader entry")
-        _check_kept(root, entries[0], expected)
+        names = {e: _deployment(root, e, expected) for e in dict.fromkeys([*entries, *shown])}
+        _check_kernels(root, entries, expected)
+        _check_kept(root, shown[0], expected)
         if fsck:
             try:
                 Repo(root / "ostree/repo").fsck()
             except CommitError as error:
                 raise MachineError(f"ostree fsck: {error.message}") from None
-        return names[0], names
+        return names[shown[0]], tuple(names[entry] for entry in entries)
 
 
-def _deployment(root: Path, entry: BootEntry, expected: Expected, digests: dict[str, str]) -> str:
-    """old or new, checked; `digests` are those of kernels that have been read."""
+def _deployment(root: Path, entry: BootEntry, expected: Expected) -> str:
+    """old or new, checked."""
     directory = (root / entry.deployment.lstrip("/")).resolve()
     if not directory.is_dir():
         raise MachineError(f"{entry.title} names {entry.deployment}, which is not there")
@@ -144,13 +150,15 @@ def _deployment(root: Path, entry: BootEntry, expected: Expected, digests: dict[
     name = expected.name(commit)
     if not name:
         raise MachineError(f"{entry.title} is of an unknown commit {commit}")
-    for path in (entry.kernel, entry.initrd):
-        if path not in digests:
-            digests[path] = _digest(root / "boot" / path.lstrip("/"))
-        if digests[path] not in expected.images[commit]:
-            raise MachineError(f"{path} of the {name} deployment is not whole")
     _check_files(directory, root / "ostree/repo/objects", expected.trees[commit], name)
     return name
+
+
+def _check_kernels(root: Path, entries: Iterable[BootEntry], expected: Expected) -> None:
+    whole = frozenset().union(*expected.images.values())
+    for path in dict.fromkeys(p for entry in entries for p in (entry.kernel, entry.initrd)):
+        if _digest(root / "boot" / path.lstrip("/")) not in whole:
+            raise MachineError(f"{path} is not whole")
 
 
 def _check_files(

@@ -44,12 +44,13 @@ class Entry:
 @dataclass(frozen=True)
 class State:
     """A disk after a loss of power: all requests before `flushed` are on it, of those up to
-    `point` the pieces in `kept` (index of the entry, first byte, bytes)."""
+    `point`, `unflushed` bytes, the pieces in `kept` (index of the entry, first byte, bytes)."""
 
     point: int
     flushed: int
     kept: tuple[tuple[int, int, int], ...]
     kind: str
+    unflushed: int = 0
 
 
 def read(path: Path) -> list[Entry]:
@@ -120,7 +121,8 @@ def _torn(entries: Sequence[Entry], point: int, chance: random.Random) -> State:
             torn = pieces > 1 and chance.random() < 0.2
             size = chance.randrange(1, pieces) * ATOMIC_BYTES if torn else entry.size
             kept.append((index, 0, size))
-    return State(point, flushed, tuple(kept), "partly written")
+    unflushed = sum(entry.size for entry in entries[flushed:point] if entry.is_write)
+    return State(point, flushed, tuple(kept), "partly written", unflushed)
 
 
 class Rebuilder:

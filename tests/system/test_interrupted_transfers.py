@@ -115,6 +115,7 @@ def test_a_damaged_object_on_the_server(device: Repo, site: Site, publisher: Pub
         if entry.path in ("/usr/share/7", "/usr/share/8")
     )
     whole = first.read_bytes()
+    first.unlink()  # repositories on one disk share their objects
     first.write_bytes(whole[:1000] + bytes([whole[1000] ^ 255]) + whole[1001:])
     assert "Invalid compressed data" in refusal(device, retries=0)
     first.write_bytes(second.read_bytes())

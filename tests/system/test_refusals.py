@@ -83,9 +83,13 @@ def test_a_tampered_commit_is_refused(lab: Lab, device: Repo) -> None:
     objects = forger.publication.repo.path / "objects" / commit[:2]
     content = bytearray((objects / f"{commit[2:]}.commit").read_bytes())
     content[content.index(b"edge")] ^= 1
+    (objects / f"{commit[2:]}.commit").unlink()  # repositories on one disk share their objects
     (objects / f"{commit[2:]}.commit").write_bytes(content)
     served(lab, forger)
-    assert f"Corrupted commit object; checksum expected='{commit}'" in refusal(device)
+    message = refusal(device)  # the first that fails, either of the two
+    assert f"Corrupted commit object; checksum expected='{commit}'" in message or (
+        "BAD signature" in message
+    )
 
 
 def test_a_signature_of_another_commit_is_refused(lab: Lab, device: Repo) -> None:

