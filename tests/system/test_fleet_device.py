@@ -16,10 +16,8 @@ from pathlib import Path
 import nbformat
 import pytest
 
-from rfe_helpers import builder, devices, registry, serve
-from rfe_helpers.blueprint import Blueprint, PackageSpec
-from rfe_helpers.commit import open_commit
-from rfe_helpers.device import Device, customizations, enabled, files, packages
+from rfe_helpers import devices, registry, serve
+from rfe_helpers.device import Device, files
 from rfe_helpers.lab import Lab
 from rfe_helpers.node import Node
 from rfe_helpers.vm import Machine
@@ -112,28 +110,6 @@ def test_no_unit_of_it_has_failed(device: Node) -> None:
     names = [line.split()[0] for line in failed.splitlines()]
     assert not {"applyupdate.service", "application.service"} & set(names)
     assert "rpm-ostreed-automatic.service" not in names
-
-
-def test_the_blueprint_twin_brings_the_files_that_the_kickstart_wrote(
-    lab: Lab, device: Node
-) -> None:
-    described = as_in_the_notebook(lab)
-    client = builder.get(lab)
-    twin = Blueprint(
-        name="twin",
-        version="0.0.1",
-        packages=tuple(map(PackageSpec, packages(described))),
-        customizations=customizations(described),
-    )
-    started = client.start_compose(client.push(twin).name, "edge-commit")
-    client.wait(started.id, Deadline(1800))
-    commit = open_commit(client.download(started.id, lab.path("composes", "")))
-    paths = {file.path for file in commit.files()}
-    for file in files(described):
-        text = commit.repository.read(commit.id, f"/usr{file.path}")
-        assert (text, device.read(file.path)) == (file.text, file.text), file.path
-    for unit in enabled(described):
-        assert f"/usr/etc/systemd/system/timers.target.wants/{unit}" in paths
 
 
 def test_the_plain_unit_does_what_the_quadlet_does(lab: Lab, device: Node) -> None:
