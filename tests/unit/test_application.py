@@ -57,13 +57,6 @@ def end(process: subprocess.Popen[bytes]) -> None:
     process.wait(30)
 
 
-def end(process: subprocess.Popen[str]) -> None:
-    """End the script, and what it may have left in its process group."""
-    with contextlib.suppress(ProcessLookupError):
-        os.killpg(process.pid, signal.SIGKILL)
-    process.communicate()
-
-
 def calls(tmp_path: Path) -> list[str]:
     path = tmp_path / "calls"
     return path.read_text().split() if path.exists() else []
