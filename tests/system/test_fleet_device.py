@@ -6,22 +6,18 @@ at the device afterwards, and at what was shown.
 
 import json
 import re
-import shlex
 import subprocess
 import sys
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 
 import nbformat
 import pytest
 
 from rfe_helpers import devices, registry, serve
-from rfe_helpers.device import Device, files
 from rfe_helpers.lab import Lab
 from rfe_helpers.node import Node
 from rfe_helpers.vm import Machine
-from rfe_helpers.wait import Deadline, wait_for
 
 pytestmark = [pytest.mark.full, pytest.mark.timeout(5400)]
 RFE = Path(sys.executable).parent / "rfe"
@@ -65,12 +61,6 @@ def outputs(lab: Lab) -> str:
     return "\n".join(texts)
 
 
-def as_in_the_notebook(lab: Lab) -> Device:
-    """The description of the notebook's devices, with its parameters as they are."""
-    image = lab.step("fleet")["image"]
-    return Device(image=image, registry=image.partition("/")[0])
-
-
 @pytest.fixture
 def device(lab: Lab, outputs: str) -> Node:
     assert Machine.find(lab, "device-1") is not None
@@ -110,42 +100,6 @@ def test_no_unit_of_it_has_failed(device: Node) -> None:
     names = [line.split()[0] for line in failed.splitlines()]
     assert not {"applyupdate.service", "application.service"} & set(names)
     assert "rpm-ostreed-automatic.service" not in names
-
-
-def test_the_plain_unit_does_what_the_quadlet_does(lab: Lab, device: Node) -> None:
-    """For podman before 4.4; this one takes it, too."""
-    (unit,) = (
-        file
-        for file in files(replace(as_in_the_notebook(lab), quadlet=False))
-        if file.path.endswith("/application.service")
-    )
-    quadlet = "/etc/containers/systemd/application.container"
-    try:
-        device.sudo(f"mkdir -p /root && systemctl stop application && mv {quadlet} /root")
-        device.sudo(f"printf %s {shlex.quote(unit.text)} > {unit.path}")
-        device.sudo("systemctl daemon-reload && systemctl start application", seconds=1800)
-        assert device.sudo("systemctl show -p FragmentPath application").stdout.strip() == (
-            f"FragmentPath={unit.path}"
-        )
-        before = devices.ask(device)
-        assert before.digest
-        assert re.search(
-            r"application\.service .* false", device.sudo("podman auto-update --dry-run").stdout
-        )
-        assert before.application is not None
-        device.sudo(f"kill -KILL {before.application.pid}")
-        pid = before.application.pid
-
-        def again() -> bool:
-            state = devices.ask(device)
-            return bool(state.digest and state.application and state.application.pid != pid)
-
-        wait_for(again, Deadline(900), "the application is back", every=3)
-    finally:
-        device.sudo(
-            f"systemctl stop application; rm -f {unit.path}; mv /root/*.container {quadlet}"
-        )
-        device.sudo("systemctl daemon-reload && systemctl start application", seconds=1800)
 
 
 @pytest.mark.parametrize("policy", ["none", "check", "apply"])

@@ -264,7 +264,9 @@ def upgrade(options: argparse.Namespace) -> int:
         options.check, options.reboot = policy == "check", policy == "apply"
     with transaction():
         if options.check or options.preview:
-            return check(options)
+            code = check(options)
+            # For the timer's service it is no failure that there is nothing new.
+            return 0 if options.trigger_automatic_update_policy else code
         return stage(options)
 
 
