@@ -17,6 +17,7 @@ from rfe_helpers import (
     cli_fetch,
     cli_fleet,
     cli_lab,
+    cli_media,
     cli_profiles,
     cli_prove,
 )
@@ -70,6 +71,7 @@ def parser() -> argparse.ArgumentParser:
         lab_option(add_command(sandbox_commands, name, handler, text))
     cli_lab.add_commands(commands)
     _commit_grammar(commands)
+    cli_media.add_commands(commands)
     cli_fleet.add_commands(commands)
     cli_profiles.add_commands(commands)
     cli_fetch.add_commands(commands)

@@ -1,24 +1,34 @@
-"""Boot ISOs of any release: label, release, kernel and initramfs, read without mounting; and
-ISOs made from one by adding files, such as a kickstart or a repository."""
+"""Boot ISOs of any release: label, release, kernel, and a commit that is inside, read without
+mounting; ISOs made from one by adding files; and whether a copy on a stick is whole.
+
+Nothing here writes to a device.
+"""
 
 from __future__ import annotations
 
 import configparser
+import os
 import re
 import struct
 import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 
-from rfe_helpers import files, run
-from rfe_helpers.errors import CommandFailed, MediaError
+from rfe_helpers import files, isomd5, run
+from rfe_helpers.errors import CommandFailed, CommitError, MediaError
+from rfe_helpers.ostree import Repo
 from rfe_helpers.wait import Deadline
 
 KERNEL = "images/pxeboot/vmlinuz"
 INITRD = "images/pxeboot/initrd.img"
 # Boot menus: those of GRUB for BIOS and UEFI, and isolinux, which RHEL 8 and 9 have for BIOS.
 MENUS = ("boot/grub2/grub.cfg", "EFI/BOOT/grub.cfg", "isolinux/isolinux.cfg")
+# What osbuild puts into an edge-installer.
+REPOSITORY = "ostree/repo"
+KICKSTART = "osbuild.ks"
+_CHUNK = 1 << 20
 # ECMA-119: volume descriptors begin at sector 16 of 2048 bytes; 8.4 has the primary one's fields.
 _SECTOR = 2048
 _PRIMARY = b"\x01CD001"
@@ -44,12 +54,20 @@ class BootIso:
     def arguments(self, kickstart_url: str) -> str:
         """The kernel arguments that install from this ISO as a kickstart says, in text mode,
         on the serial console and the screen (the last console is the one programs write to)."""
-        # \x20 is how the label of a device is written where it has a space (udev's rule).
-        label = self.label.replace(" ", "\\x20")
         return (
-            f"inst.stage2=hd:LABEL={label} inst.ks={kickstart_url} inst.text "
+            f"inst.stage2=hd:LABEL={self._device} inst.ks={kickstart_url} inst.text "
             "console=tty0 console=ttyS0,115200"
         )
+
+    @property
+    def own_kickstart(self) -> str:
+        """Where an installer that was booted from it finds the kickstart that is on it."""
+        return f"hd:LABEL={self._device}:/{KICKSTART}"
+
+    @property
+    def _device(self) -> str:
+        """The label as udev writes it, which has \\x20 for a space."""
+        return self.label.replace(" ", "\\x20")
 
     def extract_kernel(self, directory: Path) -> tuple[Path, Path]:
         """Write kernel and initramfs into a directory as `vmlinuz` and `initrd.img`."""
@@ -59,7 +77,7 @@ class BootIso:
         )
 
     def extract(self, name: str, target: Path) -> Path:
-        """Copy one file out of the ISO. Raises MediaError if it has no such file."""
+        """Copy one file or directory out of the ISO. Raises MediaError if it has none such."""
         target.unlink(missing_ok=True)
         try:
             run.run([*_xorriso(self.path), "-extract", f"/{name}", _with_parent(target)])
@@ -101,6 +119,86 @@ def read(path: Path) -> BootIso:
     )
 
 
+@dataclass(frozen=True)
+class Payload:
+    """A commit inside an installer ISO, and the kickstart that installs it."""
+
+    ref: str
+    commit: str
+    version: str
+    timestamp: datetime
+    kickstart: str
+
+
+def payload(iso: Path) -> Payload:
+    """The commit inside an edge-installer. Raises MediaError if there is none."""
+    boot = read(iso)
+    with tempfile.TemporaryDirectory(prefix="rfe-iso-") as directory:
+        root = Path(directory)
+        try:
+            kickstart = boot.extract(KICKSTART, root / KICKSTART).read_text()
+            # As much of the repository as ostree needs to show the commit.
+            for name in ("config", "refs"):
+                boot.extract(f"{REPOSITORY}/{name}", root / "repo" / name)
+            heads = root / "repo/refs/heads"
+            ref = next(path for path in sorted(heads.rglob("*")) if path.is_file())
+            commit = ref.read_text().strip()
+            name = f"objects/{commit[:2]}/{commit[2:]}.commit"
+            boot.extract(f"{REPOSITORY}/{name}", root / "repo" / name)
+            info = Repo(root / "repo").show(commit)
+        except (MediaError, CommitError, StopIteration, UnicodeDecodeError):
+            raise MediaError(
+                f"{iso} has no commit that can be read in /{REPOSITORY}: it is no edge-installer",
+                remedy="make one with a compose of the type edge-installer",
+            ) from None
+        return Payload(str(ref.relative_to(heads)), commit, info.version, info.timestamp, kickstart)
+
+
+def check(iso: Path) -> bool:
+    """Whether an ISO carries a checksum of itself, which fits; False if it carries none.
+
+    Raises MediaError for one that is cut off or altered.
+    """
+    read(iso)
+    try:
+        return isomd5.check(iso)
+    except isomd5.DamagedError as error:
+        raise MediaError(f"{error}: it is damaged", remedy="fetch or make it again") from None
+    except OSError as error:
+        raise MediaError(f"{iso}: {error.strerror}") from None
+
+
+def verify_written(target: Path, iso: Path) -> int:
+    """Compare a device or file with the ISO that was written to it, as far as the ISO goes.
+
+    Returns how many bytes are the same. Raises MediaError with the first place that differs. Only
+    reads; needs the right to read the device.
+    """
+    done = 0
+    try:
+        with iso.open("rb") as wanted, target.open("rb") as written:
+            # Not what is left in memory of the writing, but what the device has.
+            os.posix_fadvise(written.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+            while expected := wanted.read(_CHUNK):
+                found = written.read(len(expected))
+                if found != expected:
+                    pairs = zip(expected, found, strict=False)
+                    same = next((i for i, (a, b) in enumerate(pairs) if a != b), len(found))
+                    raise MediaError(_difference(target, iso, done + same, len(found) > same))
+                done += len(expected)
+    except OSError as error:
+        raise MediaError(
+            f"{error.filename}: {error.strerror}", remedy="name the whole device, and run as root"
+        ) from None
+    return done
+
+
+def _difference(target: Path, iso: Path, place: int, more: bool) -> str:
+    if more:
+        return f"{target} differs from {iso} at byte {place}: it was not written well"
+    return f"{target} ends at byte {place}, {iso} has {iso.stat().st_size}: it was cut off"
+
+
 def add_files(
     iso: Path,
     target: Path,
@@ -134,6 +232,7 @@ def add_files(
                 f"{target} could not be made from {iso}: {error.tail}",
                 remedy="look for room on the disk, and whether the boot ISO is whole",
             ) from None
+        isomd5.implant(unfinished)
     return target
 
 

@@ -408,7 +408,9 @@ def _ready(
         remedy="look at the logs of podman or nginx in the lab",
     )
     files.write_json(_state(lab), asdict(found), mode=0o600)
-    lab.record("serve", **asdict(found))
+    # What notebook 40 has added, such as who may log in, holds for what is published after it.
+    before = lab.step("serve") if lab.has("serve") else {}
+    lab.record("serve", **{**before, **asdict(found)})
     return found
 
 

@@ -496,7 +496,7 @@ def install(
 
     The kernel of the ISO is booted directly, with `inst.stage2=` naming the ISO by its label and
     `inst.ks=kickstart_url`, so nobody has to press TAB in its menu. Raises MachineError with the
-    installer's own reason if it fails, MediaError for an ISO that cannot be read.
+    installer's own reason if it fails, MediaError for an ISO that cannot be read or is damaged.
     """
     found = Machine.find(lab, name)
     if found is not None:
@@ -508,6 +508,7 @@ def install(
             f"an installation needs {INSTALL_BYTES / 1e9:.1f} GB",
             remedy="free some space, or use another lab directory",
         )
+    media.check(iso)  # before a disk is replaced
     boot = media.read(iso)
     kernel, initrd = boot.extract_kernel(directory)
     # A machine that is installed anew starts with firmware variables of the factory, too.

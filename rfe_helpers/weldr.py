@@ -366,6 +366,11 @@ class Client:
         """Fetch the manifest of a compose that has ended as a tar."""
         return self._fetch("metadata", compose, directory, on_progress)
 
+    def artifact_size(self, compose: str) -> int:
+        """How many bytes `download` would fetch, without fetching them; -1 if it is not said."""
+        with self._http.open("GET", f"v1/compose/image/{_segment(compose)}") as answer:
+            return int(answer.headers.get("Content-Length", -1))
+
     # ----------------------------------------------------------------------------------------
 
     def _all(self, path: str, key: str) -> list[Any]:

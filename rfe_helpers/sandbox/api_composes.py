@@ -10,7 +10,7 @@ from starlette.responses import Response
 
 from rfe_helpers.blueprint import Blueprint, PackageSpec
 from rfe_helpers.errors import BlueprintError, BuilderError, RfeError
-from rfe_helpers.sandbox import customizations, image_types, offline, ostree_options
+from rfe_helpers.sandbox import customizations, image_types, offline, ostree_options, raw
 from rfe_helpers.sandbox.api_blueprints import wanted_packages
 from rfe_helpers.sandbox.image_types import ImageType
 from rfe_helpers.sandbox.ostree_options import OstreeOptions
@@ -127,6 +127,9 @@ def _plan(
         ostree_options.check(options, kind)
         if "installer" in kind.customizations:
             offline.check(blueprint.customizations)
+        size = data.get("size", 0) or kind.size
+        if kind.size:
+            raw.check_size(size, 0)  # whatever the commit is
     except (BlueprintError, BuilderError) as error:
         msg = f"failed to initialize osbuild manifest: {error.message}"
         raise Refusal("ManifestCreationFailed", msg) from None
@@ -148,7 +151,7 @@ def _plan(
         blueprint=blueprint,
         kind=kind.name,
         ref=options.ref or image_types.DEFAULT_REF,
-        size=data.get("size", 0) or kind.size,
+        size=size,
         parent=parent,
         url=options.url,
         kernel=customizations.kernel(blueprint),

@@ -5,6 +5,7 @@ container.tar   an OCI archive whose only layer is nginx and that repository; it
                 http://HOST:8080/repo
 installer.iso   made in offline.py
 disk.qcow2      made in guest_image.py
+image.raw.xz    made in raw.py
 
 The first two as in section 13 of the weldr API contract. What a reader of the commit needs first
 (compose.json, configuration, ref, commit object) stands first in commit.tar.
@@ -20,7 +21,7 @@ from typing import Any
 from rfe_helpers import files, oci, run
 from rfe_helpers.errors import BuilderError
 from rfe_helpers.ostree import Repo
-from rfe_helpers.sandbox import guest_image, image_types, offline, tree
+from rfe_helpers.sandbox import guest_image, image_types, offline, raw, tree
 
 WEB_ROOT = "usr/share/nginx/html"
 SPACE = 4_000_000_000
@@ -79,7 +80,8 @@ def build(request: tree.Request, work: tree.Work) -> Path:
         raise BuilderError(f"the sandbox cannot make {request.image_type}")
     target = work.directory / kind.filename
     if kind.deploys:
-        return offline.build(request, work, target)
+        make = raw.build if kind.size else offline.build
+        return make(request, work, target)
     if not kind.ostree:
         return guest_image.build(request, work, target)
     content = work.directory / "content"

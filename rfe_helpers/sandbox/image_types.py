@@ -1,6 +1,7 @@
 """The image types of the sandbox and what a blueprint may ask of each: data.
 
-Names, file names and MIME types are those of osbuild-composer (osbuild/images v0.274).
+Names, file names and MIME types are those of osbuild-composer (osbuild/images v0.274). The size
+of a disk is smaller than its 10 GiB (see raw.py).
 """
 
 from __future__ import annotations
@@ -17,6 +18,9 @@ _COMMIT_CUSTOMIZATIONS = (
     *("timezone", "user"),
 )
 
+_DISK_CUSTOMIZATIONS = (
+    *("directories", "files", "group", "kernel", "locale", "services", "sshkey", "user"),
+)
 # What makes the guest image one: cloud-init, SSH, the web console; and what the sandbox's service
 # imports and runs, so that it can be installed there without a network.
 _GUEST_PACKAGES = (
@@ -74,6 +78,17 @@ IMAGE_TYPES = (
         deploys=True,
         packages=False,
         customizations=("group", "installer", "locale", "sshkey", "timezone", "user"),
+    ),
+    ImageType(
+        name="edge-raw-image",
+        filename="image.raw.xz",
+        mime="application/xz",
+        aliases=("rhel-edge-raw-image",),
+        deploys=True,
+        packages=False,
+        customizations=_DISK_CUSTOMIZATIONS,
+        kernel=("append",),
+        size=3 * 1024**3,
     ),
     ImageType(
         name="guest-image",

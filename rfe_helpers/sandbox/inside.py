@@ -7,6 +7,8 @@ user that builds it. Standard library only. DIR holds `spec.json` and gets `repo
     spec.json    {"version": s, "ref": s, "unwanted_kernel": package or null, "customizations":
                  {…} in the shape of a blueprint, already validated by the service}
     report.json  {"kernel": release, "packages": [[name, version, arch], …]}
+
+`python3 inside.py customize -` applies customizations, read from stdin, to a deployment.
 """
 
 import json
@@ -389,6 +391,8 @@ def main() -> None:
     try:
         if what == "base":
             base()
+        elif what == "customize":
+            customize(json.load(sys.stdin))
         else:
             compose(Path(directory))
     except subprocess.CalledProcessError as error:

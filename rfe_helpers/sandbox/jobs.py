@@ -242,6 +242,7 @@ def _request(compose: Compose) -> Request:
         parent=plan.parent,
         url=plan.url,
         kernel=plan.kernel,
+        size=plan.size,
     )
 
 

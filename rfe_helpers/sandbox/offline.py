@@ -1,26 +1,29 @@
 """edge-installer: the boot ISO with a commit inside, for machines without a network.
 
 Laid out like osbuild-composer's: the repository at /ostree/repo, the kickstart at /osbuild.ks,
-named in every entry of the boot menu. The installed system's remote is the URL that the compose
-was given, so later updates come from there.
+named in every entry of the boot menu. Beside the repository, and only here, `payload.json` says
+what the commit takes unpacked. The installed system's remote is the URL that the compose was
+given, so later updates come from there.
 """
 
 from __future__ import annotations
 
+import contextlib
 import shlex
 import shutil
-from collections.abc import Iterable, Mapping
+import struct
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from rfe_helpers import kickstart, media, profile
+from rfe_helpers import files, kickstart, media, profile
 from rfe_helpers.errors import BuilderError
 from rfe_helpers.ostree import Repo
-from rfe_helpers.sandbox import tree
+from rfe_helpers.sandbox import ostree_options, tree
 from rfe_helpers.sandbox.installer import build as installer
 
-REPOSITORY = "ostree/repo"
-KICKSTART = "osbuild.ks"
+FACTS = "ostree/payload.json"  # what the installer wants to know before it partitions a disk
+BLOCK = 4096  # of the file systems that it will be on
 MEDIUM = "/run/install/repo"  # where an installer, Anaconda too, has its boot medium
 SOURCE = "source"
 UNATTENDED = (
@@ -37,39 +40,64 @@ def build(request: tree.Request, work: tree.Work, target: Path) -> Path:
     CommitError if the commit cannot be fetched, KickstartError for contents that do not parse.
     """
     text = osbuild_kickstart(request)
-    work.on_stage("payload", "ostree pull")
-    payload = work.directory / "payload"
-    shutil.rmtree(payload, ignore_errors=True)
-    try:
-        fetch(request, payload, work)
+    with payload(request, work) as repository:
         boot = installer.boot_iso(work)
         work.on_stage("artifact", target.name)
-        script = work.directory / KICKSTART
-        script.write_text(text)
-        label = media.read(boot).label
-        media.add_files(
-            boot,
-            target,
-            {REPOSITORY: payload, KICKSTART: script},
-            arguments=f"inst.ks=hd:LABEL={label}:/{KICKSTART}",
-            deadline=work.deadline,
-            on_start=work.on_process,
-        )
-    finally:
-        shutil.rmtree(payload, ignore_errors=True)
-        (work.directory / KICKSTART).unlink(missing_ok=True)  # it may hold password hashes
+        script, facts = work.directory / media.KICKSTART, work.directory / "payload.json"
+        try:
+            script.write_text(text)
+            files.write_json(facts, {"bytes": unpacked_bytes(repository)})
+            media.add_files(
+                boot,
+                target,
+                {media.REPOSITORY: repository.path, FACTS: facts, media.KICKSTART: script},
+                # rd.live.check is dracut's word for it: look at the medium before using it.
+                arguments=f"inst.ks={media.read(boot).own_kickstart} rd.live.check",
+                deadline=work.deadline,
+                on_start=work.on_process,
+            )
+        finally:
+            facts.unlink(missing_ok=True)
+            script.unlink(missing_ok=True)  # it may hold password hashes
     return target
+
+
+@contextlib.contextmanager
+def payload(request: tree.Request, work: tree.Work) -> Iterator[Repo]:
+    """A repository with nothing but the commit that a request deploys; removed at the end."""
+    work.on_stage("payload", "ostree pull")
+    directory = work.directory / "payload"
+    shutil.rmtree(directory, ignore_errors=True)
+    try:
+        fetch(request, directory, work)
+        yield Repo(directory)
+    finally:
+        shutil.rmtree(directory, ignore_errors=True)
 
 
 def fetch(request: tree.Request, directory: Path, work: tree.Work) -> str:
     """Pull the commit of a request, without its history, into a repository of its own."""
     repository = Repo(directory).init("archive")
-    repository.add_remote(SOURCE, request.url)
+    repository.add_remote(SOURCE, ostree_options.reachable(request.url))
     wanted = request.parent or request.ref
     commit = repository.pull(SOURCE, wanted, deadline=work.deadline, log=work.log)
     repository.set_ref(request.ref, commit)
     repository.update_summary()
     return commit
+
+
+def unpacked_bytes(repository: Repo) -> int:
+    """What the files of an archive repository take when they are deployed.
+
+    Each .filez begins with the length of its header, padding to 8 bytes, and the size of the file,
+    all big-endian (ostree's repository format, "archive").
+    """
+    total = 0
+    for path in (repository.path / "objects").glob("*/*.filez"):
+        with path.open("rb") as file:
+            size: int = struct.unpack(">8xQ", file.read(16))[0]
+        total += -(-size // BLOCK) * BLOCK
+    return total
 
 
 def check(wanted: Mapping[str, Any]) -> None:
@@ -101,7 +129,7 @@ def osbuild_kickstart(request: tree.Request) -> str:
     facts = profile.load("sandbox")
     lines = [
         f"ostreesetup --nogpg --osname={facts.ostree.osname} --remote={facts.ostree.remote} "
-        f"--url=file://{MEDIUM}/{REPOSITORY} --ref={shlex.quote(request.ref)}",
+        f"--url=file://{MEDIUM}/{media.REPOSITORY} --ref={shlex.quote(request.ref)}",
         *(UNATTENDED if unattended else ()),
         *_accounts(wanted),
         *_settings(wanted, unattended=unattended),

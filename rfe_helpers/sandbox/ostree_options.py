@@ -5,9 +5,11 @@ Rules and messages are osbuild's (osbuild/images, pkg/ostree, 2025).
 
 from __future__ import annotations
 
+import contextlib
 import re
+import socket
 from dataclasses import dataclass
-from urllib.parse import urlsplit
+from urllib.parse import urlsplit, urlunsplit
 
 import requests
 
@@ -15,6 +17,7 @@ from rfe_helpers.errors import BuilderError
 from rfe_helpers.sandbox.image_types import DEFAULT_REF, ImageType
 
 RESOLVE_SECONDS = 300
+GATEWAY = "10.0.2.2"
 _REF = re.compile(r"(?:\w[-.\w]*/)*\w[-.\w]*", re.ASCII)
 _CHECKSUM = re.compile(r"[0-9a-f]{64}")
 
@@ -85,6 +88,29 @@ def resolve(options: OstreeOptions, kind: ImageType) -> str | None:
     return checksum
 
 
+def reachable(url: str) -> str:
+    """Where this service finds what an image will look for at `url`.
+
+    A virtual machine with QEMU's user networking knows the machine that it runs on as 10.0.2.2;
+    that machine is this one, unless the service itself runs in such a network. So one URL serves
+    for the compose and for the systems that come of it, as with an Image Builder in a machine.
+    """
+    parts = urlsplit(url)
+    if parts.hostname != GATEWAY or _is_guest():
+        return url
+    return urlunsplit(parts._replace(netloc=parts.netloc.replace(GATEWAY, "127.0.0.1")))
+
+
+def _is_guest() -> bool:
+    """Whether this machine's own address is in the network that QEMU makes; sends nothing."""
+    with contextlib.closing(socket.socket(socket.AF_INET, socket.SOCK_DGRAM)) as probe:
+        try:
+            probe.connect((GATEWAY, 9))
+        except OSError:
+            return False
+        return str(probe.getsockname()[0]).startswith(GATEWAY.rpartition(".")[0] + ".")
+
+
 def _first_mirror(location: str) -> str:
     for line in _get(location, limit=65536).splitlines():
         if line.strip() and not line.startswith("#"):
@@ -96,7 +122,7 @@ def _get(location: str, limit: int) -> str:
     """The first `limit` bytes of what is at a URL."""
     try:
         with requests.get(
-            location, stream=True, timeout=RESOLVE_SECONDS, allow_redirects=False
+            reachable(location), stream=True, timeout=RESOLVE_SECONDS, allow_redirects=False
         ) as answer:
             if answer.status_code != 200:
                 raise BuilderError(

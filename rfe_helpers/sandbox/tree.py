@@ -53,7 +53,8 @@ from rfe_helpers.wait import Deadline
 SUITE = "trixie"
 KERNEL = "linux-image-cloud-amd64"
 PACKAGES = (
-    *("systemd", "systemd-sysv", "systemd-resolved", "systemd-timesyncd", "libpam-systemd"),
+    *("systemd", "systemd-sysv", "systemd-resolved", "systemd-timesyncd", "systemd-repart"),
+    "libpam-systemd",
     *("libnss-systemd", "libnss-myhostname", "dbus", "udev", "kmod", "dracut", "passwd"),
     *("ostree", "ostree-boot", "gir1.2-ostree-1.0", "python3", "python3-gi", KERNEL),
     *("openssh-server", "sudo", "less", "curl", "ca-certificates", "zstd", "iproute2", "tzdata"),
@@ -75,6 +76,7 @@ _MMDEBSTRAP_STAGES = {
 }
 # What apt says when it cannot reach a mirror.
 _NO_NETWORK = re.compile(r"Temporary failure resolving|Could not (resolve|connect)|unreachable")
+NOWHERE = Path("/dev/null")  # the target of a tree of which only a hook's result is wanted
 _EXCLUDED = ("man/*", "doc/*", "locale/*", "info/*", "lintian/*", "bug/*")
 
 Stage = Callable[[str, str], None]
@@ -85,7 +87,7 @@ class Request:
     """What one compose asks for. Every value has been validated by the service.
 
     `packages` are apt's words, "name" or "name=version glob"; `sources` additional Debian
-    repositories as deb822 text; `parent` a commit id.
+    repositories as deb822 text; `parent` a commit id; `size` of a disk in bytes.
     """
 
     id: str
@@ -97,6 +99,7 @@ class Request:
     parent: str | None = None
     url: str = ""
     kernel: str = KERNEL
+    size: int = 0
     version: str = field(default_factory=lambda: f"13.{datetime.now(UTC):%Y%m%d.%H%M%S}")
 
 
@@ -279,7 +282,7 @@ def mmdebstrap_argv(
         f"--mode={'root' if os.geteuid() == 0 else 'unshare'}",
         f"--variant={variant}",
         "--architectures=amd64",
-        "--format=tar",
+        f"--format={'null' if target == NOWHERE else 'tar'}",
         # apt's caches are removed in a hook: mmdebstrap's own clean-up wants /etc in place.
         *("--skip=output/dev", "--skip=cleanup"),
         *([f"--include={','.join(include)}"] if include else []),

@@ -45,6 +45,21 @@ def test_the_build_gets_what_was_asked_for(service: Running) -> None:
     assert request.kernel == "linux-image-cloud-amd64"
 
 
+def test_a_disk_is_as_large_as_asked_for_or_refused(service: Running) -> None:
+    service.push()
+    service.builder.open()
+    gib = 1024**3
+    with web_server({"/repo/refs/heads/debian/13/x86_64/edge": b"ab" * 32}) as address:
+        asked = {"compose_type": "edge-raw-image", "ostree": {"url": f"{address}/repo"}}
+        for size in (5 * gib, 0):
+            service.wait(service.compose(**asked, size=size), "FINISHED")
+        body = json.dumps({"blueprint_name": "Edge", **asked, "size": gib})
+        refused = service.ask("POST /api/v1/compose", body, "application/json")
+    assert [request.size for request in service.builder.requests] == [5 * gib, 3 * gib]
+    assert refused.status == 400
+    assert "an image of 1.0 GiB is too small" in refused.json["errors"][0]["msg"]
+
+
 def test_a_compose_builds_what_the_blueprint_was_when_it_was_queued(service: Running) -> None:
     service.push(packages=[{"name": "tmux"}])
     service.compose()

@@ -11,18 +11,20 @@ from pathlib import Path
 
 import pytest
 
-from rfe_helpers import kickstart, node, run, serve, vm
+from rfe_helpers import disks, kickstart, media, node, run, serve, vm
 from rfe_helpers.blueprint import Blueprint
-from rfe_helpers.errors import MachineError
+from rfe_helpers.commit import open_commit
+from rfe_helpers.errors import MachineError, MediaError
 from rfe_helpers.lab import Lab, cache_directory
 from rfe_helpers.node import Node
-from rfe_helpers.sandbox import artifacts, offline, tree
+from rfe_helpers.sandbox import artifacts, image_types, tree
 from rfe_helpers.serve import Site
 from rfe_helpers.vm import Machine, VmSpec
 from rfe_helpers.wait import Deadline
 
 pytestmark = pytest.mark.slow
 
+GIB = 1024**3
 INSTALL_SECONDS = 600
 BOOT_SECONDS = 400
 # What the rendered kickstart does not use, in the words that Anaconda's documentation has.
@@ -91,12 +93,41 @@ class World:
     def boot(self, name: str, firmware: str) -> tuple[Machine, Node]:
         """Start an installed machine and wait until it answers over SSH."""
         port = self.lab.port(f"ssh-{name}", 2222)
-        disk = self.lab.path("machines", name, "disk.qcow2")
-        spec = VmSpec(name, disk=disk, firmware=firmware, forwards=((port, 22),))
+        spec = VmSpec(name, disk=self.disk(name), firmware=firmware, forwards=((port, 22),))
         machine = Machine.start(self.lab, spec)
         edge = Node(self.lab, name, port=port, user="core")
         edge.wait(Deadline(BOOT_SECONDS))
         return machine, edge
+
+    def disk(self, name: str) -> Path:
+        return self.lab.path("machines", name, "disk.qcow2")
+
+    def compose(self, kind: str, **customizations: object) -> Path:
+        """What a compose of a type that deploys makes of the commit that is served."""
+        found = image_types.find(kind)
+        assert found is not None
+        user = {"name": "core", "key": node.public_key(self.lab), "groups": ["wheel"]}
+        wanted = {"user": [user], **customizations}
+        blueprint = Blueprint(name="Deployed", version="0.0.1", customizations=wanted)
+        url = self.site.guest_repo_url
+        request = tree.Request("2", kind, self.ref, blueprint, url=url, size=found.size)
+        return artifacts.build(request, work_in(self.lab, kind))
+
+    def publish_next(self) -> str:
+        """Build and publish the commit after the one that is served; returns its id."""
+        parent = open_commit(self.site.repo_url, self.ref).id
+        blueprint = Blueprint(name="Edge", version="0.0.2")
+        request = tree.Request("3", "edge-commit", self.ref, blueprint, parent=parent)
+        artifact = artifacts.build(request, work_in(self.lab, "next"))
+        serve.publish(
+            self.lab, artifact, engine="nginx", kickstarts=kickstarts(self.lab, self.site)
+        )
+        return open_commit(artifact).id
+
+
+def work_in(lab: Lab, name: str) -> tree.Work:
+    directory = lab.path("composes", name, "x").parent
+    return tree.Work(directory, cache_directory(), lab.log(name), Deadline(1200))
 
 
 @pytest.fixture(scope="module")
@@ -105,10 +136,9 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     lab = Lab(directory / "lab", "sandbox")
     cache = cache_directory()
     cache.mkdir(parents=True, exist_ok=True)
-    work = tree.Work(lab.path("build", "x").parent, cache, lab.log("build"), Deadline(1200))
     facts = lab.profile.ostree
     request = tree.Request("1", "edge-commit", facts.ref, Blueprint(name="Edge", version="0.0.1"))
-    artifact = artifacts.build(request, work)
+    artifact = artifacts.build(request, work_in(lab, "commit"))
     # The kickstarts need the URL that publishing them gives: publish twice, on the same port.
     site = serve.publish(lab, artifact, engine="nginx")
     site = serve.publish(lab, artifact, engine="nginx", kickstarts=kickstarts(lab, site))
@@ -236,32 +266,104 @@ def test_the_iso_boots_by_its_menu(world: World, firmware: str) -> None:
         machine.kill()
 
 
+# machines without a network, and without an installer ---------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def offline_iso(world: World) -> Path:
+    """edge-installer: the ISO with the commit inside, which erases the disk and asks nothing."""
+    return world.compose("edge-installer", installer={"unattended": True})
+
+
+def install_by_the_menu(world: World, name: str, iso: Path, firmware: str) -> None:
+    """As on a device: the menu's own entry, and no network card at all."""
+    disk = vm.create_disk(world.disk(name), 10 * GIB)
+    spec = VmSpec(name, disk=disk, memory_mib=vm.INSTALL_MEMORY_MIB, cdrom=iso, cache="unsafe")
+    machine = Machine.start(
+        world.lab, replace(spec, firmware=firmware, network=False, reboots=False)
+    )
+
+    def ended() -> bool:
+        state = vm.read_installer(machine.console())
+        if state.failure:
+            raise MachineError(state.failure)
+        return not machine.alive and state.ended
+
+    try:
+        machine.wait_until(ended, Deadline(INSTALL_SECONDS), "it is installed")
+    finally:
+        machine.kill()
+
+
 @pytest.mark.full
-def test_an_installer_with_the_commit_inside_needs_no_network(world: World) -> None:
-    """edge-installer: from the menu, without a network card; updates come from the real URL."""
-    lab = world.lab
-    user = {"name": "core", "key": node.public_key(lab).strip(), "groups": ["wheel"]}
-    wanted = {"installer": {"unattended": True}, "user": [user]}
-    request = tree.Request(
-        "2",
-        "edge-installer",
-        world.ref,
-        Blueprint(name="Installer", version="0.0.1", customizations=wanted),
-        url=world.site.repo_url,
-    )
-    work = tree.Work(
-        lab.path("build", "x").parent, cache_directory(), lab.log("offline"), Deadline(1200)
-    )
-    iso = offline.build(request, work, lab.path("composes", "installer.iso"))
-    disk = vm.create_disk(lab.path("machines", "offline", "disk.qcow2"), 10 * 1024 * vm.MIB)
-    spec = VmSpec("offline", disk=disk, memory_mib=vm.INSTALL_MEMORY_MIB, cdrom=iso, cache="unsafe")
-    machine = Machine.start(lab, replace(spec, firmware="uefi", network=False, reboots=False))
-    machine.wait_until(
-        lambda: not machine.alive and vm.read_installer(machine.console()).ended,
-        Deadline(INSTALL_SECONDS),
-        "it is installed",
-    )
-    machine, edge = world.boot("offline", "uefi")
-    assert edge.sudo("ostree remote show-url edge").stdout.strip() == world.site.repo_url
-    assert world.ref in edge.run("ostree admin status").stdout
+@pytest.mark.parametrize("firmware", ["bios", "uefi"])
+def test_an_installer_with_the_commit_inside_needs_no_network(
+    world: World, offline_iso: Path, firmware: str
+) -> None:
+    install_by_the_menu(world, "offline", offline_iso, firmware)
+    machine, edge = world.boot("offline", firmware)
+    edge.forget_host_key()
+    inside = media.payload(offline_iso)
+    assert edge.status().booted.checksum == inside.commit
+    assert edge.sudo("ostree remote show-url edge").stdout.strip() == world.site.guest_repo_url
+    update = world.publish_next()
+    edge.upgrade()
+    edge.reboot(Deadline(BOOT_SECONDS))
+    assert edge.status().booted.checksum == update
+    machine.stop()
+
+
+@pytest.mark.full
+def test_a_damaged_medium_is_refused_before_the_disk_is_touched(
+    world: World, offline_iso: Path, tmp_path: Path
+) -> None:
+    damaged = tmp_path / "damaged.iso"
+    damaged.write_bytes(offline_iso.read_bytes())
+    with damaged.open("r+b") as file:
+        # In the last files, which are the commit's: it boots all the same.
+        file.seek(media.read(offline_iso).size - 40_000_000)
+        file.write(b"something else")
+    with pytest.raises(MediaError, match="does not match the checksum"):
+        vm.install(world.lab, "refused", damaged, media.read(damaged).own_kickstart)
+    with pytest.raises(MachineError, match="the boot medium is damaged"):
+        install_by_the_menu(world, "refused", damaged, "bios")
+    assert not written(world.disk("refused"))
+
+
+@pytest.mark.full
+def test_a_disk_too_small_for_the_commit_is_refused_before_it_is_touched(
+    world: World, offline_iso: Path
+) -> None:
+    kickstart_url = media.read(offline_iso).own_kickstart
+    with pytest.raises(MachineError, match=r"disk vda is too small: 2\.0 GiB, needs 3\.0 GiB"):
+        vm.install(
+            world.lab, "refused", offline_iso, kickstart_url, network=False, disk_size=2 * GIB
+        )
+    assert not written(world.disk("refused"))
+
+
+def test_a_raw_image_boots_grows_and_is_updated(world: World) -> None:
+    image = world.compose("edge-raw-image", kernel={"append": "edge.word=yes"})
+    disks.from_raw_xz(image, world.disk("raw"), 8 * GIB)
+    machine, edge = world.boot("raw", "bios")
+    assert int(edge.run("findmnt -bno SIZE /sysroot").stdout) > 6 * GIB
+    assert "edge.word=yes" in edge.read("/proc/cmdline")
+    assert edge.run("sudo -n id -u").stdout.strip() == "0"
+    assert edge.sudo("ostree remote show-url edge").stdout.strip() == world.site.guest_repo_url
+    assert not edge.run("systemctl --failed --no-legend --plain").stdout.strip()
+    assert edge.sudo("touch /new", check=False).status != 0
+    update = world.publish_next()
+    edge.upgrade()
+    edge.reboot(Deadline(BOOT_SECONDS))
+    assert edge.status().booted.checksum == update
+    machine.stop()
+
+
+@pytest.mark.full
+def test_a_raw_image_boots_with_uefi(world: World) -> None:
+    image = world.compose("edge-raw-image")
+    disks.from_raw_xz(image, world.disk("raw-uefi"), 5 * GIB)
+    machine, edge = world.boot("raw-uefi", "uefi")
+    assert edge.run("ls -d /sys/firmware/efi").stdout
+    assert int(edge.run("findmnt -bno SIZE /sysroot").stdout) > 3 * GIB
     machine.stop()

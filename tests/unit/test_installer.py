@@ -206,8 +206,19 @@ def test_of_several_disks_one_must_be_named() -> None:
 
 
 def test_a_disk_that_is_too_small_is_refused() -> None:
-    with pytest.raises(InstallError, match=r"disk vda is too small: 1\.0 GiB, needs 3 GiB"):
+    with pytest.raises(InstallError, match=r"disk vda is too small: 1\.0 GiB, needs 3\.0 GiB"):
         disk.choose(CLEAR_ALL, [Disk("vda", GIB, "")])
+    assert disk.choose(CLEAR_ALL, [EMPTY], disk.needed_bytes(400_000_000)) == EMPTY
+    with pytest.raises(InstallError, match=r"too small: 10\.0 GiB, needs 12\.0 GiB"):
+        disk.choose(CLEAR_ALL, [EMPTY], disk.needed_bytes(5 * GIB))
+
+
+def test_a_medium_says_how_much_room_its_commit_takes(tmp_path: Path) -> None:
+    url = f"file://{tmp_path}/repo"
+    assert source.payload_bytes(url) == 0
+    (tmp_path / "payload.json").write_text('{"bytes": 42}')
+    assert source.payload_bytes(url) == 42
+    assert source.payload_bytes("http://10.0.2.2:8000/repo/") == 0
 
 
 # where things are ---------------------------------------------------------------------------------

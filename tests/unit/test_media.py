@@ -3,9 +3,11 @@
 from pathlib import Path
 
 import pytest
+from support.trees import make_tree
 
-from rfe_helpers import media, run
+from rfe_helpers import isomd5, media, run
 from rfe_helpers.errors import MediaError
+from rfe_helpers.ostree import Repo
 
 LABEL = "CentOS-Stream-9-BaseOS-x86_64"
 TREEINFO = "[general]\nfamily = CentOS Stream\nversion = 9\narch = x86_64\n"
@@ -125,3 +127,78 @@ def test_an_iso_that_boots_nothing_takes_no_arguments(iso: Path, tmp_path: Path)
         media.add_files(iso, tmp_path / "new.iso", {"x": tmp_path / "not there"})
     assert not (tmp_path / "new.iso").exists()
     assert [path.name for path in tmp_path.iterdir() if path.suffix == ".tmp"] == []
+
+
+# checksums ----------------------------------------------------------------------------------------
+
+
+def test_the_checksum_inside_is_the_one_that_isomd5sum_knows(tmp_path: Path) -> None:
+    iso = make_iso(tmp_path, {"x": "some text\n" * 90_000})
+    assert not media.check(iso)
+    size = iso.stat().st_size
+    for _ in range(2):  # a former one is replaced
+        isomd5.implant(iso)
+    assert iso.stat().st_size == size
+    assert media.check(iso)
+    run.run(["checkisomd5", iso])
+    assert media.read(iso).label == LABEL
+
+
+def test_an_altered_iso_is_damaged(tmp_path: Path) -> None:
+    iso = make_iso(tmp_path, {"x": "some text\n" * 9_000})
+    isomd5.implant(iso)
+    flip(iso, iso.stat().st_size // 2)
+    with pytest.raises(MediaError, match="does not match the checksum in it"):
+        media.check(iso)
+    with iso.open("r+b") as file:
+        file.truncate(iso.stat().st_size // 2)
+    with pytest.raises(MediaError, match="cut off"):
+        media.check(iso)
+
+
+def flip(path: Path, place: int) -> None:
+    with path.open("r+b") as file:
+        file.seek(place)
+        byte = file.read(1)[0]
+        file.seek(place)
+        file.write(bytes([byte ^ 1]))
+
+
+def test_a_stick_has_all_of_an_iso_or_the_place_is_said(tmp_path: Path) -> None:
+    iso, stick = tmp_path / "x.iso", tmp_path / "stick"
+    iso.write_bytes(bytes(range(256)) * 10_000)
+    size = iso.stat().st_size
+    stick.write_bytes(iso.read_bytes() + b"what was on it before")
+    assert media.verify_written(stick, iso) == size
+    for place in (0, 1_048_575, 1_048_576, size - 1):
+        flip(stick, place)
+        with pytest.raises(MediaError, match=f"at byte {place}: "):
+            media.verify_written(stick, iso)
+        flip(stick, place)
+    stick.write_bytes(iso.read_bytes()[:-1])
+    with pytest.raises(MediaError, match=f"ends at byte {size - 1}, .* has {size}: it was cut off"):
+        media.verify_written(stick, iso)
+    with pytest.raises(MediaError, match="No such file"):
+        media.verify_written(tmp_path / "sdx", iso)
+
+
+# a commit inside ----------------------------------------------------------------------------------
+
+
+def test_the_commit_inside_an_installer_is_read(tmp_path: Path) -> None:
+    repository = Repo(tmp_path / "repo").init()
+    tar = make_tree(tmp_path / "tree.tar", {"usr/share/note": "x"})
+    ref = "debian/13/x86_64/edge"
+    commit = repository.commit_tar(tar, ref, subject="x", version="13.1")
+    iso = make_iso(tmp_path, {media.MENUS[0]: MENU})
+    with pytest.raises(MediaError, match="it is no edge-installer"):
+        media.payload(iso)
+    kickstart = tmp_path / "osbuild.ks"
+    kickstart.write_text("text\n")
+    added = {media.REPOSITORY: repository.path, media.KICKSTART: kickstart}
+    made = media.add_files(iso, tmp_path / "installer.iso", added, arguments="inst.ks=x")
+    found = media.payload(made)
+    assert (found.ref, found.commit, found.version) == (ref, commit, "13.1")
+    assert found.kickstart == "text\n"
+    assert media.check(made)
+    assert media.read(made).own_kickstart == f"hd:LABEL={LABEL}:/osbuild.ks"

@@ -103,5 +103,7 @@ def test_the_payload_is_one_commit_of_one_ref(tmp_path: Path) -> None:
     assert made == commits[-1]
     assert Repo(tmp_path / "payload").resolve(REF) == made
     assert Repo(tmp_path / "payload").read(REF, "/usr/share/note") == "two"
+    # A kernel, an initramfs and a note, a block each.
+    assert offline.unpacked_bytes(Repo(tmp_path / "payload")) == 3 * 4096
     with pytest.raises(CommitError):
         offline.fetch(request(f"file://{tmp_path}/nowhere"), tmp_path / "other", work)

@@ -7,7 +7,7 @@ from support.sandbox_service import web_server
 
 from rfe_helpers.errors import BuilderError
 from rfe_helpers.sandbox.image_types import DEFAULT_REF, IMAGE_TYPES, ImageType
-from rfe_helpers.sandbox.ostree_options import OstreeOptions, check, resolve
+from rfe_helpers.sandbox.ostree_options import OstreeOptions, check, reachable, resolve
 
 COMMIT = IMAGE_TYPES[0]
 DEPLOYS = ImageType("edge-installer", "installer.iso", "application/x-iso9660-image", deploys=True)
@@ -88,3 +88,12 @@ def test_a_missing_ref_and_a_silent_host_have_their_messages() -> None:
         port = unused.getsockname()[1]
         with pytest.raises(BuilderError, match="error sending request to ostree repository"):
             resolve(OstreeOptions(url=f"http://127.0.0.1:{port}/repo"), COMMIT)
+
+
+def test_the_address_that_guests_have_for_this_machine_is_this_machine() -> None:
+    with web_server({HEAD: ID.encode()}) as address:
+        seen = address.replace("127.0.0.1", "10.0.2.2")
+        assert reachable(f"{seen}/repo/") == f"{address}/repo/"
+        assert resolve(OstreeOptions(url=f"{seen}/repo/"), DEPLOYS) == ID
+    for url in ("http://10.0.2.20/repo", "https://repo.example/10.0.2.2", "file:///10.0.2.2"):
+        assert reachable(url) == url

@@ -71,6 +71,7 @@ def test_a_commit_and_kickstarts_are_served(lab: Lab, tmp_path: Path) -> None:
 def test_publishing_again_replaces_without_a_gap(lab: Lab, tmp_path: Path) -> None:
     one, two = compose(tmp_path / "one", "one"), compose(tmp_path / "two", "two")
     site = serve.publish(lab, one, kickstarts={"edge.ks": "1"})
+    lab.record("serve", url=site.url, user="core")
     process = lab.process("web-server")
     failures: list[str] = []
     done = threading.Event()
@@ -92,6 +93,7 @@ def test_publishing_again_replaces_without_a_gap(lab: Lab, tmp_path: Path) -> No
     assert open_commit(again.repo_url, REF).info.subject == "two"
     assert requests.get(f"{again.url}edge.ks", timeout=5).status_code == 404
     assert len(list(lab.path("www", "x").parent.glob("site-*"))) == 1
+    assert lab.step("serve")["user"] == "core"
 
 
 def test_what_was_published_can_be_published_again(lab: Lab, tmp_path: Path) -> None:

@@ -372,6 +372,11 @@ def test_a_download(path: Path, tmp_path: Path) -> None:
     assert list(target.iterdir()) == [found]
 
 
+def test_the_size_of_an_artifact_is_known_without_fetching_it(path: Path) -> None:
+    with serving(path, lambda request: image(b"x" * 5_000_000)):
+        assert Client(path).artifact_size(ID) == 5_000_000
+
+
 def test_a_short_download_is_started_again(path: Path, tmp_path: Path) -> None:
     replies = [image(b"12345", length=10), image(b"1234567890")]
     with serving(path, lambda request: replies.pop(0)):

@@ -23,7 +23,7 @@ from pathlib import Path
 from shlex import quote
 from string import Template
 
-from rfe_helpers import files, profile, run
+from rfe_helpers import files, isomd5, profile, run
 from rfe_helpers.sandbox import tree
 
 TITLE = "Debian 13 Edge"
@@ -104,6 +104,7 @@ def _make(
     work.on_stage("boot-iso", "xorriso")
     command = iso_argv(root, directory / "boot_hybrid.img", label, target)
     run.run(command, log=work.log, deadline=work.deadline, on_start=work.on_process)
+    isomd5.implant(target)
 
 
 def _squash(work: tree.Work, tar: Path, image: Path) -> None:
@@ -140,11 +141,11 @@ def contents(label: str) -> bytes:
     media = package / "media"
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w", format=tarfile.GNU_FORMAT) as tar:
-        _add_tree(tar, package / "edge_installer", f"{LIBRARY}/edge_installer")
-        _add_tree(tar, resources.files("pykickstart"), f"{LIBRARY}/pykickstart")
-        _add_tree(tar, media / "dracut", "usr/lib/dracut/modules.d")
-        _add_tree(tar, media / "units", "usr/lib/systemd/system")
-        _add(tar, "rfe/prepare.sh", (media / "prepare.sh").read_text())
+        add_libraries(tar, LIBRARY)
+        add_tree(tar, package / "edge_installer", f"{LIBRARY}/edge_installer")
+        add_tree(tar, media / "dracut", "usr/lib/dracut/modules.d")
+        add_tree(tar, media / "units", "usr/lib/systemd/system")
+        add_text(tar, "rfe/prepare.sh", (media / "prepare.sh").read_text())
         for name, template, menu in (
             ("grub.cfg", "grub.cfg", ""),
             ("grub-early-bios.cfg", "grub-early.cfg", "/boot/grub2/grub.cfg"),
@@ -153,22 +154,30 @@ def contents(label: str) -> bytes:
             text = (media / template).read_text()
             for word, value in (("@LABEL@", label), ("@TITLE@", TITLE), ("@MENU@", menu)):
                 text = text.replace(word, value)
-            _add(tar, f"rfe/{name}", text)
+            add_text(tar, f"rfe/{name}", text)
         # What else decides how the ISO comes out belongs into its key.
         recipe = (PACKAGES, TREEINFO.template, iso_argv(Path(), Path(), label, Path()))
-        _add(tar, "rfe/recipe", repr(recipe))
+        add_text(tar, "rfe/recipe", repr(recipe))
     return buffer.getvalue()
 
 
-def _add_tree(tar: tarfile.TarFile, source: Traversable, target: str) -> None:
+def add_libraries(tar: tarfile.TarFile, target: str) -> None:
+    """What the installer imports besides the standard library and requests."""
+    add_tree(tar, resources.files("pykickstart"), f"{target}/pykickstart")
+    add_text(tar, f"{target}/rfe_helpers/__init__.py", "")
+    text = (resources.files("rfe_helpers") / "isomd5.py").read_text()
+    add_text(tar, f"{target}/rfe_helpers/isomd5.py", text)
+
+
+def add_tree(tar: tarfile.TarFile, source: Traversable, target: str) -> None:
     for entry in sorted(source.iterdir(), key=lambda item: item.name):
         if entry.is_dir() and entry.name not in ("__pycache__", "locale"):
-            _add_tree(tar, entry, f"{target}/{entry.name}")
+            add_tree(tar, entry, f"{target}/{entry.name}")
         elif entry.is_file() and not entry.name.endswith((".pyc", ".so")):
-            _add(tar, f"{target}/{entry.name}", entry.read_text())
+            add_text(tar, f"{target}/{entry.name}", entry.read_text())
 
 
-def _add(tar: tarfile.TarFile, name: str, text: str) -> None:
+def add_text(tar: tarfile.TarFile, name: str, text: str) -> None:
     content = text.encode()
     entry = tarfile.TarInfo(f"./{name}")
     entry.size = len(content)

@@ -22,9 +22,13 @@ SECONDS_TO_READ = 60
 
 def read_plan() -> Plan:
     """The plan, after the kickstart's %pre scripts; they may write what it includes."""
-    where = source.boot_arguments(Path("/proc/cmdline").read_text()).get("inst.ks")
+    arguments = source.boot_arguments(Path("/proc/cmdline").read_text())
+    where = arguments.get("inst.ks")
     if not where:
         raise InstallError("no kickstart: give the kernel inst.ks=http://… (or hd:, cdrom:, file:)")
+    if "rd.live.check" in arguments:
+        step("checking the boot medium")
+        source.check_medium()
     step(f"kickstart {where}")
     text = source.read_kickstart(where)
     before = parse(text, follow_includes=False)
@@ -34,7 +38,8 @@ def read_plan() -> Plan:
 
 def install(plan: Plan) -> None:
     """Carry out a plan; nothing is written before the disk and the commit are known."""
-    chosen = disk.choose(plan.disks, disk.present())
+    needed = disk.needed_bytes(source.payload_bytes(plan.payload.url))
+    chosen = disk.choose(plan.disks, disk.present(), needed)
     step(f"asking {plan.payload.url} for {plan.payload.ref}")
     system.check_payload(plan.payload, SCRATCH)
     step(f"partitioning {chosen.name} ({chosen.size / 1024**3:.1f} GiB, {plan.filesystem})")

@@ -14,6 +14,7 @@ from .console import InstallError, run
 from .plan import Disks
 
 MINIMUM_BYTES = 3 * 1024**3  # boot partitions, two deployments of a small tree
+BOOT_BYTES = 1024**3  # a little more than the partitions in front of the root
 # GPT with a place for GRUB's BIOS core image and an EFI system partition: boots both ways.
 LAYOUT = """label: gpt
 size=1M, type=21686148-6449-6E6F-744E-656564454649, name=biosboot
@@ -68,8 +69,11 @@ def usable(devices: Iterable[dict[str, Any]], medium: Path | None) -> list[Disk]
     return found
 
 
-def choose(asked: Disks, disks: list[Disk]) -> Disk:
-    """The disk to install to. Raises InstallError if it is none, several, too small or in use."""
+def choose(asked: Disks, disks: list[Disk], needed: int = MINIMUM_BYTES) -> Disk:
+    """The disk to install to, of at least `needed` bytes.
+
+    Raises InstallError if it is none, several, too small or in use.
+    """
     chosen = [disk for disk in disks if disk.name not in _names(asked.ignored)]
     if asked.only:
         chosen = [disk for disk in chosen if disk.name in _names(asked.only)]
@@ -81,10 +85,10 @@ def choose(asked: Disks, disks: list[Disk]) -> Disk:
     if len(chosen) > 1:
         raise InstallError(f"several disks ({there}): choose one with ignoredisk --only-use=")
     disk = chosen[0]
-    if disk.size < MINIMUM_BYTES:
-        need = MINIMUM_BYTES / 1024**3
+    if disk.size < needed:
         raise InstallError(
-            f"disk {disk.name} is too small: {disk.size / 1024**3:.1f} GiB, needs {need:.0f} GiB"
+            f"disk {disk.name} is too small: {disk.size / 1024**3:.1f} GiB, "
+            f"needs {needed / 1024**3:.1f} GiB"
         )
     may_clear = asked.clear and (not asked.clear_only or disk.name in _names(asked.clear_only))
     if disk.holds and not may_clear:
@@ -92,6 +96,12 @@ def choose(asked: Disks, disks: list[Disk]) -> Disk:
             f"disk {disk.name} is not empty ({disk.holds}): clearpart --all would remove it"
         )
     return disk
+
+
+def needed_bytes(unpacked: int) -> int:
+    """The smallest disk for a tree of that many bytes: two deployments that share nothing, which
+    an update to a new release comes near to, and a tenth more for the file system itself."""
+    return max(MINIMUM_BYTES, BOOT_BYTES + unpacked * 2 * 11 // 10)
 
 
 def _names(specs: Iterable[str]) -> set[str]:

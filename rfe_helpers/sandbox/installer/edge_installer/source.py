@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable
 from pathlib import Path
 from urllib.parse import urlsplit
+
+from rfe_helpers import isomd5
 
 from .console import InstallError, run, step
 
@@ -107,6 +110,29 @@ def medium_device() -> Path | None:
         if mount == str(MEDIUM):
             return Path(device).resolve()
     return None
+
+
+def check_medium() -> None:
+    """Raise InstallError if the boot medium carries a checksum that does not fit."""
+    if (device := medium_device()) is None:
+        return
+    try:
+        isomd5.check(device)
+    except (isomd5.DamagedError, OSError):
+        raise InstallError(
+            "the boot medium is damaged: its content does not match the checksum in it"
+        ) from None
+
+
+def payload_bytes(url: str) -> int:
+    """What the commit of a repository on the medium takes unpacked, 0 if nothing says so.
+
+    The sandbox's edge-installer says it in `payload.json` beside the repository.
+    """
+    facts = Path(url.removeprefix("file://")).parent / "payload.json"
+    if not url.startswith("file:") or not facts.exists():
+        return 0
+    return int(json.loads(facts.read_text())["bytes"])
 
 
 def _read(path: Path, where: str) -> str:

@@ -107,11 +107,7 @@ def _prepare_boot(boot: Path) -> None:
 
 def install_boot_loader(target: Target) -> None:
     """GRUB for BIOS in the disk's boot sectors and for UEFI at the removable path."""
-    boot = target.root / "boot"
-    (boot / "grub").mkdir(exist_ok=True)
-    (boot / "grub/grub.cfg").write_text(
-        GRUB.format(module=GRUB_MODULES[target.filesystem], boot_uuid=target.boot_uuid)
-    )
+    boot = write_grub_configuration(target)
     run("grub-install", "--target=i386-pc", f"--boot-directory={boot}", target.disk)
     run(
         *("grub-install", "--target=x86_64-efi", "--removable", "--no-nvram"),
@@ -119,18 +115,34 @@ def install_boot_loader(target: Target) -> None:
     )
 
 
-def enter(target: Target, deployment: Path, osname: str, view: Path) -> None:
-    """Mount the deployment at `view` as the running system will see itself, for chroot."""
+def write_grub_configuration(target: Target) -> Path:
+    """Write grub.cfg, which no update has to touch; returns the directory of /boot."""
+    boot = target.root / "boot"
+    (boot / "grub").mkdir(exist_ok=True)
+    (boot / "grub/grub.cfg").write_text(
+        GRUB.format(module=GRUB_MODULES[target.filesystem], boot_uuid=target.boot_uuid)
+    )
+    return boot
+
+
+def enter(
+    target: Target, deployment: Path, osname: str, view: Path, *, nested: bool = False
+) -> None:
+    """Mount the deployment at `view` as the running system will see itself, for chroot.
+
+    `nested`: with the mounts below /dev, /proc, /sys and /run, which a user who has no rights
+    outside a namespace cannot leave behind. Not for an installer, whose own they are.
+    """
     view.mkdir(parents=True, exist_ok=True)
     run("mount", "--bind", deployment, view)
-    binds = (
+    for origin, place in (
         (target.root / "ostree/deploy" / osname / "var", view / "var"),
         (target.root / "boot", view / "boot"),
         (target.root, view / "sysroot"),
-        *((Path("/", name), view / name) for name in ("dev", "proc", "sys", "run")),
-    )
-    for origin, place in binds:
+    ):
         run("mount", "--bind", origin, place)
+    for name in ("dev", "proc", "sys", "run"):
+        run("mount", "--rbind" if nested else "--bind", Path("/", name), view / name)
     run("mount", "--bind", target.root / "boot/efi", view / "boot/efi")
     run("mount", "-t", "tmpfs", "tmpfs", view / "tmp")
     try:
