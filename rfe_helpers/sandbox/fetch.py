@@ -4,7 +4,8 @@ Makes the base tree, nginx and the boot ISO if they are not in the cache or no l
 up the package index, and keeps, in the cache's `packages/`:
 
     lists.tar      apt's lists of packages as they are now
-    archives.tar   the .deb files of the packages and of what they need beyond the base
+    archives.tar   the .deb files of the packages, of what makes raw images, and of what they need
+                   beyond the base
 
 tree.py takes those where there is no network. Both are renamed into place when they are whole.
 """
@@ -20,7 +21,7 @@ from shlex import quote
 
 from rfe_helpers import files
 from rfe_helpers.errors import RfeError
-from rfe_helpers.sandbox import artifacts, tree
+from rfe_helpers.sandbox import artifacts, raw, tree
 from rfe_helpers.sandbox.installer import build
 from rfe_helpers.sandbox.packages import Index
 from rfe_helpers.wait import Deadline
@@ -43,7 +44,8 @@ def fetch(work: tree.Work, packages: Sequence[str]) -> Path:
             f"--customize-hook=tar-out /var/lib/apt/lists {quote(str(new_lists))}",
             f"--customize-hook=tar-out /var/cache/apt/archives {quote(str(new_archives))}",
         ]
-        tree.mmdebstrap(work, "packages", hooks, target, variant="custom", include=packages)
+        wanted = [*packages, *raw.PACKAGES]
+        tree.mmdebstrap(work, "packages", hooks, target, variant="custom", include=wanted)
     artifacts.nginx(work)
     build.boot_iso(work)
     return archives.parent
