@@ -149,7 +149,7 @@ class BlueprintEditor(Panel):
         return [code(to_toml(draft)), self.remarks(draft), Table(("when", "what"), rows, "History")]
 
     def _build(self) -> Sequence[Any]:
-        self._search = widgets.Text(placeholder="search packages, such as tmux or python3-*")
+        self._search = widgets.Text(placeholder="search packages: python3-*")
         self._search.layout.width = "22em"
         self._found = widgets.VBox(layout={"overflow": "visible"})
         self._tags = widgets.TagsInput(allow_duplicates=False)

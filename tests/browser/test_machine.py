@@ -47,7 +47,7 @@ def test_the_system_shows_its_deployments_and_rolls_back(window: Window) -> None
     panel.get_by_role("button", name="Look").click()
     panel.get_by_text("✔ as it is now").wait_for()
     panel.get_by_text("Timers", exact=True).click()
-    panel.get_by_text("rpm-ostreed-automatic").first.wait_for()
+    panel.get_by_text("systemd-tmpfiles-clean.timer").first.wait_for()
     boxes = panel.locator("code")
     first, other = boxes.first.inner_text(), boxes.nth(1).inner_text()
     for expected in (other, first):  # the second time puts the first deployment first again

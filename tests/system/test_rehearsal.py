@@ -170,7 +170,13 @@ def test_vm_runs_an_image_and_forgets_what_was_written(lab: Lab, tmp_path: Path)
     before = image.stat().st_mtime_ns
     command = [sys.executable, "-m", "rfe_helpers.cli_vm", str(image), "--headless"]
     command += ["--lab", str(lab.directory), "--name", "try", "--memory", "1G"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+    # A shell's job in the background ignores Ctrl-C, and so would what it starts.
+    with subprocess.Popen(
+        command,
+        stdout=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    ) as process:
         assert process.stdout is not None
         said = ""
         while "Ctrl-C" not in said:
