@@ -472,7 +472,8 @@ def _spec_to_json(spec: VmSpec) -> dict[str, Any]:
 def _spec_from_json(values: dict[str, Any]) -> VmSpec:
     values["forwards"] = tuple((host, guest) for host, guest in values["forwards"])
     for key in ("disk", "cdrom", "kernel", "initrd", "seed", "write_log", "incoming"):
-        values[key] = None if values[key] is None else Path(values[key])
+        # A machine that an earlier version of the workbook has started lacks the newer ones.
+        values[key] = Path(values[key]) if values.get(key) else None
     return VmSpec(**values)
 
 
