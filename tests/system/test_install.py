@@ -300,9 +300,9 @@ def install_by_the_menu(world: World, name: str, iso: Path, firmware: str) -> No
 def test_an_installer_with_the_commit_inside_needs_no_network(
     world: World, offline_iso: Path, firmware: str
 ) -> None:
-    install_by_the_menu(world, "offline", offline_iso, firmware)
-    machine, edge = world.boot("offline", firmware)
-    edge.forget_host_key()
+    name = f"offline-{firmware}"
+    install_by_the_menu(world, name, offline_iso, firmware)
+    machine, edge = world.boot(name, firmware)
     inside = media.payload(offline_iso)
     assert edge.status().booted.checksum == inside.commit
     assert edge.sudo("ostree remote show-url edge").stdout.strip() == world.site.guest_repo_url

@@ -3,6 +3,7 @@
 Each time the device says why, what it has stays whole, and the next try succeeds.
 """
 
+import re
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,6 +21,11 @@ from rfe_helpers.wait import Deadline, wait_for
 
 pytestmark = pytest.mark.slow
 HALF = 600_000  # about half of what an update of the publisher's takes on the line
+# How libcurl names a connection that ends early, by where it was then: inside a file, before an
+# answer, or while reading.
+CUT = re.compile(
+    "Transferred a partial file|Server returned nothing|Failure when receiving data from the peer"
+)
 
 
 @pytest.fixture(scope="module")
@@ -61,7 +67,7 @@ def test_a_connection_that_is_cut(device: Repo, site: Site, publisher: Publisher
         follow(device, publisher, link.port)
         message = refusal(device, retries=0)
         assert link.broken
-    assert "Transferred a partial file" in message or "Server returned nothing" in message
+    assert CUT.search(message)
     follow(device, publisher, site.port)
     assert device.pull("edge", REF) == commit
 
@@ -78,7 +84,7 @@ def test_a_server_that_is_killed(lab: Lab, device: Repo, site: Site, publisher: 
         assert process is not None
         run.kill(process)
         update.join()
-    assert "Transferred a partial file" in said[0] or "Server returned nothing" in said[0]
+    assert CUT.search(said[0])
     follow(device, publisher, site.port)
     assert "Couldn't connect to server" in refusal(device, retries=0)
     serve.publish(lab, publisher.publication.repo.path)
