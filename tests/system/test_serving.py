@@ -47,6 +47,8 @@ def test_the_life_of_a_site(lab: Lab, tmp_path: Path) -> None:
     serve.remove_container(site.container)
     assert not serve.site(lab).answers
     assert serve.publish(lab, two, engine="podman").answers
+    assert requests.get(f"{site.url}edge.ks", timeout=5).text == "second"
+    assert serve.publish(lab, two, engine="podman", kickstarts={}).answers
     assert requests.get(f"{site.url}edge.ks", timeout=5).status_code == 404
 
     serve.stop(lab)
