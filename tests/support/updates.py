@@ -1,6 +1,7 @@
 """A publisher and a device without a machine: a real repository that follows a remote."""
 
 import random
+import time
 
 from support.trees import make_tree
 
@@ -24,10 +25,16 @@ class Publisher:
 
     def publish(self, content: int, *, parent: bool = True, **options: str) -> str:
         """Publish a tree whose files depend on the number `content`; returns the commit."""
+        _next_second()
         commit = self.commit(content, self.newest if parent else None)
         self.publication.publish(self.made.path, REF, **options)
         self.newest = commit
         return commit
+
+    def withdraw(self, commit: str) -> None:
+        """Offer an earlier commit again."""
+        _next_second()
+        self.publication.withdraw(REF, commit)
 
     def commit(self, content: int, parent: str | None = None) -> str:
         numbers = random.Random(content)
@@ -37,6 +44,12 @@ class Publisher:
         return self.made.commit_tar(
             tree, REF, subject=version, version=version, parent=parent, packages=[]
         )
+
+
+def _next_second() -> None:
+    """Commits and HTTP know the time in whole seconds: two summaries of one second and one size are
+    the same to a client that has the first."""
+    time.sleep(1.1)
 
 
 def refusal(device: Repo, *, newer: bool = False, retries: int | None = None) -> str:

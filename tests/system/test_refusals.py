@@ -114,7 +114,7 @@ def test_a_ref_that_was_rolled_back_is_refused(device: Repo, publisher: Publishe
     assert old is not None
     publisher.publish(8)
     device.pull("edge", REF)
-    publisher.publication.withdraw(REF, old)
+    publisher.withdraw(old)
     try:
         assert "older" in refusal(device, newer=True)
     finally:
