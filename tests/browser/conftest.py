@@ -1,4 +1,4 @@
-"""A browser for all tests here, and JupyterLab over a new lab for each module."""
+"""A browser, and JupyterLab over a new lab for each module."""
 
 from __future__ import annotations
 
@@ -11,8 +11,9 @@ from support import browser
 from support.jupyterlab import BIN, Window, jupyterlab
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def chromium() -> Iterator[Browser]:
+    """Not for the whole session: while it is there, its event loop is in the way of others."""
     with browser.chromium() as found:
         yield found
 
