@@ -14,17 +14,15 @@ from __future__ import annotations
 
 import argparse
 import sys
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from shlex import quote
 
 from rfe_helpers import files
-from rfe_helpers.errors import RfeError
 from rfe_helpers.sandbox import artifacts, raw, tree
+from rfe_helpers.sandbox.alone import build_alone
 from rfe_helpers.sandbox.installer import build
 from rfe_helpers.sandbox.packages import Index
-from rfe_helpers.wait import Deadline
 
 SECONDS = 3600
 
@@ -57,22 +55,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--cache", type=Path, required=True, help="directory to be filled")
     parser.add_argument("packages", nargs="+", metavar="PACKAGE")
     given = parser.parse_args(arguments)
-    cache = given.cache.expanduser().absolute()
-    cache.mkdir(parents=True, exist_ok=True)
-    try:
-        with tempfile.TemporaryDirectory(dir=cache, prefix="fetch-") as directory:
-            work = tree.Work(
-                directory=Path(directory),
-                cache=cache,
-                log=cache / "fetch.log",
-                deadline=Deadline(SECONDS),
-                on_stage=lambda pipeline, stage: print(f"{pipeline}: {stage}", flush=True),
-            )
-            print(fetch(work, given.packages))
-    except RfeError as error:
-        print(error, file=sys.stderr)
-        return 1
-    return 0
+    return build_alone(given.cache, "fetch", SECONDS, lambda work: fetch(work, given.packages))
 
 
 if __name__ == "__main__":
