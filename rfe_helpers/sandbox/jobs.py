@@ -27,7 +27,7 @@ from rfe_helpers import run
 from rfe_helpers.errors import BuilderError, RfeError
 from rfe_helpers.run import ProcessId
 from rfe_helpers.sandbox.store import RUNNING, Compose, Store, UnknownError, WrongStateError
-from rfe_helpers.sandbox.tree import Request, Work, remove_leftovers
+from rfe_helpers.sandbox.tree import Request, Work, remove_abandoned
 from rfe_helpers.wait import Deadline
 
 BUILD_SECONDS = 2 * 3600
@@ -208,7 +208,7 @@ class Queue:
             run.kill(compose.process)
         for process in _processes_of(self.path(compose.id)):
             run.kill(process)
-        remove_leftovers(self.path(compose.id))
+        remove_abandoned()
         if compose.attempts < MAXIMUM_ATTEMPTS:
             self._note(
                 compose.id, "The service was ended while this was building; it starts again."

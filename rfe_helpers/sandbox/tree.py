@@ -77,6 +77,7 @@ _MMDEBSTRAP_STAGES = {
 # What apt says when it cannot reach a mirror.
 _NO_NETWORK = re.compile(r"Temporary failure resolving|Could not (resolve|connect)|unreachable")
 NOWHERE = Path("/dev/null")  # the target of a tree of which only a hook's result is wanted
+_TREES = "rfe-tree-"  # of mmdebstrap at work, in /var/tmp
 _EXCLUDED = ("man/*", "doc/*", "locale/*", "info/*", "lintian/*", "bug/*")
 
 Stage = Callable[[str, str], None]
@@ -340,7 +341,7 @@ def mmdebstrap(
 
 
 def _mmdebstrap(work: Work, pipeline: str, argv: Sequence[str]) -> None:
-    with _temporary_root(work.directory.name) as temporary:
+    with _temporary_root() as temporary:
         run.run(
             argv,
             # The initramfs is made once, by inside.py, when everything is in place.
@@ -363,26 +364,44 @@ def _stage_of(line: str) -> str:
 
 
 @contextlib.contextmanager
-def _temporary_root(owner: str) -> Iterator[Path]:
+def _temporary_root() -> Iterator[Path]:
     """A directory that mapped users may enter; what they left there is removed as they.
 
-    In /var/tmp and not in the caller's TMPDIR: that may be private, or a small tmpfs. `owner`
-    is in its name, so that `remove_leftovers` finds what a killed build could not remove.
+    In /var/tmp and not in the caller's TMPDIR: that may be private, or a small tmpfs. It is
+    locked while it is used, so that any later build finds what a killed one could not remove.
     """
-    path = Path(tempfile.mkdtemp(prefix=f"rfe-tree-{owner}-", dir="/var/tmp"))
-    path.chmod(0o755)
+    remove_abandoned()
+    path, descriptor = _locked_directory()
     try:
         yield path
     finally:
         remove_mapped(path)
+        os.close(descriptor)
 
 
-def remove_leftovers(directory: Path) -> None:
-    """Remove the trees that a build in `directory` left when it was killed."""
-    for path in Path("/var/tmp").glob(  # noqa: S108
-        f"rfe-tree-{directory.name}-*"
-    ):
-        remove_mapped(path)
+def _locked_directory() -> tuple[Path, int]:
+    while True:
+        path = Path(tempfile.mkdtemp(prefix=_TREES, dir="/var/tmp"))
+        descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        if path.exists():  # nobody took it for an abandoned one before the lock was ours
+            path.chmod(0o755)
+            return path, descriptor
+        os.close(descriptor)
+
+
+def remove_abandoned() -> None:
+    """Remove the trees of this user that killed builds left: those that nobody has locked."""
+    for path in Path("/var/tmp").glob(f"{_TREES}*"):  # noqa: S108
+        with contextlib.suppress(OSError):  # somebody else's, in use, or gone meanwhile
+            if path.stat().st_uid != os.geteuid():
+                continue
+            descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                remove_mapped(path)
+            finally:
+                os.close(descriptor)
 
 
 def remove_mapped(path: Path) -> None:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import fcntl
 import io
 import json
+import os
 import tarfile
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -139,3 +142,19 @@ def test_without_a_network_lists_and_packages_come_from_the_cache(tmp_path: Path
 )
 def test_what_apt_says_without_a_network_is_known(said: str, cut: bool) -> None:
     assert bool(tree._NO_NETWORK.search(said)) is cut
+
+
+def test_what_a_killed_build_left_is_removed_and_what_a_running_one_uses_is_not() -> None:
+    abandoned = Path(tempfile.mkdtemp(prefix="rfe-tree-", dir="/var/tmp"))
+    (abandoned / "usr").mkdir()
+    used = Path(tempfile.mkdtemp(prefix="rfe-tree-", dir="/var/tmp"))
+    descriptor = os.open(used, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        tree.remove_abandoned()
+        assert not abandoned.exists()
+        assert used.is_dir()
+    finally:
+        os.close(descriptor)
+    tree.remove_abandoned()
+    assert not used.exists()
