@@ -207,7 +207,7 @@ def mounted(disk: Path, directory: Path) -> Iterator[Path]:
             device = _loop(disk, partition)
             stack.callback(run.run, ["losetup", "--detach", device], check=False)
             try:
-                run.run(["mount", "-o", "nouuid", device, place], seconds=120)
+                run.run(["mount", device, place], seconds=120)
             except CommandFailed as error:
                 raise MachineError(f"partition {partition} does not mount: {error.tail}") from None
             stack.callback(run.run, ["umount", place], check=False)

@@ -37,7 +37,7 @@ def render(
     language: str = "en_US.UTF-8",
     keyboard: str = "us",
     timezone: str = "UTC",
-    filesystem: str = "xfs",
+    filesystem: str | None = None,
     kernel_arguments: str = CONSOLES,
     verify: bool = False,
     signing_key: str = "",
@@ -48,13 +48,13 @@ def render(
     """A kickstart that installs the commit `ref` (the profile's) of the repository at `url`.
 
     `url` is as the machine sees it; `user` gets the hashed password, the SSH key (the line of a
-    public key file), or both; `plain_password` puts one in clear text, for whoever can fetch the
-    kickstart to read, and only because it was asked for; `verify` demands a signature by a key
-    that the installer knows, `signing_key` one by this armoured public key; `ca` is the PEM text
-    of the authority that an HTTPS server must have its certificate from; `end` is reboot,
-    poweroff or halt; `post` is the text of a script to run in the installed system, whose failure
-    fails the installation. Raises KickstartError if the result is no valid kickstart of the
-    release.
+    public key file), or both; `plain_password` puts one in clear text, for whoever can fetch
+    the kickstart to read, and only because it was asked for; `verify` demands a signature by a
+    key that the installer knows, `signing_key` one by this armoured public key; `ca` is the PEM
+    text of the authority that an HTTPS server must have its certificate from; `filesystem` is
+    for / and /boot (the profile's); `end` is reboot, poweroff or halt; `post` is the text of a
+    script to run in the installed system, whose failure fails the installation. Raises
+    KickstartError if the result is no valid kickstart of the release.
     """
     accounts = [f"user --name={_word(user)} --groups={_word(','.join(groups))}"]
     if password_hash is not None:
@@ -74,7 +74,7 @@ def render(
         keyboard=_word(keyboard),
         timezone=_word(timezone),
         hostname=_word(hostname),
-        filesystem=_word(filesystem),
+        filesystem=_word(filesystem or profile.kickstart.filesystem),
         kernel_arguments=_word(kernel_arguments),
         accounts="\n".join(accounts),
         verify="" if verify or signing_key else "--nogpg ",

@@ -53,11 +53,12 @@ class ContainerFacts:
 
 @dataclass(frozen=True)
 class KickstartFacts:
-    """The pykickstart version that parses this release's kickstarts, such as RHEL9, and whether
-    its installer knows `ostreecontainer`."""
+    """The pykickstart version that parses this release's kickstarts, such as RHEL9, whether its
+    installer knows `ostreecontainer`, and the file system for / and /boot, "xfs" or "ext4"."""
 
     version: str
     ostreecontainer: bool = False
+    filesystem: str = "xfs"
 
 
 @dataclass(frozen=True)

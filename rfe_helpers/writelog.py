@@ -77,8 +77,10 @@ def read(path: Path) -> list[Entry]:
 def states(entries: Sequence[Entry], number: int, seed: int, start: int = 0) -> list[State]:
     """So many states, in the order of their flushes, half of them the disk just before a flush.
 
-    The others are at any point, with what was not flushed there partly missing. The same seed
-    chooses the same states. Points lie after `start`, the index of the first entry that counts.
+    The others are at any point, with what was not flushed there partly missing; of every fifth of
+    these an early part is missing and the later is whole, where most was not flushed.
+    The same seed chooses the same states. Points lie after `start`, the index of the first entry
+    that counts.
     """
     chance = random.Random(seed)  # noqa: S311
     writes = [i for i, entry in enumerate(entries) if entry.is_write and i >= start]
@@ -88,9 +90,24 @@ def states(entries: Sequence[Entry], number: int, seed: int, start: int = 0) -> 
     flushes_after = [i for i in flushes if i > writes[0]]
     whole = min(number // 2, len(flushes_after))
     chosen = [_whole(entries, point) for point in chance.sample(flushes_after, whole)]
+    points = range(writes[0], len(entries) + 1)
+    waiting = _unflushed(entries)
+    most = [point for point in points if 2 * waiting[point] >= max(waiting[writes[0] :])]
     while len(chosen) < number:
-        chosen.append(_torn(entries, chance.randrange(writes[0], len(entries) + 1), chance))
+        if (len(chosen) - whole) % 5 == 4:
+            chosen.append(_later(entries, chance.choice(most), chance))
+        else:
+            chosen.append(_torn(entries, chance.choice(points), chance))
     return sorted(chosen, key=lambda state: (state.flushed, state.point))
+
+
+def _unflushed(entries: Sequence[Entry]) -> list[int]:
+    """How many bytes are not flushed before each entry, and after the last one."""
+    found = [0]
+    for entry in entries:
+        waiting = found[-1] + (entry.size if entry.is_write else 0)
+        found.append(0 if entry.flags & FLUSH else waiting)
+    return found
 
 
 def _last_flush(entries: Sequence[Entry], point: int) -> int:
@@ -121,8 +138,19 @@ def _torn(entries: Sequence[Entry], point: int, chance: random.Random) -> State:
             torn = pieces > 1 and chance.random() < 0.2
             size = chance.randrange(1, pieces) * ATOMIC_BYTES if torn else entry.size
             kept.append((index, 0, size))
-    unflushed = sum(entry.size for entry in entries[flushed:point] if entry.is_write)
-    return State(point, flushed, tuple(kept), "partly written", unflushed)
+    return State(point, flushed, tuple(kept), "partly written", _unflushed(entries)[point])
+
+
+def _later(entries: Sequence[Entry], point: int, chance: random.Random) -> State:
+    flushed = _last_flush(entries, point)
+    writes = [index for index in range(flushed, point) if entries[index].is_write]
+    first = chance.choice(writes)
+    kept = tuple(
+        (index, 0, entries[index].size)
+        for index in writes
+        if index >= first or entries[index].flags & FUA
+    )
+    return State(point, flushed, kept, "early part lost", _unflushed(entries)[point])
 
 
 class Rebuilder:

@@ -28,7 +28,7 @@ MEDIUM = "/run/install/repo"  # where an installer, Anaconda too, has its boot m
 SOURCE = "source"
 UNATTENDED = (
     *("text --non-interactive", "zerombr", "clearpart --all --initlabel"),
-    *("autopart --type=plain --fstype=xfs --nohome", "network --bootproto=dhcp", "reboot"),
+    *("autopart --type=plain --fstype=ext4 --nohome", "network --bootproto=dhcp", "reboot"),
     f"bootloader --append={shlex.quote(kickstart.CONSOLES)}",
 )
 

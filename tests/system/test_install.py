@@ -31,7 +31,7 @@ BOOT_SECONDS = 400
 MANY_WORDS = """\
 %pre --log=/tmp/pre.log
 test -b /dev/vda || exit 1
-echo "autopart --type=plain --fstype=ext4" > /tmp/part.ks
+echo "autopart --type=plain --fstype=xfs" > /tmp/part.ks
 %end
 %include /tmp/part.ks
 cmdline
@@ -181,8 +181,8 @@ def test_one_installation_boots_with_bios_and_with_uefi(world: World, tmp_path: 
     assert owner == ["core 700", "core 700", "core 600"]
     assert edge.sudo("cut -d: -f2 /etc/shadow | head -1").stdout.startswith(("!", "*"))
     assert world.ref in edge.run("ostree admin status").stdout
-    assert edge.run("findmnt -no FSTYPE,OPTIONS /sysroot").stdout.startswith("xfs")
-    assert edge.run("findmnt -no FSTYPE /boot").stdout.strip() == "xfs"
+    assert edge.run("findmnt -no FSTYPE,OPTIONS /sysroot").stdout.startswith("ext4")
+    assert edge.run("findmnt -no FSTYPE /boot").stdout.strip() == "ext4"
     assert edge.sudo("ostree remote show-url edge").stdout.strip() == world.site.guest_repo_url
     assert edge.sudo("ostree remote refs edge").stdout.strip() == f"edge:{world.ref}"
     assert not edge.run("systemctl --failed --no-legend --plain").stdout.strip()
@@ -200,7 +200,7 @@ def test_a_kickstart_with_many_words_is_carried_out(world: World) -> None:
     assert "%pre (line 1)" in said
     machine, edge = world.boot("edge-2", "uefi")
     assert "edge.word=yes" in edge.run("cat /proc/cmdline").stdout
-    assert edge.run("findmnt -no FSTYPE /sysroot").stdout.strip() == "ext4"
+    assert edge.run("findmnt -no FSTYPE /sysroot").stdout.strip() == "xfs"
     assert edge.run("id core").stdout.split()[:2] == ["uid=2000(core)", "gid=2001(core)"]
     assert "4000(ops)" in edge.run("id core").stdout
     assert edge.run("hostname").stdout.strip() == "station-7"

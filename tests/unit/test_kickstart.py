@@ -161,3 +161,10 @@ def test_a_key_that_is_none_is_refused() -> None:
             ssh_key="ssh-ed25519 AAAA me",
             signing_key="/keys/edge.asc",
         )
+
+
+def test_the_file_system_is_the_releases_unless_another_is_asked_for() -> None:
+    assert read_back(render()).autopart.fstype == "ext4"
+    assert read_back(render(filesystem="xfs")).autopart.fstype == "xfs"
+    rhel = kickstart.render(profile.load("rhel-9.4"), url=URL, user="core", ssh_key=KEY)
+    assert read_back(rhel).autopart.fstype == "xfs"

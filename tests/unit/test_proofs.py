@@ -72,14 +72,13 @@ def test_the_table_of_losses() -> None:
         Outcome(1, "before a flush", "old", ("old",), True, "", 1.0),
         Outcome(2, "before a flush", "old", ("old",), False, "", 1.0),
         Outcome(3, "partly written", "", (), True, "no kernel", 1.0),
-        Outcome(4, "partly written", "", (), True, "it does not mount", 1.0, 2**21 - 1),
-        Outcome(5, "partly written", "", (), True, "it does not mount", 1.0, 2**21),
+        Outcome(4, "early part lost", "new", ("new", "old"), True, "", 1.0),
     ]
     assert [line.split() for line in powerloss.table(found).splitlines()] == [
         ["before", "a", "flush", "boots", "old", "2"],
-        ["partly", "written", "BROKEN", "2"],
-        ["partly", "written", "XFS", "log", "1"],
-        ["5", "states,", "ostree", "fsck", "on", "4", "of", "them"],
+        ["early", "part", "lost", "boots", "new", "1"],
+        ["partly", "written", "BROKEN", "1"],
+        ["4", "states,", "ostree", "fsck", "on", "3", "of", "them"],
     ]
 
 

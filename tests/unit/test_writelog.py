@@ -78,16 +78,25 @@ def test_before_a_flush_everything_is_there(rebuilder: Rebuilder) -> None:
 
 
 def test_what_was_flushed_stays_and_of_the_rest_a_part(rebuilder: Rebuilder) -> None:
-    chosen = writelog.states(rebuilder.entries, 200, seed=7)
-    assert len(chosen) == 200
-    assert chosen == writelog.states(rebuilder.entries, 200, seed=7)
-    assert chosen != writelog.states(rebuilder.entries, 200, seed=8)
+    chosen = writelog.states(rebuilder.entries, 400, seed=7)
+    assert len(chosen) == 400
+    assert chosen == writelog.states(rebuilder.entries, 400, seed=7)
+    assert chosen != writelog.states(rebuilder.entries, 400, seed=8)
     after_first = {disk(rebuilder, s) for s in chosen if s.flushed == 3 and s.point == 6}
     # FUA is always there once it has ended; d may be torn; e may have come before it.
     assert {found[0] for found in after_first} == {"c"}
     assert {found[1] for found in after_first} == {"b", "e"}
     assert {"cb----", "cbdddd", "ce----", "cedddd"} <= after_first
     assert any(0 < found.count("d") < 4 for found in after_first)
+
+
+def test_of_some_only_the_early_part_of_what_was_not_flushed_is_lost(rebuilder: Rebuilder) -> None:
+    chosen = writelog.states(rebuilder.entries, 400, seed=3)
+    later = [state for state in chosen if state.kind == "early part lost"]
+    assert len(later) == (400 - 2) // 5
+    # c is certain, d comes before e.
+    assert {disk(rebuilder, s) for s in later if s.point == 6} == {"cedddd", "ce----"}
+    assert {s.unflushed for s in later if s.point == 6} == {4096 * 6}
 
 
 def test_points_lie_after_the_start(rebuilder: Rebuilder) -> None:
