@@ -15,16 +15,31 @@ from importlib import resources
 from types import MappingProxyType
 from typing import Any
 
-from rfe_helpers.errors import ProfileError
+from rfe_helpers.errors import InputError, ProfileError
 
 
 @dataclass(frozen=True)
 class OstreeFacts:
-    """The default ref of a commit, the OS name in /ostree/deploy and the remote's name."""
+    """The default ref of a commit, the OS name in /ostree/deploy, the remote's name, and whether
+    Image Builder takes a `parent` only with a `url`, or else one of them at most."""
 
     ref: str
     osname: str
     remote: str
+    parent_needs_url: bool = True
+
+    def check_parent(self, parent: str, url: str) -> None:
+        """Raise InputError for a compose that this release's Image Builder would refuse."""
+        if self.parent_needs_url and parent and not url:
+            raise InputError(
+                f"this release looks the parent {parent} up in a repository",
+                remedy="give the repository's url too",
+            )
+        if not self.parent_needs_url and parent and url:
+            raise InputError(
+                "this release takes a parent or a url, not both",
+                remedy="give the url alone: the parent is what the ref points at there",
+            )
 
 
 @dataclass(frozen=True)

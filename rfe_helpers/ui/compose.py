@@ -161,6 +161,7 @@ class ComposePanel(Panel):
             raise InputError("there is no blueprint yet", remedy="push one with the editor above")
         given = {"ref": self._ref.value, "parent": self._parent.value, "url": self._url.value}
         options = {name: text.strip() for name, text in given.items() if text.strip()}
+        self.lab.profile.ostree.check_parent(options.get("parent", ""), options.get("url", ""))
         words = "".join(f", {name}={text!r}" for name, text in options.items())
         flags = "".join(f" --{name} {text}" for name, text in options.items())
         self.teach(

@@ -35,6 +35,7 @@ def test_the_machine_shows_its_screen_and_its_console(window: Window) -> None:
     window.shot(panel, "machine")
     window.pictures("machine")
     assert window.errors() == []
+    assert window.clipped() == []
     assert window.complaints == []
 
 
@@ -57,4 +58,5 @@ def test_the_system_shows_its_deployments_and_rolls_back(window: Window) -> None
     window.shot(panel, "system")
     window.pictures("system")
     assert window.errors() == []
+    assert window.clipped() == []
     assert window.complaints == []

@@ -23,9 +23,19 @@ def test_a_notebook_is_run_by_keyboard(window: Window, number: str) -> None:
     window.open(name)
     window.run_all(900)
     assert window.errors() == []
+    assert window.clipped() == []
     window.save()
     window.pictures(Path(name).stem)
     assert window.complaints == []
+
+
+def test_text_that_does_not_fit_is_found(window: Window) -> None:
+    window.open(notebook("00"))
+    style = window.page.add_style_tag(content=".jp-MarkdownOutput p { width: 90px }")
+    assert window.clipped() == []  # it goes on in the next line
+    more = "p { white-space: nowrap; overflow: hidden }"
+    style.evaluate("(element, more) => element.append('.jp-MarkdownOutput ' + more)", more)
+    assert any("OSTree" in text for text in window.clipped())
 
 
 def test_the_editor_finds_adds_pushes_and_goes_back(window: Window) -> None:
@@ -39,6 +49,7 @@ def test_the_editor_finds_adds_pushes_and_goes_back(window: Window) -> None:
     editor.locator("pre").filter(has_text='name = "htop"').first.wait_for()
     editor.get_by_text(re.compile(r"\d+ packages with all that they need")).wait_for()
     window.shot(editor, "editor")
+    assert window.clipped() == []
     editor.get_by_role("button", name="Push").click()
     editor.get_by_text("✔ pushed: edge is at version").wait_for()
     history = editor.get_by_label("History")
@@ -58,6 +69,7 @@ def test_a_compose_is_started_and_cancelled(window: Window) -> None:
     panel.get_by_text("is in the queue").wait_for()
     panel.get_by_text("… RUNNING after").wait_for()
     window.shot(panel, "composes")
+    assert window.clipped() == []
     panel.get_by_role("button", name="Cancel").click()
     panel.get_by_text("✘ FAILED after").wait_for()
     assert panel.get_by_text("Traceback").count() == 0
@@ -80,6 +92,7 @@ def test_a_commit_is_looked_into_and_compared(window: Window) -> None:
     panel.get_by_role("button", name="Open").click()
     panel.locator("code", has_text="/usr").first.wait_for()
     window.shot(panel, "commit")
+    assert window.clipped() == []
     panel.get_by_role("tab", name="Two commits").click()
     first = panel.get_by_label("Commit", exact=True).evaluate("s => s.selectedOptions[0].text")
     second = panel.get_by_label("Second")
@@ -142,6 +155,7 @@ def test_a_machine_is_installed_and_updated_by_keyboard(window: Window, number: 
     window.open(name)
     window.run_all(3000)
     assert window.errors() == []
+    assert window.clipped() == []
     window.save()
     window.pictures(Path(name).stem)
     assert window.complaints == []

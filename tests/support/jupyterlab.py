@@ -36,6 +36,43 @@ CELLS = """() => {
     outputs: cell.model.outputs.toJSON()}));
 }"""
 
+# Texts of outputs, panels and prose that are cut off by something around them that hides what does
+# not fit and cannot be scrolled; and what is chosen in a list that is too narrow for it.
+CLIPPED = """() => {
+  const root = window.jupyterapp.shell.currentWidget.content.node;
+  const hides = value => value === 'hidden' || value === 'clip';
+  const found = [];
+  const isCut = element => {
+    const range = document.createRange();
+    range.selectNodeContents(element);
+    const text = range.getBoundingClientRect();
+    for (let around = element; around && around !== root; around = around.parentElement) {
+      const style = getComputedStyle(around), box = around.getBoundingClientRect();
+      if (hides(style.overflowX) && (text.right > box.right + 1 || text.left < box.left - 1))
+        return true;
+      if (hides(style.overflowY) && (text.bottom > box.bottom + 3 || text.top < box.top - 3))
+        return true;
+      if (![style.overflowX, style.overflowY].every(v => v === 'visible' || hides(v)))
+        return false;
+    }
+    return false;
+  };
+  const pen = document.createElement('canvas').getContext('2d');
+  for (const element of root.querySelectorAll('.jp-OutputArea-output *, .jp-MarkdownOutput *')) {
+    if (!element.getClientRects().length) continue;
+    if (element.tagName === 'SELECT') {
+      if (element.size > 1 || !element.selectedOptions.length) continue;
+      pen.font = getComputedStyle(element).font;
+      const text = element.selectedOptions[0].text.trim();
+      if (pen.measureText(text).width > element.clientWidth) found.push(text);
+    } else if ([...element.childNodes].some(n => n.nodeType === 3 && n.textContent.trim())
+               && element.tagName !== 'OPTION' && isCut(element)) {
+      found.push(element.textContent.trim());
+    }
+  }
+  return found;
+}"""
+
 
 class Window:
     """One browser window with JupyterLab, which serves the notebooks in `root`. `complaints` are
@@ -137,6 +174,11 @@ class Window:
             for output in outputs
             if output["output_type"] == "error" or output.get("name") == "stderr"
         ]
+
+    def clipped(self) -> list[str]:
+        """Texts of the notebook in front that do not fit where they stand."""
+        found: list[str] = self.page.evaluate(CLIPPED)
+        return found
 
     def panel(self, cell: str) -> Any:
         """The panel that a cell shows."""

@@ -5,7 +5,7 @@ import pytest
 from pykickstart.version import versionMap
 
 from rfe_helpers import profile
-from rfe_helpers.errors import ProfileError
+from rfe_helpers.errors import InputError, ProfileError
 from rfe_helpers.lab import Lab
 
 GOOD = """
@@ -154,3 +154,21 @@ def test_an_unknown_profile_is_refused_with_the_known_ones():
 def test_what_does_not_fit_is_named(old, new, words):
     with pytest.raises(ProfileError, match=words):
         profile.parse("rhel", GOOD.replace(old, new))
+
+
+@pytest.mark.parametrize("release", ["8.4", "8.5", "8.6", "9.0"])
+def test_early_releases_take_a_parent_or_a_url(release: str) -> None:
+    facts = profile.load(f"rhel-{release}").ostree
+    facts.check_parent("a" * 64, "")
+    facts.check_parent("", "http://localhost/repo/")
+    with pytest.raises(InputError, match="a parent or a url, not both"):
+        facts.check_parent("a" * 64, "http://localhost/repo/")
+
+
+@pytest.mark.parametrize("name", ["rhel-8.7", "rhel-9.1", "rhel-9.6", "sandbox"])
+def test_later_releases_look_a_parent_up_at_the_url(name: str) -> None:
+    facts = profile.load(name).ostree
+    facts.check_parent("some/ref", "http://localhost/repo/")
+    facts.check_parent("", "")
+    with pytest.raises(InputError, match="looks the parent some/ref up"):
+        facts.check_parent("some/ref", "")

@@ -208,6 +208,13 @@ def test_a_compose_is_cancelled_and_a_failure_says_why(composes, client, service
     assert "no package in this tree" in composes._log.value
 
 
+def test_a_parent_that_the_release_would_refuse_is_not_sent(composes, client):
+    composes._parent.value = "a" * 64
+    press(composes, "Start")
+    assert "to do: give the repository&#x27;s url too" in said(composes)
+    assert client.composes() == ()
+
+
 def test_pressing_a_button_without_a_compose_says_what_to_do(composes):
     press(composes, "Download")
     assert "there is no compose yet<br>to do: start one" in said(composes)
