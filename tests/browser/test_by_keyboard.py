@@ -1,4 +1,4 @@
-"""The short path in the browser, as far as no machine is needed, by keyboard; then the panels.
+"""The notebooks in the browser, by keyboard, and the panels: first those that need no machine.
 
 One lab and one window for all of it, in the order of the file: as a person works.
 """
@@ -12,21 +12,27 @@ from pathlib import Path
 import pytest
 from support.jupyterlab import Window, notebook
 
+from rfe_helpers.notebook import FURTHER
 from rfe_helpers.ui.parts import VIEW
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 
 
-@pytest.mark.parametrize("number", ["00", "10", "20", "30", "40"])
-def test_a_notebook_is_run_by_keyboard(window: Window, number: str) -> None:
+def run_by_keyboard(window: Window, number: str, seconds: float) -> None:
+    """Every cell of a notebook with Shift+Enter; its pictures go to the artefacts."""
     name = notebook(number)
     window.open(name)
-    window.run_all(900)
+    window.run_all(seconds)
     assert window.errors() == []
     assert window.clipped() == []
     window.save()
     window.pictures(Path(name).stem)
     assert window.complaints == []
+
+
+@pytest.mark.parametrize("number", ["00", "10", "20", "30", "40"])
+def test_a_notebook_is_run_by_keyboard(window: Window, number: str) -> None:
+    run_by_keyboard(window, number, 900)
 
 
 def test_text_that_does_not_fit_is_found(window: Window) -> None:
@@ -147,15 +153,9 @@ def test_a_draft_outlives_the_kernel_and_is_seen_in_a_second_window(window: Wind
     assert window.complaints == []
 
 
-@pytest.mark.full
 @pytest.mark.timeout(3600)
-@pytest.mark.parametrize("number", ["50", "60"])
-def test_a_machine_is_installed_and_updated_by_keyboard(window: Window, number: str) -> None:
-    name = notebook(number)
-    window.open(name)
-    window.run_all(3000)
-    assert window.errors() == []
-    assert window.clipped() == []
-    window.save()
-    window.pictures(Path(name).stem)
-    assert window.complaints == []
+@pytest.mark.parametrize(
+    "number", ["50", "60", "90", *(pytest.param(n, marks=pytest.mark.full) for n in FURTHER)]
+)
+def test_a_notebook_about_machines_is_run_by_keyboard(window: Window, number: str) -> None:
+    run_by_keyboard(window, number, 3000)
