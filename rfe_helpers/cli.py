@@ -1,4 +1,5 @@
-"""`rfe`, the command line. Exit status: 0 done, 1 it did not work, 2 wrong usage, 130 Ctrl-C.
+"""`rfe`, the command line. Exit status: 0 done, 1 it did not work, 2 wrong usage, 130 Ctrl-C or
+SIGTERM.
 
 Modules are imported by the command that needs them, so that quick commands are quick.
 """
@@ -20,6 +21,7 @@ from rfe_helpers import (
     cli_media,
     cli_profiles,
     cli_prove,
+    run,
 )
 from rfe_helpers.cli_lab import existing_lab, lab_option
 from rfe_helpers.cli_parts import Handler, add_command, add_group, print_json
@@ -32,7 +34,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = parser().parse_args(argv)
     handler: Handler = arguments.handler
     try:
-        status = handler(arguments)
+        with run.ending_in_order():
+            status = handler(arguments)
         sys.stdout.flush()
     except RfeError as error:
         print(f"rfe: {error}", file=sys.stderr)
@@ -81,18 +84,20 @@ def parser() -> argparse.ArgumentParser:
 
 
 def _run_grammar(commands: Any) -> None:
-    run = add_command(
+    grammar = add_command(
         commands, "run", run_notebooks, "run notebooks without a browser", as_json=True
     )
-    run.add_argument(
+    grammar.add_argument(
         "notebooks",
         nargs="*",
         metavar="NOTEBOOK",
         help="20, 20-build-a-commit or a path (the short path: 00 to 60, and 90)",
     )
-    run.add_argument("--all", action="store_true", help="every notebook, the long ones too")
-    run.add_argument("--profile", help="the release to work with (default: the lab's, or sandbox)")
-    run.add_argument(
+    grammar.add_argument("--all", action="store_true", help="every notebook, the long ones too")
+    grammar.add_argument(
+        "--profile", help="the release to work with (default: the lab's, or sandbox)"
+    )
+    grammar.add_argument(
         *("-p", "--parameter"),
         nargs=2,
         action="append",
@@ -100,7 +105,7 @@ def _run_grammar(commands: Any) -> None:
         metavar=("NAME", "VALUE"),
         help="set a parameter in the notebooks that have it; may be repeated",
     )
-    lab_option(run)
+    lab_option(grammar)
 
 
 def _commit_grammar(commands: Any) -> None:

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from rfe_helpers import guest
+from rfe_helpers import guest, run
 from rfe_helpers.errors import InputError, RfeError
 from rfe_helpers.lab import DEFAULT, Lab
 from rfe_helpers.qemu import ARCHITECTURES
@@ -20,7 +20,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run a guest until it is switched off or Ctrl-C; returns the exit status."""
     arguments = parser().parse_args(argv)
     try:
-        return _run(arguments)
+        with run.ending_in_order():
+            return _run(arguments)
     except RfeError as error:
         print(f"vm: {error}", file=sys.stderr)
         return 1

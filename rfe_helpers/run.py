@@ -22,7 +22,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, NoReturn
+from typing import IO, Any, NoReturn
 
 from rfe_helpers.errors import CommandFailed, DeadlineExceeded, ToolMissing
 from rfe_helpers.wait import Deadline
@@ -260,14 +260,34 @@ def tail_of(text: str, lines: int = TAIL_LINES) -> str:
 @contextmanager
 def _noting_interrupts(noted: list[int]) -> Iterator[None]:
     """Put Ctrl-C off: while a process is being started, it would be left behind by it."""
+    handled = [n for n in (signal.SIGINT, signal.SIGTERM) if callable(signal.getsignal(n))]
+    with _handling(handled, lambda number, _: noted.append(number)):
+        yield
+
+
+@contextmanager
+def ending_in_order() -> Iterator[None]:
+    """Within the block SIGTERM is what Ctrl-C is, a KeyboardInterrupt: what was started is ended,
+    and what is half done is removed. For the command lines."""
+
+    def interrupt(number: int, _: object) -> NoReturn:
+        raise KeyboardInterrupt
+
+    with _handling([signal.SIGTERM], interrupt):
+        yield
+
+
+@contextmanager
+def _handling(numbers: Sequence[int], handler: Callable[[int, Any], object]) -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield  # Python delivers signals to the main thread only
         return
-    before = signal.signal(signal.SIGINT, lambda number, _: noted.append(number))
+    before = {number: signal.signal(number, handler) for number in numbers}
     try:
         yield
     finally:
-        signal.signal(signal.SIGINT, signal.SIG_DFL if before is None else before)
+        for number, earlier in before.items():
+            signal.signal(number, signal.SIG_DFL if earlier is None else earlier)
 
 
 def _popen(

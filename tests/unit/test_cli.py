@@ -230,7 +230,8 @@ def test_fleet_blueprint_refuses_what_a_device_cannot_have(capsys):
     assert "use one of none, check, stage, apply" in capsys.readouterr().err
 
 
-def test_ctrl_c_ends_with_130_and_no_traceback(tmp_path):
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_ctrl_c_and_sigterm_end_with_130_and_no_traceback(number, tmp_path):
     """While it waits for a command that does not end: a fake `ostree` that sleeps."""
     fake = tmp_path / "bin" / "ostree"
     fake.parent.mkdir()
@@ -246,7 +247,7 @@ def test_ctrl_c_ends_with_130_and_no_traceback(tmp_path):
     )
     while not (tmp_path / "pid").exists() or not (tmp_path / "pid").read_text():
         assert child.poll() is None
-    child.send_signal(signal.SIGINT)
+    child.send_signal(number)
     _, err = child.communicate(timeout=30)
     assert (child.returncode, err) == (130, "rfe: interrupted\n")
     assert run.ProcessId.of(int((tmp_path / "pid").read_text())) is None
