@@ -19,8 +19,12 @@ from rfe_helpers.run import tail_of
 from rfe_helpers.ui.parts import ROW, Panel, Progress, code, scrolling, shown
 from rfe_helpers.vm import Machine
 
-# What a console says to a terminal, not to a reader: colours, moves of the cursor, other controls.
-_CONTROL = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]|\x1b[()][A-Z0-9]|[\x00-\x08\x0b-\x1f]")
+# What a terminal would obey and not show (ECMA-48: control sequences, then commands to the system,
+# then other escapes and single characters), line ends and tabulators apart.
+_CONTROL = re.compile(
+    r"\x1b\[[0-?]*[ -/]*[@-~]|\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)|\x1b[ -/]*[0-~]"
+    r"|[\x00-\x08\x0b-\x1f]"
+)
 
 
 class MachinePanel(Panel):

@@ -136,7 +136,7 @@ def test_the_twin_of_the_browser_tells_the_commit(browser: CommitBrowser):
 @pytest.fixture
 def machine(lab: Lab, tmp_path: Path) -> MachinePanel:
     """A machine that says something on its console and goes on for ever."""
-    text = "[\x1b[0;32m  OK  \x1b[0m] Started\r\nm login: \r\n"
+    text = "\x1b[!p\x1b]104\x07[\x1b[0;32m  OK  \x1b[0m] Started\r\nm login: \r\n"
     disk = boot_sector(lab.path("machines", "m", "x").parent, text)
     lab.record(
         "install",
