@@ -46,8 +46,9 @@ LIFE_CYCLE = (
     ("60", "update, roll back", "update"),
 )
 
-# Notebooks beside the way of all readers: a run leaves them out unless they are named.
-FURTHER = ("65", "70", "80")
+# Notebooks beside the way of all readers, and their steps: a run leaves them out unless they are
+# named.
+FURTHER = {"65": "trust", "70": "offline", "80": "fleet"}
 
 # What must never stand in an output: each is looked for by `secrets_in` and hidden by `mask`.
 _SECRETS = {

@@ -103,24 +103,33 @@ def reset(lab: Lab, notebook: str) -> list[str]:
     for step in reversed(steps):
         done += _UNDO[step](lab, removed_too=steps)
         lab.forget(step)
-    return done
+    lab.forget(*(step for each, step in FURTHER.items() if each > number))
+    return done if "serve" in steps else done + _serve_first_commit(lab)
+
+
+def _serve_first_commit(lab: Lab) -> list[str]:
+    """The commit of notebook 20 in place of what later notebooks have published."""
+    published = serve.published(lab)
+    if published is None or not lab.has("commit"):
+        return []
+    built = lab.step("commit")
+    artifact = Path(built["artifact"])
+    if published["artifact"] == artifact or not artifact.is_file():
+        return []
+    serve.publish(lab, artifact)
+    return [f"served commit {built['commit'][:12]} again"]
 
 
 def _undo_update(lab: Lab, removed_too: Sequence[str]) -> list[str]:
-    """The machine as it was installed, and the first commit served; if the install goes too,
-    nothing needs to be done for that."""
+    """The machine as it was installed, unless the installation goes too."""
     if not lab.has("update") or "install" in removed_too:
         return []
-    installed, built = lab.step("install"), lab.step("commit")
+    installed = lab.step("install")
     name, disk = str(installed["machine"]), Path(installed["disk"])
     done = _stop_machine(lab, name)
     vm.revert(disk)
     lab.path("keys", f"known_hosts-{name}").unlink(missing_ok=True)
-    done.append(f"put the disk of {name} back to how it was installed")
-    if "serve" not in removed_too and Path(built["artifact"]).is_file():
-        serve.publish(lab, Path(built["artifact"]))
-        done.append(f"served commit {built['commit'][:12]} again")
-    return done
+    return [*done, f"put the disk of {name} back to how it was installed"]
 
 
 def _undo_install(lab: Lab, removed_too: Sequence[str]) -> list[str]:

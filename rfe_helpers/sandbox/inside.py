@@ -11,8 +11,11 @@ user that builds it. Standard library only. DIR holds `spec.json` and gets `repo
 `python3 inside.py customize -` applies customizations, read from stdin, to a deployment.
 """
 
+import contextlib
+import importlib.util
 import json
 import os
+import py_compile
 import shutil
 import stat
 import subprocess
@@ -25,6 +28,7 @@ Table = dict[str, Any]
 
 MODULES = Path("/usr/lib/modules")
 SYSIMAGE = Path("/usr/lib/sysimage")
+OURS = Path("/usr/lib/edge")  # the stand-ins' own programs
 LINKS = {
     "home": "var/home",
     "root": "var/roothome",
@@ -59,6 +63,7 @@ def base() -> None:
     run("groupadd", "--force", "--system", "wheel")
     Path("/etc/sudoers.d/wheel").chmod(0o440)
     run("systemctl", "preset-all", "--preset-mode=full")
+    compile_python()
     stage("initramfs")
     make_initramfs(kernel_release())
 
@@ -68,6 +73,21 @@ def kernel_release() -> str:
     if len(releases) != 1:
         raise SystemExit(f"expected one kernel in the tree, found: {', '.join(releases) or 'none'}")
     return releases[0]
+
+
+def compile_python() -> None:
+    """Have Python take its bytecode as it is (PEP 552). What packages bring is compared with the
+    time of its source, which OSTree sets to 0: each start of a program would compile everything."""
+    sources = [*OURS.glob("*.py")]
+    for compiled in Path("/usr/lib").glob("python3*/**/__pycache__/*.pyc"):
+        with contextlib.suppress(ValueError):  # no name that Python gives
+            sources.append(Path(importlib.util.source_from_cache(compiled)))
+    for source in sources:
+        compiled = Path(importlib.util.cache_from_source(source))
+        if not source.exists() or (compiled.exists() and compiled.read_bytes()[4] & 1):
+            continue
+        mode = py_compile.PycInvalidationMode.UNCHECKED_HASH
+        py_compile.compile(str(source), quiet=2, invalidation_mode=mode)
 
 
 def make_initramfs(release: str) -> None:
@@ -382,6 +402,7 @@ def compose(directory: Path) -> None:
         make_initramfs(release)
     customize(spec["customizations"])
     stage("layout")
+    compile_python()
     report = lay_out(spec)
     (directory / "report.json").write_text(json.dumps(report))
 

@@ -186,6 +186,10 @@ def test_one_installation_boots_with_bios_and_with_uefi(world: World, tmp_path: 
     assert edge.sudo("ostree remote show-url edge").stdout.strip() == world.site.guest_repo_url
     assert edge.sudo("ostree remote refs edge").stdout.strip() == f"edge:{world.ref}"
     assert not edge.run("systemctl --failed --no-legend --plain").stdout.strip()
+    # OSTree sets the times of files to 0, by which Python would not know its bytecode again.
+    imports = edge.run("python3 -v -c 'import argparse, gi' 2>&1").stdout
+    assert "matches" in imports
+    assert "stale" not in imports
     assert not edge.run("ls -d /sys/firmware/efi", check=False).stdout
     assert machine.screenshot(tmp_path / "screen.png").stat().st_size > 500
     machine.stop()

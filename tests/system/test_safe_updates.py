@@ -171,7 +171,7 @@ def test_what_a_device_refuses_and_what_interrupts_it(world: World) -> None:
         assert "certificate" in refusal(device)
         serve.publish(lab, world.publication.repo.path)
         follow(device, url)
-        device.sudo("fallocate -l $(($(stat -f -c '%a * %S' /var) - 30000000)) /var/ballast")
+        device.sudo("fallocate -l $(($(stat -f -c '%f * %S' /var) - 30000000)) /var/ballast")
         full = refusal(device)
         assert "min-free-space" in full or "No space left" in full
         device.sudo("rm /var/ballast")

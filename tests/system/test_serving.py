@@ -13,7 +13,7 @@ import pytest
 import requests
 from web_image import REF, make_web_container
 
-from rfe_helpers import run, serve
+from rfe_helpers import run, serve, solve
 from rfe_helpers.commit import open_commit
 from rfe_helpers.errors import ServeError
 from rfe_helpers.lab import Lab
@@ -54,6 +54,22 @@ def test_the_life_of_a_site(lab: Lab, tmp_path: Path) -> None:
     serve.stop(lab)
     assert not site.answers
     assert lab.state["containers"] == []
+
+
+def test_going_back_before_the_installation_serves_the_first_commit(
+    lab: Lab, tmp_path: Path
+) -> None:
+    one = make_web_container(tmp_path / "one", "one")
+    lab.record("commit", artifact=one, commit="1" * 64)
+    for step in ("serve", "install", "update", "trust"):
+        lab.record(step, commit="2" * 64)
+    update = make_web_container(tmp_path / "two", "two")
+    site = serve.publish(lab, update, kickstarts={"edge.ks": "kept"})
+    assert "served commit 111111111111 again" in solve.reset(lab, "50")
+    assert open_commit(site.repo_url, REF).info.subject == "one"
+    assert requests.get(f"{site.url}edge.ks", timeout=5).text == "kept"
+    assert set(lab.state["steps"]) == {"commit", "serve"}
+    assert solve.reset(lab, "50") == []
 
 
 def test_a_sweep_removes_the_container(lab: Lab, tmp_path: Path) -> None:
