@@ -92,6 +92,7 @@ def save(
     machine = Machine.start(lab, spec)
     try:
         node = Node(lab, name, port=port)
+        node.forget_host_key()  # a system that was never booted makes its own now
         node.wait(Deadline(BOOT_SECONDS), on_progress)
         kept = leave_marks(node)
         node.sudo("systemctl is-system-running --wait", seconds=BOOT_SECONDS, check=False)

@@ -116,6 +116,7 @@ class Node:
             result = run.run(self._argv(command), seconds=seconds, check=False)
         except DeadlineExceeded as error:
             raise NodeError(f"{self.name}: {command!r} took longer than {seconds:.0f} s") from error
+        self._check_host_key(result)
         if result.status == ssh.FAILED:
             raise NodeError(
                 f"{self.name} does not answer over SSH: {result.stderr.strip()}",
@@ -125,6 +126,14 @@ class Node:
             said = run.tail_of(result.stderr.strip() or result.stdout.strip())
             raise NodeError(f"{self.name}: {command!r} ended with {result.status}: {said}")
         return result
+
+    def _check_host_key(self, result: Result) -> None:
+        if result.status == ssh.FAILED and "Host key verification failed" in result.stderr:
+            raise NodeError(
+                f"{self.name} has another host key than before",
+                remedy="is it another system that answers there? if it was installed anew, "
+                f"remove {self._known_hosts}",
+            )
 
     def sudo(self, command: str, *, seconds: float = 300, check: bool = True) -> Result:
         """Run a shell command there as root."""
@@ -160,7 +169,8 @@ class Node:
 
     def wait(self, deadline: Deadline, on_progress: Progress = None, *, not_boot: str = "") -> str:
         """Wait until the system answers over SSH, in another boot than `not_boot`; returns the
-        boot id. Raises DeadlineExceeded with the end of its console, or MachineError."""
+        boot id. Raises DeadlineExceeded with the end of its console, MachineError, or NodeError for
+        a host key that has changed."""
 
         def answer() -> str | None:
             if on_progress is not None:
@@ -169,6 +179,7 @@ class Node:
                 result = run.run(self._argv(_BOOT_ID), seconds=30, check=False)
             except (DeadlineExceeded, CommandFailed):
                 return None
+            self._check_host_key(result)
             found = result.stdout.strip()
             return found if result.status == 0 and found and found != not_boot else None
 

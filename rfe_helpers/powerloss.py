@@ -93,6 +93,7 @@ def record(
     machine = Machine.start(lab, spec)
     try:
         node = Node(lab, name, port=port)
+        node.forget_host_key()  # a system that was never booted makes its own now
         node.wait(deadline, on_progress)
         old, kept = node.status().booted.checksum, leave_marks(node)
         size = log.stat().st_size

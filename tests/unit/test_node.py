@@ -101,3 +101,12 @@ def test_a_machine_that_never_answers_ends_with_the_deadline(machine: Node, ssh:
     ssh.write_text("exit 255\n")
     with pytest.raises(DeadlineExceeded, match="edge-1 answers over SSH: not within 1 s"):
         machine.wait(Deadline(1))
+
+
+def test_another_host_key_than_before_is_not_waited_for(machine: Node, ssh: Path) -> None:
+    ssh.write_text("echo 'Host key verification failed.' >&2; exit 255\n")
+    with pytest.raises(NodeError, match="edge-1 has another host key than before") as caught:
+        machine.wait(Deadline(20))
+    assert "known_hosts-edge-1" in caught.value.remedy
+    with pytest.raises(NodeError, match="another host key"):
+        machine.run("true")
