@@ -24,11 +24,14 @@ def add_commands(commands: Any) -> None:
     """`rfe prove` and its commands."""
     group = add_group(commands, "prove", "that an interrupted update leaves the old or the new")
     crash = add_command(group, "crash", prove_crash, "kill the machine in its update")
-    crash.add_argument("--rounds", type=int, default=10, help="how often (%(default)s)")
+    crash.add_argument("--rounds", type=_number, default=10, help="how often (%(default)s)")
     power = add_command(
         group, "power", prove_power, "check the disk as a loss of power would leave it (needs root)"
     )
-    power.add_argument("--states", type=int, default=50, help="how many disks (%(default)s)")
+    power.add_argument("--states", type=_number, default=50, help="how many disks (%(default)s)")
+    power.add_argument(
+        "--fsck-every", type=_number, default=1, metavar="N", help="ostree fsck on each N-th (all)"
+    )
     for command in (crash, power):
         command.add_argument("--lab", default=DEFAULT, help="the lab directory (%(default)s)")
         command.add_argument("--machine", default="edge-1", help="that is off (%(default)s)")
@@ -36,6 +39,13 @@ def add_commands(commands: Any) -> None:
         command.add_argument(
             "--out", type=Path, metavar="DIR", help="for table, JSON and picture (in the lab)"
         )
+
+
+def _number(text: str) -> int:
+    number = int(text) if text.isdecimal() else 0
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"{text} is no number from 1 on")
+    return number
 
 
 def prove_crash(options: argparse.Namespace) -> int:
@@ -83,7 +93,13 @@ def prove_power(options: argparse.Namespace) -> int:
             _say(f"state {index + 1}: {one.kind}, {what} ({one.seconds:.1f} s)")
             _write(options, proof, "power", {"seed": seed, "states": found})
 
-        powerloss.check(recording, expected, number=options.states, seed=seed, on_outcome=keep)
+        powerloss.check(
+            *(recording, expected),
+            number=options.states,
+            seed=seed,
+            fsck_every=options.fsck_every,
+            on_outcome=keep,
+        )
     points = [(float(o.point), o.kind, "broken" if o.problem else o.boots) for o in found]
     title = f"{len(found)} disks after a loss of power in an update"
     figure = proof_plots.plot(points, title, "point in the log of writes")

@@ -286,3 +286,11 @@ def test_profiles_are_listed_and_shown(capsys):
     assert shown["registration"]["commands"][-1] == "subscription-manager attach"
     assert cli.main(["profiles", "rhel-7"]) == 1
     assert "choose one of" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("words", [("crash", "--rounds", "0"), ("power", "--fsck-every", "-1")])
+def test_a_proof_of_nothing_is_wrong_usage(words, capsys):
+    with pytest.raises(SystemExit) as ended:
+        cli.main(["prove", *words])
+    assert ended.value.code == 2
+    assert f"{words[2]} is no number from 1 on" in capsys.readouterr().err
