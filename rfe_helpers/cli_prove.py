@@ -57,20 +57,19 @@ def prove_crash(options: argparse.Namespace) -> int:
     proof, seed = Proof.of(options.lab, options.machine), _seed(options)
     found: list[Round] = []
     with proof.saved(_say) as saved:
-        seconds = interruptions.cycle(proof.lab, saved)
-        _say(f"one update takes {seconds:.1f} s")
 
         def keep(one: Round) -> None:
             found.append(one)
             what = f"{one.booted or 'nothing'} ran, {one.problem or 'whole'}"
-            _say(f"round {one.number}: killed at {one.moment:.1f} s, {what} ({one.seconds:.0f} s)")
-            _write(options, proof, "crash", {"seed": seed, "cycle": seconds, "rounds": found})
+            at = f"{one.moment:.1f} of {one.cycle:.1f} s"
+            _say(f"round {one.number}: killed at {at}, {what} ({one.seconds:.0f} s)")
+            _write(options, proof, "crash", {"seed": seed, "rounds": found})
 
-        interruptions.rounds(proof.lab, saved, options.rounds, seed, seconds, on_round=keep)
-    points = [(r.moment, "killed", "broken" if r.problem else r.booted) for r in found]
+        interruptions.rounds(proof.lab, saved, options.rounds, seed, on_round=keep)
+    points = [(r.share, "killed", "broken" if r.problem else r.booted) for r in found]
     title = f"{len(found)} machines killed in their update"
-    figure = proof_plots.plot(points, title, f"seconds after asking for the update ({seconds:.0f})")
-    text = "\n".join([interruptions.table(found, seconds), *interruptions.problems(found)])
+    figure = proof_plots.plot(points, title, "moment (1: the update is complete)")
+    text = "\n".join([interruptions.table(found), *interruptions.problems(found)])
     _show(options, proof, "crash", text, figure)
     return 1 if interruptions.problems(found) else 0
 

@@ -54,16 +54,16 @@ def test_a_disk_without_a_system_is_said_so(tmp_path: Path) -> None:
 
 def test_the_table_of_kills() -> None:
     found = [
-        Round(1, 1.0, "old", True, "", 0, 9.0),
-        Round(2, 9.9, "new", True, "", 1, 9.0),
-        Round(3, 10.5, "new", False, "a fault", 0, 9.0),
+        Round(1, 0.1, 10.0, "old", True, "", 0, 9.0),
+        Round(2, 0.99, 20.0, "new", True, "", 1, 9.0),
+        Round(3, 1.05, 10.0, "new", False, "a fault", 0, 9.0),
     ]
-    lines = interruptions.table(found, 10).splitlines()
+    lines = interruptions.table(found).splitlines()
     assert lines[0].split() == ["moment", "old", "new", "broken"]
     assert lines[2].split() == ["0.1", "to", "0.2", "1", "0", "0"]
     assert lines[10].split() == ["0.9", "to", "1.0", "0", "1", "0"]
     assert lines[11].split() == ["1.0", "to", "1.1", "0", "0", "1"]
-    assert lines[-1] == "3 rounds of an update of 10 s; 2 ended well"
+    assert lines[-1] == "3 rounds, 2 ended well"
     assert interruptions.problems(found) == ["round 3 at 10.5 s: a fault"]
 
 
