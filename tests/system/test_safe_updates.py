@@ -14,6 +14,7 @@ import pytest
 from rfe_helpers import interruptions, kickstart, node, powerloss, run, serve, vm
 from rfe_helpers.blueprint import Blueprint
 from rfe_helpers.diskcheck import Expected
+from rfe_helpers.errors import NodeError
 from rfe_helpers.lab import Lab, cache_directory
 from rfe_helpers.link import Link, Quality
 from rfe_helpers.node import Node
@@ -192,8 +193,11 @@ def test_a_sick_update_is_left_by_itself(world: World) -> None:
         device.sudo("systemctl --no-block reboot")
 
         def back() -> str | None:
-            device.wait(Deadline(SECONDS), not_boot=first)
-            said = device.run("greenboot status; cat /run/motd.d/boot-status", check=False)
+            try:
+                device.wait(Deadline(SECONDS), not_boot=first)
+                said = device.run("greenboot status; cat /run/motd.d/boot-status", check=False)
+            except NodeError:
+                return None  # it has gone down between the two, for its next attempt
             return said.stdout if "FALLBACK" in said.stdout else None
 
         said = wait_for(back, Deadline(2 * SECONDS), "the previous deployment comes back", every=5)
