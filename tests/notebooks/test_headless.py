@@ -124,7 +124,8 @@ def test_a_kernel_that_is_killed_fails_the_notebook(lab, make):
     assert "so far" in outputs(summary.notebooks[0].executed)
 
 
-def test_ctrl_c_keeps_the_copy_and_leaves_nothing_running(lab, make, tmp_path):
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_ctrl_c_and_sigterm_keep_the_copy_and_leave_nothing_running(number, lab, make, tmp_path):
     pids = tmp_path / "pids"
     sleep = (
         "import os; from rfe_helpers import run\n"
@@ -141,7 +142,7 @@ def test_ctrl_c_keeps_the_copy_and_leaves_nothing_running(lab, make, tmp_path):
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     )
     wait_for(lambda: pids.exists() and pids.read_text().strip(), Deadline(60), "the cell runs")
-    os.killpg(child.pid, signal.SIGINT)
+    os.killpg(child.pid, number)
     out, err = child.communicate(timeout=60)
     assert child.returncode == 130, err
     assert err == ""
