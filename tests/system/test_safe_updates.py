@@ -190,7 +190,7 @@ def test_a_sick_update_is_left_by_itself(world: World) -> None:
         assert "GREEN" in device.run("greenboot status").stdout
         device.upgrade()
         first = device.boot_id()
-        device.sudo("systemctl --no-block reboot")
+        device.sudo("systemd-run --quiet --on-active=1 systemctl reboot")
 
         def back() -> str | None:
             try:
