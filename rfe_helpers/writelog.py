@@ -25,6 +25,7 @@ _SUPER = struct.Struct("<QQQI")
 _ENTRY = struct.Struct("<QQQQ")
 FLUSH, FUA, DISCARD, MARK = 1, 2, 4, 8
 ATOMIC_BYTES = 4096
+Pieces = tuple[tuple[int, int, int], ...]  # index of the entry, first byte, bytes
 
 
 @dataclass(frozen=True)
@@ -48,7 +49,7 @@ class State:
 
     point: int
     flushed: int
-    kept: tuple[tuple[int, int, int], ...]
+    kept: Pieces
     kind: str
     unflushed: int = 0
 
@@ -92,12 +93,15 @@ def states(entries: Sequence[Entry], number: int, seed: int, start: int = 0) -> 
     chosen = [_whole(entries, point) for point in chance.sample(flushes_after, whole)]
     points = range(writes[0], len(entries) + 1)
     waiting = _unflushed(entries)
-    most = [point for point in points if 2 * waiting[point] >= max(waiting[writes[0] :])]
+    half = max(waiting[point] for point in points) / 2
+    most = [point for point in points if waiting[point] >= half]
     while len(chosen) < number:
-        if (len(chosen) - whole) % 5 == 4:
-            chosen.append(_later(entries, chance.choice(most), chance))
-        else:
-            chosen.append(_torn(entries, chance.choice(points), chance))
+        early = (len(chosen) - whole) % 5 == 4
+        point = chance.choice(most if early else points)
+        flushed = _last_flush(entries, point)
+        keep, kind = (_later, "early part lost") if early else (_torn, "partly written")
+        kept = keep(entries, range(flushed, point), chance)
+        chosen.append(State(point, flushed, kept, kind, waiting[point]))
     return sorted(chosen, key=lambda state: (state.flushed, state.point))
 
 
@@ -122,11 +126,11 @@ def _whole(entries: Sequence[Entry], point: int) -> State:
     return State(point, point, (), "before a flush")
 
 
-def _torn(entries: Sequence[Entry], point: int, chance: random.Random) -> State:
-    flushed = _last_flush(entries, point)
+def _torn(entries: Sequence[Entry], since: range, chance: random.Random) -> Pieces:
+    """Any part of the requests since the last flush."""
     kept: list[tuple[int, int, int]] = []
     share = chance.random()
-    for index in range(flushed, point):
+    for index in since:
         entry = entries[index]
         if not entry.is_write:
             continue
@@ -138,19 +142,18 @@ def _torn(entries: Sequence[Entry], point: int, chance: random.Random) -> State:
             torn = pieces > 1 and chance.random() < 0.2
             size = chance.randrange(1, pieces) * ATOMIC_BYTES if torn else entry.size
             kept.append((index, 0, size))
-    return State(point, flushed, tuple(kept), "partly written", _unflushed(entries)[point])
+    return tuple(kept)
 
 
-def _later(entries: Sequence[Entry], point: int, chance: random.Random) -> State:
-    flushed = _last_flush(entries, point)
-    writes = [index for index in range(flushed, point) if entries[index].is_write]
+def _later(entries: Sequence[Entry], since: range, chance: random.Random) -> Pieces:
+    """Of the requests since the last flush those after some moment."""
+    writes = [index for index in since if entries[index].is_write]
     first = chance.choice(writes)
-    kept = tuple(
+    return tuple(
         (index, 0, entries[index].size)
         for index in writes
         if index >= first or entries[index].flags & FUA
     )
-    return State(point, flushed, kept, "early part lost", _unflushed(entries)[point])
 
 
 class Rebuilder:
