@@ -382,9 +382,13 @@ def _temporary_root() -> Iterator[Path]:
 def _locked_directory() -> tuple[Path, int]:
     while True:
         path = Path(tempfile.mkdtemp(prefix=_TREES, dir="/var/tmp"))
-        descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+        # Until the lock is ours, another build may take the directory for an abandoned one.
+        try:
+            descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+        except FileNotFoundError:
+            continue
         fcntl.flock(descriptor, fcntl.LOCK_EX)
-        if path.exists():  # nobody took it for an abandoned one before the lock was ours
+        if path.exists():
             path.chmod(0o755)
             return path, descriptor
         os.close(descriptor)
