@@ -101,7 +101,8 @@ class _Reader:
         if kind == "bytes":
             return bytes.fromhex(re.sub(r"byte |0x|[\[\], ]", "", token))
         if kind == "bytestring":
-            return _unescape(token[2:-1]).encode("latin-1", "replace")
+            # How GLib writes bytes of which the last alone is 0: one parent in 256 ends so.
+            return _unescape(token[2:-1]).encode("latin-1", "replace") + b"\0"
         if kind == "word":
             return {"true": True, "false": False, "nothing": None}[token]
         return _number(token)

@@ -22,7 +22,10 @@ from rfe_helpers.errors import CommitError
         ("@ay []", []),
         ("[byte 0x08, 0x6b]", b"\x08k"),
         ("[[byte 0x08], [0xff, 0x00]]", [b"\x08", b"\xff\x00"]),
-        ("b'ab'", b"ab"),
+        # A byte string has a zero at its end that is not written.
+        ("b'ab'", b"ab\0"),
+        ("b''", b"\0"),
+        (r"b'\001\n\'\"\\\3779'", b"\x01\n'\"\\\xff9\0"),
         ("<'in a variant'>", "in a variant"),
         ("<<true>>", True),
         ("('one',)", ("one",)),

@@ -53,6 +53,15 @@ def test_a_parent_is_the_one_given_and_need_not_be_here(repo: Repo, tmp_path: Pa
     assert repo.show(repo.commit_tar(tar, REF, subject="s")).parent is None
 
 
+def test_a_parent_is_read_whatever_its_bytes(repo: Repo, tmp_path: Path) -> None:
+    """ostree writes one that ends with 00, and has no other, as text with escapes."""
+    tar = make_tree(tmp_path / "tree.tar", {})
+    every = [bytes((start + i) % 256 or 1 for i in range(31)) for start in range(1, 256, 31)]
+    parents = [*(part.hex() + "00" for part in every), "ab" * 31 + "00", "00" * 32, "ff" * 32]
+    made = [repo.commit_tar(tar, REF, subject="s", parent=parent) for parent in parents]
+    assert [repo.show(commit).parent for commit in made] == parents
+
+
 def test_same_input_same_commit(tmp_path: Path) -> None:
     tar = make_tree(tmp_path / "tree.tar", {"usr/a": "a"})
     ids = {
