@@ -1,5 +1,5 @@
 # The few commands people type. Each does its own set-up; `make help` lists them.
-LAB ?= $(HOME)/rfe-lab
+LAB ?= $(or $(RFE_LAB),$(HOME)/rfe-lab)
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help

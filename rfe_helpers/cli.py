@@ -23,8 +23,8 @@ from rfe_helpers import (
     cli_prove,
     run,
 )
-from rfe_helpers.cli_lab import existing_lab, lab_option
-from rfe_helpers.cli_parts import Handler, add_command, add_group, print_json
+from rfe_helpers.cli_lab import existing_lab
+from rfe_helpers.cli_parts import Handler, add_command, add_group, lab_option, print_json
 from rfe_helpers.errors import InputError, RfeError
 from rfe_helpers.lab import Lab
 

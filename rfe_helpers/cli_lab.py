@@ -7,12 +7,12 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from rfe_helpers.cli_parts import add_command, add_group, print_json
+from rfe_helpers.cli_parts import add_command, add_group, lab_option, print_json
 from rfe_helpers.errors import LabError
-from rfe_helpers.lab import DEFAULT, Lab
+from rfe_helpers.lab import Lab
 
 # What the notebooks and their exercises put into blueprints.
-WORKBOOK_PACKAGES = ("tmux", "jq", "htop", "nano")
+WORKBOOK_PACKAGES = ("tmux", "jq", "htop", "tree", "podman", "nftables")
 
 
 def add_commands(commands: Any) -> None:
@@ -43,12 +43,6 @@ def add_commands(commands: Any) -> None:
     cleaning = add_command(group, "clean", lab_clean, "end everything and delete the lab")
     for command in (showing, opening, resetting, cleaning):
         lab_option(command)
-
-
-def lab_option(command: argparse.ArgumentParser) -> None:
-    command.add_argument(
-        "--lab", default=DEFAULT, metavar="DIR", help=f"the lab directory ({DEFAULT})"
-    )
 
 
 def existing_lab(directory: str) -> Lab:

@@ -7,6 +7,8 @@ import json
 from collections.abc import Callable
 from typing import Any
 
+from rfe_helpers.lab import DEFAULT, default_directory
+
 Handler = Callable[[argparse.Namespace], int]
 
 
@@ -26,6 +28,16 @@ def add_command(
     if as_json:
         command.add_argument("--json", action="store_true", help="print JSON")
     return command
+
+
+def lab_option(command: argparse.ArgumentParser) -> None:
+    """The option --lab."""
+    command.add_argument(
+        "--lab",
+        default=default_directory(),
+        metavar="DIR",
+        help=f"the lab directory (RFE_LAB, or {DEFAULT})",
+    )
 
 
 def print_json(value: object) -> None:

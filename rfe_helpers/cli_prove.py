@@ -11,8 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rfe_helpers import files
-from rfe_helpers.cli_parts import add_command, add_group
-from rfe_helpers.lab import DEFAULT
+from rfe_helpers.cli_parts import add_command, add_group, lab_option
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -33,7 +32,7 @@ def add_commands(commands: Any) -> None:
         "--fsck-every", type=_number, default=1, metavar="N", help="ostree fsck on each N-th (all)"
     )
     for command in (crash, power):
-        command.add_argument("--lab", default=DEFAULT, help="the lab directory (%(default)s)")
+        lab_option(command)
         command.add_argument("--machine", default="edge-1", help="that is off (%(default)s)")
         command.add_argument("--seed", type=int, help="of the random moments (a new one)")
         command.add_argument(

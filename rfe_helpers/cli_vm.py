@@ -9,7 +9,7 @@ from pathlib import Path
 
 from rfe_helpers import guest, run
 from rfe_helpers.errors import InputError, RfeError
-from rfe_helpers.lab import DEFAULT, Lab
+from rfe_helpers.lab import DEFAULT, Lab, default_directory
 from rfe_helpers.qemu import ARCHITECTURES
 from rfe_helpers.wait import Deadline, wait_for
 
@@ -58,7 +58,8 @@ def parser() -> argparse.ArgumentParser:
     )
     top.add_argument("--arch", choices=ARCHITECTURES, help="as the name of the image says")
     top.add_argument("--name", help="of the machine in the lab (that of the image)")
-    top.add_argument("--lab", default=DEFAULT, metavar="DIR", help=f"the lab ({DEFAULT})")
+    usual = default_directory()
+    top.add_argument("--lab", default=usual, metavar="DIR", help=f"the lab (RFE_LAB, or {DEFAULT})")
     return top
 
 

@@ -211,12 +211,18 @@ def _accelerator() -> Finding:
         return Finding("KVM", "ok", "boots a guest")
     device = Path("/dev/kvm")
     if not device.exists():
-        detail, remedy = "no /dev/kvm", "switch virtualisation on in the firmware, or go on slowly"
+        detail, remedy = (
+            "no /dev/kvm",
+            "switch virtualisation on in the firmware, or nothing: it works, slowly",
+        )
     elif not os.access(device, os.R_OK | os.W_OK):
         detail = "/dev/kvm may not be used by you"
         remedy = f"sudo usermod --append --groups kvm {getpass.getuser()}, then log in again"
     else:
-        detail, remedy = "/dev/kvm is there, but a guest does not boot", "go on slowly"
+        detail, remedy = (
+            "/dev/kvm is there, but a guest does not boot",
+            "nothing: it works, only slowly",
+        )
     return Finding("KVM", "warning", f"{detail}: machines are emulated, ten times slower", remedy)
 
 

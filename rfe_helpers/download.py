@@ -48,16 +48,22 @@ def facts(profile: Profile, kind: str) -> tuple[str, str, str]:
     return media.boot_iso, media.iso_url, media.iso_checksums
 
 
+_PARAMETERS = {"guest": "`image` of notebook 10", "iso": "`boot_iso` of notebook 50"}
+
+
 def advice(profile: Profile, kind: str) -> str:
     """How a person gets it, as one sentence."""
     name, url, _ = facts(profile, kind)
     if url:
         return f"fetch it: `rfe fetch {kind} --profile {profile.name}`"
     if not profile.media.portal:
-        return f"name one with a parameter: there is no {KINDS[kind]} of {profile.title} to fetch"
+        return (
+            f"name one with the parameter {_PARAMETERS[kind]}: there is no {KINDS[kind]} of "
+            f"{profile.title} to fetch"
+        )
     return (
         f"log in at {profile.media.portal}, get {name} there and put it at {kept(name)}, "
-        "or name its place with a parameter"
+        f"or name its place with the parameter {_PARAMETERS[kind]}"
     )
 
 

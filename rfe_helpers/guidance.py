@@ -159,6 +159,8 @@ def exercise(task: str, done: Callable[[], object], to_do: str) -> Markup:
         holds = bool(done())
     except RfeError as error:
         holds, said = False, f" ({error.message})"
+    except (LookupError, TypeError, ValueError) as error:  # an answer of another kind
+        holds, said = False, f" ({type(error).__name__}: {error})"
     if holds:
         green = "var(--jp-success-color0, #1b7f3b)"
         return Markup(f'<b style="color: {green}">✔</b> {html.escape(task)}', f"✔ {task}")

@@ -23,7 +23,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
 
-from rfe_helpers.errors import DeadlineExceeded, MachineError, NodeError
+from rfe_helpers.errors import DeadlineExceeded, InputError, MachineError, NodeError
 from rfe_helpers.lab import Lab
 from rfe_helpers.node import Node
 from rfe_helpers.powerloss import UPDATE, leave_marks, make_layer
@@ -106,10 +106,20 @@ def save(
         kept = leave_marks(node)
         node.sudo("systemctl is-system-running --wait", seconds=BOOT_SECONDS, check=False)
         old = node.status().booted.checksum
+        refuse_no_update(old, new)
         machine.save(memory, Deadline(300))
     finally:
         machine.kill()
     return Saved(memory, layer, spec, old, new, kept)
+
+
+def refuse_no_update(old: str, new: str) -> None:
+    """Raise InputError if what is published is what runs: nothing would be interrupted."""
+    if old == new:
+        raise InputError(
+            f"the machine runs what is published, {new[:12]}: there is no update to interrupt",
+            remedy="roll it back and reboot it (`rpm-ostree rollback`), or publish another commit",
+        )
 
 
 def cycle(lab: Lab, saved: Saved, *, on_progress: Progress = None) -> float:

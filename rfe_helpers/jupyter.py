@@ -35,8 +35,15 @@ def open_lab(lab: Lab, *, browser: bool = True) -> None:
         lab.add_process(PROCESS, identity)
     run.become(
         argv(root, lab.port(PROCESS, _PORT), browser=browser),
-        env={"JUPYTER_CONFIG_PATH": _config_path()},
+        env=environment(lab),
     )
+
+
+def environment(lab: Lab) -> dict[str, str]:
+    """Settings of the server; and in its terminals `rfe` is found, and means this lab."""
+    programs = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
+    directory = str(lab.directory)
+    return {"JUPYTER_CONFIG_PATH": _config_path(), "PATH": programs, "RFE_LAB": directory}
 
 
 def argv(root: Path, port: int, *, browser: bool = True) -> list[str]:

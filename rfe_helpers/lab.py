@@ -25,6 +25,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import shlex
 import shutil
 import socket
 from collections.abc import Callable, Iterator
@@ -53,6 +54,11 @@ def cache_directory() -> Path:
     return Path(base).expanduser() / "rfe"
 
 
+def default_directory() -> str:
+    """The lab of commands that are told none: RFE_LAB, or DEFAULT."""
+    return os.environ.get("RFE_LAB") or DEFAULT
+
+
 class Lab:
     """A lab directory, made if it is not there. Opening it twice, from two programs, is fine.
 
@@ -75,7 +81,7 @@ class Lab:
             if profile_name is not None and state["profile"] not in (None, profile_name):
                 raise LabError(
                     f"{self.directory} is a lab for profile {state['profile']}, not {profile_name}",
-                    remedy="use another lab directory, or `rfe lab clean` to start over",
+                    remedy=self._start_over(),
                 )
             self.profile = profile.load(state["profile"] or profile_name or "sandbox")
             self.profile.require_edge()
@@ -84,6 +90,14 @@ class Lab:
 
     def __repr__(self) -> str:
         return f"Lab({str(self.directory)!r}, profile {self.profile.name})"
+
+    def command(self, words: str) -> str:
+        """A command of `rfe` for this lab, to be typed: with --lab unless it is the usual one."""
+        usual = self.directory == Path(DEFAULT).expanduser().absolute()
+        return f"rfe {words}" + ("" if usual else f" --lab {shlex.quote(str(self.directory))}")
+
+    def _start_over(self) -> str:
+        return f"use another lab directory, or `{self.command('lab clean')}` to start over"
 
     # paths ------------------------------------------------------------------------------------
 
@@ -135,7 +149,7 @@ class Lab:
         if found is None:
             raise StepMissing(
                 f"this lab has no result of step {step!r} yet",
-                remedy=f"run the notebook that does it first: `rfe run {step}`",
+                remedy=f"run the notebook that does it first: `{self.command(f'run {step}')}`",
             )
         return dict(found)
 
@@ -276,12 +290,12 @@ class Lab:
         except (json.JSONDecodeError, UnicodeDecodeError) as error:
             raise LabError(
                 f"{path} is damaged: {error}",
-                remedy="move it away and start over with `rfe lab clean`",
+                remedy=f"move it away and start over with `{self.command('lab clean')}`",
             ) from None
         if state.get("version") != STATE_VERSION:
             raise LabError(
                 f"{path} was written by another version of the workbook",
-                remedy="use another lab directory, or `rfe lab clean` to start over",
+                remedy=self._start_over(),
             )
         return dict(state)
 

@@ -56,6 +56,11 @@ class Types:
     qcow2: str = ""
     bootable: str = ""
 
+    @property
+    def served(self) -> str:
+        """What is built to be served: the container, or the plain commit where there is none."""
+        return self.container or self.commit
+
 
 @dataclass(frozen=True)
 class ContainerFacts:

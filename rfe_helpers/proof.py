@@ -38,12 +38,12 @@ class Proof:
         if not disk.exists():
             raise StepMissing(
                 f"this lab has no machine {machine}",
-                remedy="install one first: `rfe run 10 20 40 50`",
+                remedy=f"install one first: `{lab.command('run 10 20 40 50')}`",
             )
         if Machine.find(lab, machine) is not None:
             raise MachineError(
                 f"{machine} is running, and its disk must not change meanwhile",
-                remedy=f"stop it: Machine.find(lab, {machine!r}).stop()",
+                remedy="switch it off: `sudo poweroff` in it, or Stop in the panel of notebook 50",
             )
         site = serve.site(lab)
         repo = publication.of_lab(lab).repo
@@ -89,5 +89,6 @@ class Proof:
 
     def expected(self, recording: Recording) -> Expected:
         """What may be found on the disks of a recording."""
+        interruptions.refuse_no_update(recording.old, self.new)
         commits = {"old": recording.old, "new": self.new}
         return Expected.of(self.repo, commits, self.lab.profile.ostree.osname, recording.kept)

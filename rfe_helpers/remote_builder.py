@@ -1,8 +1,9 @@
 """An Image Builder on another machine: a guest of the lab, or any machine over SSH.
 
 Its socket is forwarded by an ssh process that belongs to the lab (as "image-builder-socket"): any
-notebook finds it, `rfe lab clean` ends it. The step "guest" of the lab says which image its guest
-was made from.
+notebook finds it, `rfe lab clean` ends it. The same connection leads from there to the lab's web
+server, so that the URL of its repository is right for Image Builder, too. The step "guest" of the
+lab says which image its guest was made from.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from importlib import metadata, resources
 from importlib.resources.abc import Traversable
 from pathlib import Path
 
-from rfe_helpers import guest, provision, registration, run, ssh
+from rfe_helpers import guest, provision, registration, run, serve, ssh
 from rfe_helpers.errors import BuilderError, CommandFailed, InputError, MachineError
 from rfe_helpers.guest import Guest
 from rfe_helpers.lab import Lab
@@ -121,8 +122,11 @@ def socket(lab: Lab, builder: str, on_progress: Progress = None) -> Path:
     """
     path = lab.socket("image-builder-there.sock")
     machine = host(lab, builder, on_progress)
-    known = lab.state["steps"].get("image-builder-socket", {}).get("host")
-    if lab.process(PROCESS) is not None and known == machine.name and path.is_socket():
+    port = serve.port_of(lab)
+    wanted = {"host": machine.name, "port": port}
+    known = lab.step(PROCESS) if lab.has(PROCESS) else {}
+    same = all(known.get(key) == value for key, value in wanted.items())
+    if lab.process(PROCESS) is not None and same and path.is_socket():
         return path
     stop(lab)
     path.unlink(missing_ok=True)
@@ -131,15 +135,16 @@ def socket(lab: Lab, builder: str, on_progress: Progress = None) -> Path:
     failed = BuilderError(
         f"the socket of {machine.name} cannot be forwarded",
         log=log,
-        remedy=f"it must work without asking anything: try `{machine.line} true`",
+        remedy=f"it must work without asking anything: try `{machine.line} true`; and port "
+        f"{port}, which is to lead to this lab's web server, must be free there",
     )
     try:
-        process = run.start(machine.forward_argv(path, SOCKET), log=log, env=ssh.agent())
+        process = run.start(machine.forward_argv(path, SOCKET, port), log=log, env=ssh.agent())
     except CommandFailed as error:
         failed.message += f": {error.tail}"
         raise failed from None
     lab.add_process(PROCESS, process)
-    lab.record("image-builder-socket", host=machine.name)
+    lab.record(PROCESS, **wanted)
     wait_for(
         lambda: path.is_socket() or not process.alive,
         Deadline(_CONNECT_SECONDS),

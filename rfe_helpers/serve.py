@@ -124,7 +124,7 @@ def publish(
             remedy="let nginx serve it; for podman build an edge-container",
         )
     with _alone(lab):
-        chosen = port or _published_port(lab) or lab.port("web", _PORT)
+        chosen = port or port_of(lab)
         note = ""
         for name, text in texts.items():
             files.write(lab.path("www", "kickstarts", name), text)
@@ -146,7 +146,7 @@ def site(lab: Lab) -> Site:
     except FileNotFoundError:
         raise StepMissing(
             "this lab has not published anything yet",
-            remedy="run the notebook that does it first: `rfe run 40-serve-the-commit`",
+            remedy=f"run the notebook that does it first: `{lab.command('run 40')}`",
         ) from None
     return Site(**{**found, "kickstarts": tuple(found["kickstarts"])})
 
@@ -171,8 +171,9 @@ def published(lab: Lab) -> dict[str, Any] | None:
     }
 
 
-def _published_port(lab: Lab) -> int:
-    return site(lab).port if _state(lab).exists() else 0
+def port_of(lab: Lab) -> int:
+    """The port that the lab publishes on: the one published on last, or else its own."""
+    return site(lab).port if _state(lab).exists() else lab.port("web", _PORT)
 
 
 def stop(lab: Lab) -> None:

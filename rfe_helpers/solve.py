@@ -96,7 +96,8 @@ def reset(lab: Lab, notebook: str) -> list[str]:
     if number in FURTHER or number > max(_STEPS):
         raise InputError(
             f"notebook {number} leaves nothing behind that others need",
-            remedy="run it again as it is; `rfe lab reset 60` goes back before the update",
+            remedy="run it again as it is; "
+            f"`{lab.command('lab reset 60')}` goes back before the update",
         )
     steps = [step for each, step in _STEPS.items() if each >= number]
     done: list[str] = []
@@ -162,7 +163,7 @@ def _undo_inspect(lab: Lab, removed_too: Sequence[str]) -> list[str]:
 def _undo_commit(lab: Lab, removed_too: Sequence[str]) -> list[str]:
     """Blueprints and composes of the sandbox; those of another Image Builder stay."""
     done: list[str] = []
-    for path in lab.path("composes", "").iterdir():
+    for path in lab.path("composes", "").glob("*"):
         path.unlink()
         done.append(f"removed {path.name}")
     if "image-builder" in removed_too or builder.status(lab).pid is None:

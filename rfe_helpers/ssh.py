@@ -100,11 +100,13 @@ class Host:
             raise NodeError(f"{self.name} does not answer over SSH: {said}", remedy=_remedy(self))
         return result
 
-    def forward_argv(self, local: Path, remote: str) -> list[str]:
-        """The command that makes `local` here lead to the unix socket `remote` there, as long as
-        it runs. The socket here is its owner's only (StreamLocalBindMask's default)."""
+    def forward_argv(self, local: Path, remote: str, port: int) -> list[str]:
+        """The command that makes `local` here lead to the unix socket `remote` there, and a port
+        of loopback there to the same port here, as long as it runs. The socket here is its owner's
+        only (StreamLocalBindMask's default)."""
         options = ("-oExitOnForwardFailure=yes", "-oStreamLocalBindUnlink=yes")
-        return self.argv("-N", f"-L{local}:{remote}", *options)
+        back = f"-R127.0.0.1:{port}:127.0.0.1:{port}"
+        return self.argv("-N", f"-L{local}:{remote}", back, *options)
 
 
 def agent() -> dict[str, str]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import difflib
 import html
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -97,7 +98,7 @@ class BlueprintEditor(Panel):
         words = pattern.strip()
         if not words:
             return ()
-        names = self.client.search(words if "*" in words else f"*{words}*")
+        names = self.client.search(_glob(words))
         chosen = sorted(names, key=lambda name: (name != words, not name.startswith(words), name))
         found = self.client.package_info(*chosen[:MOST_FOUND]) if chosen else ()
         return tuple(sorted(found, key=lambda info: chosen.index(info.name)))
@@ -223,10 +224,11 @@ class BlueprintEditor(Panel):
 
     def _find(self) -> None:
         pattern = self._search.value
-        self.teach(f"client.search({pattern!r})", f"composer-cli modules list '{pattern}'")
+        glob = _glob(pattern.strip())
+        self.teach(f"client.search({glob!r})", f"composer-cli modules list {shlex.quote(glob)}")
         found = self.search(pattern)
         self._found.children = [self._result(info) for info in found]
-        self.say(f"{len(found) or 'no'} packages shown" + _rest(found))
+        self.say(f"{len(found) or 'no'} package{'s' * (len(found) != 1)} shown" + _rest(found))
 
     def _result(self, info: PackageInfo) -> Any:
         add = self.button("+", lambda: self._add(info.name), f"add {info.name}")
@@ -266,7 +268,8 @@ class BlueprintEditor(Panel):
         self.discard()
         self.teach(
             f"client.delete_from_workspace({self.name!r})",
-            f"composer-cli blueprints workspace delete {self.name}",
+            f"curl --unix-socket {self.client.socket} -X DELETE "
+            f"http://localhost/api/v1/blueprints/workspace/{self.name}",
         )
         self.refresh()
         self.say("✔ back to what was pushed last")
@@ -346,6 +349,11 @@ def _spec(tag: str) -> PackageSpec:
 
 def _tag(spec: PackageSpec) -> str:
     return f"{spec.name}={spec.version}" if spec.version else spec.name
+
+
+def _glob(words: str) -> str:
+    """What is searched: a word without * anywhere in a name."""
+    return words if "*" in words or not words else f"*{words}*"
 
 
 def _rest(found: Sequence[PackageInfo]) -> str:

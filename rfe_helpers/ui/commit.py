@@ -246,12 +246,12 @@ class CommitBrowser(Panel):
             f"[file for file in commit.files() if file.path.startswith({path!r})]",
             f"ostree --repo=repo ls {self.lab.profile.ostree.ref} {path}",
         )
-        return f"{len(found)} entries in {path}"
+        return f"{len(found)} {'entry' if len(found) == 1 else 'entries'} in {path}"
 
     def _compare(self) -> None:
         one, other = self._first.value, self._second.value
         if one == other:
-            raise InputError("both are the same commit", remedy="choose another second one")
+            raise InputError("both are the same commit", remedy="choose another one under Second")
         self.teach("diff(open_commit(one), open_commit(other))", f"rfe commit diff {one} {other}")
 
         def job(on_progress: Progress) -> str:

@@ -34,8 +34,8 @@ class ComposePanel(Panel):
         self._listed: tuple[Compose, ...] = ()
         facts = lab.profile
         self.teach(
-            f'client.start_compose("{blueprint or "edge"}", "{facts.types.container}")',
-            f"composer-cli compose start-ostree {blueprint or 'edge'} {facts.types.container}",
+            f'client.start_compose("{blueprint or "edge"}", "{facts.types.served}")',
+            f"composer-cli compose start-ostree {blueprint or 'edge'} {facts.types.served}",
         )
 
     # what it does, without widgets ------------------------------------------------------------
@@ -118,9 +118,9 @@ class ComposePanel(Panel):
 
     def refresh(self) -> None:
         _offer(self._blueprint, self.client.blueprints(), self.preferred)
-        container = self.lab.profile.types.container
         if not self._type.options:
-            _offer(self._type, self.client.types(self.lab.profile.distro), container)
+            types = self.client.types(self.lab.profile.distro)
+            _offer(self._type, types, self.lab.profile.types.served)
         self._table.value = shown(self.table())
         listed = self.composes()
         if [c.id for c in listed] != [c.id for c in self._listed]:

@@ -119,8 +119,11 @@ class MachinePanel(Panel):
 
     def _start(self) -> None:
         installed = self.lab.step("install")
-        disk, port = installed["disk"], installed["ssh_port"]
-        spec = f'vm.VmSpec("{self.name}", disk=Path("{disk}"), forwards=(({port}, 22),))'
+        spec = (
+            f'vm.VmSpec("{self.name}", disk=Path("{installed["disk"]}"), '
+            f'memory_mib={installed["memory_mib"]}, firmware="{installed["firmware"]}", '
+            f"forwards=(({installed['ssh_port']}, 22),))"
+        )
         self.teach(f"vm.Machine.start(my_lab, {spec})", "")
 
         def job(on_progress: Progress) -> str:

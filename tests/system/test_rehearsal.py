@@ -13,10 +13,13 @@ from pathlib import Path
 import pytest
 from support.browser import chromium
 from support.rhel import RELEASES, Rhel, commands, files_with
+from support.trees import make_tree
 
-from rfe_helpers import builder, guest, remote_builder
+from rfe_helpers import builder, guest, remote_builder, serve
+from rfe_helpers.errors import ApiError
 from rfe_helpers.headless import find_notebooks, run_notebooks
 from rfe_helpers.lab import Lab
+from rfe_helpers.ostree import Repo
 from rfe_helpers.wait import Deadline
 
 pytestmark = [pytest.mark.full, pytest.mark.timeout(3600)]
@@ -80,6 +83,21 @@ def test_a_compose_goes_through_the_forwarded_socket(lab: Lab) -> None:
     started = client.start_compose("rehearsal", "edge-installer", url=url, test=2)
     assert client.wait(started.id, Deadline(120)).status == "FINISHED"
     assert [each.id for each in client.composes()] == [started.id]
+
+
+def test_image_builder_there_finds_the_repository_that_is_served_here(lab: Lab) -> None:
+    repo = Repo(lab.path("www", "made")).init()
+    tar = make_tree(lab.path("build", "tree.tar"), {"usr/bin/hello": "hi"})
+    ref = lab.profile.ostree.ref
+    repo.commit_tar(tar, ref, subject="s", bootable=False)
+    site = serve.publish(lab, repo.path)
+    client = builder.get(lab)
+    with pytest.raises(ApiError, match="404"):
+        client.start_compose("rehearsal", "edge-installer", ref="no/such", url=site.repo_url)
+    started = client.start_compose("rehearsal", "edge-installer", ref=ref, url=site.repo_url)
+    client.cancel(started.id)
+    client.delete_compose(started.id)
+    serve.stop(lab)
 
 
 def test_cloud_init_takes_what_it_was_told(lab: Lab) -> None:

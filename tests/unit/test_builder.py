@@ -163,9 +163,16 @@ def test_the_socket_of_another_machine_is_forwarded_and_found_again(
     # The connection has broken: it is made anew.
     run.kill(process)
     assert builder.get(lab, "ssh://core@builder.example").status().api == "1"
-    # Another machine is another connection.
+    # Another machine is another connection, and so is another port of the web server.
     assert builder.get(lab, "ssh://core@other.example").status().api == "1"
-    assert (there.state / "ssh").read_text().count("-L") == 3
+    own = lab.port("web", 8000)
+    lab.release_port("web")
+    other = lab.port("web", own + 1)
+    assert builder.get(lab, "ssh://core@other.example").status().api == "1"
+    started = (there.state / "ssh").read_text()
+    assert started.count("-L") == 4
+    assert started.count(f"-R127.0.0.1:{own}:127.0.0.1:{own} ") == 3
+    assert started.count(f"-R127.0.0.1:{other}:127.0.0.1:{other} ") == 1
     assert remote_builder.stop(lab)
     assert not remote_builder.stop(lab)
     lab.sweep()

@@ -96,3 +96,11 @@ def test_an_exercise_on_a_machine_that_is_off_fails_nothing():
         raise NodeError("edge-1 does not answer")
 
     assert "(edge-1 does not answer)" in repr(guidance.exercise("a file", ask, "Make one."))
+
+
+def test_an_answer_of_another_kind_fails_nothing():
+    said = repr(guidance.exercise("a number", lambda: abs("5") > 3, "Give one."))
+    assert said.startswith("○ still open: a number. Give one. (TypeError: ")
+    assert "(KeyError: 'name')" in repr(
+        guidance.exercise("a name", lambda: {}["name"], "Give one.")
+    )

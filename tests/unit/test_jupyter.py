@@ -1,4 +1,8 @@
 import json
+import os
+import shutil
+import subprocess
+import sys
 from importlib import resources
 from pathlib import Path
 
@@ -26,6 +30,16 @@ def test_jupyterlab_is_on_loopback_and_makes_its_own_token(tmp_path):
     assert "--no-browser" in argv
     assert not [word for word in argv if "token" in word.lower()]
     assert "--no-browser" not in jupyter.argv(tmp_path, 8899)
+
+
+def test_a_terminal_of_jupyterlab_finds_rfe_and_the_lab(lab):
+    found = jupyter.environment(lab)
+    assert shutil.which("rfe", path=found["PATH"]) == str(Path(sys.executable).parent / "rfe")
+    command = ["rfe", "lab", "show", "--json"]
+    shown = subprocess.run(
+        command, env={**os.environ, **found}, capture_output=True, text=True, check=True
+    )
+    assert json.loads(shown.stdout)["directory"] == str(lab.directory)
 
 
 def test_the_default_lab_opens_the_notebooks_of_the_clone(tmp_path, monkeypatch):

@@ -9,7 +9,7 @@ import pytest
 
 from rfe_helpers import run
 from rfe_helpers.errors import LabError, RfeError, StepMissing
-from rfe_helpers.lab import Lab, cache_directory, port_is_free
+from rfe_helpers.lab import Lab, cache_directory, default_directory, port_is_free
 
 
 @pytest.fixture
@@ -114,6 +114,18 @@ def test_clean_spares_what_is_not_of_the_lab(lab):
     lab.path("machines", "edge-1", "disk").write_text("x")
     lab.clean()
     assert [p.name for p in lab.directory.iterdir()] == ["thesis.odt"]
+
+
+def test_a_command_to_be_typed_names_the_lab(lab, tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert Lab().command("lab clean") == "rfe lab clean"
+    assert Lab(tmp_path / "my lab").command("run 40") == f"rfe run 40 --lab '{tmp_path}/my lab'"
+    assert default_directory() == "~/rfe-lab"
+    monkeypatch.setenv("RFE_LAB", "/elsewhere")
+    assert default_directory() == "/elsewhere"
+    with pytest.raises(StepMissing) as caught:
+        lab.step("commit")
+    assert f"`rfe run commit --lab {lab.directory}`" in caught.value.remedy
 
 
 def test_a_damaged_state_is_told(lab):

@@ -85,6 +85,7 @@ def test_what_differs_between_releases():
     """The rows of the table that people stumble over."""
     loaded = {name: profile.load(name) for name in profile.names()}
     assert loaded["rhel-8.3"].types.container == ""
+    assert loaded["rhel-8.3"].types.served == "rhel-edge-commit"
     assert loaded["rhel-8.3"].types.commit == "rhel-edge-commit"
     assert loaded["rhel-8.4"].types.container == "rhel-edge-container"
     assert loaded["rhel-8.4"].container == profile.ContainerFacts(80, "/var/www/html")

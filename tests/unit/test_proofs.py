@@ -6,7 +6,7 @@ import pytest
 
 from rfe_helpers import diskcheck, interruptions, powerloss, proof_plots
 from rfe_helpers.diskcheck import BootEntry
-from rfe_helpers.errors import MachineError, StepMissing
+from rfe_helpers.errors import InputError, MachineError, StepMissing
 from rfe_helpers.interruptions import Round
 from rfe_helpers.lab import Lab
 from rfe_helpers.powerloss import Outcome
@@ -100,6 +100,12 @@ def test_what_a_proof_needs_first_is_said(tmp_path: Path) -> None:
     lab.path("machines", "edge-1", "disk.qcow2").touch()
     with pytest.raises(StepMissing, match="not published anything"):
         Proof.of(lab.directory, "edge-1")
+
+
+def test_an_update_to_what_runs_already_proves_nothing() -> None:
+    with pytest.raises(InputError, match="no update to interrupt"):
+        interruptions.refuse_no_update("a" * 64, "a" * 64)
+    interruptions.refuse_no_update("a" * 64, "b" * 64)
 
 
 def test_machines_that_log_their_writes_and_go_on_from_a_file(tmp_path: Path) -> None:

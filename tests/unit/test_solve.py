@@ -88,6 +88,10 @@ def test_going_back_forgets_what_follows_and_removes_what_it_made(lab):
     assert solve.reset(lab, "10") == []
 
 
+def test_there_is_nothing_to_go_back_from_in_a_new_lab(lab):
+    assert [solve.reset(lab, number) for number in ("60", "40", "20", "00")] == [[], [], [], []]
+
+
 def test_going_back_before_the_update_keeps_the_installed_machine(lab):
     disk = vm.create_disk(lab.path("machines", "edge-1", "disk.qcow2"), 1 << 20)
     subprocess.run([*QEMU_IO, "write -P 1 0 512", disk], check=True, capture_output=True)

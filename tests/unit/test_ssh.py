@@ -41,9 +41,10 @@ def test_a_machine_of_a_person_is_reached_as_they_reach_it() -> None:
 
 
 def test_a_socket_there_is_led_here() -> None:
-    argv = OF_LAB.forward_argv(Path("/lab/s.sock"), "/run/weldr/api.socket")
+    argv = OF_LAB.forward_argv(Path("/lab/s.sock"), "/run/weldr/api.socket", 8000)
     assert "-N" in argv
     assert "-L/lab/s.sock:/run/weldr/api.socket" in argv
+    assert "-R127.0.0.1:8000:127.0.0.1:8000" in argv
     assert "-oExitOnForwardFailure=yes" in argv
     assert argv[-1] == "root@127.0.0.1"
 
