@@ -233,7 +233,7 @@ def _sandbox(lab: Lab, deadline: Deadline, on_progress: Progress) -> Client:
     if lab.process(PROCESS) is None:
         if on_progress is not None:
             on_progress("starting Image Builder")
-        lab.add_process(PROCESS, _start(lab))
+        _start(lab)
     wait_for(
         lambda: _answers(lab, client),
         deadline,
@@ -244,13 +244,17 @@ def _sandbox(lab: Lab, deadline: Deadline, on_progress: Progress) -> Client:
     return client
 
 
-def _start(lab: Lab) -> run.ProcessId:
+def _start(lab: Lab) -> None:
     state = lab.path("sandbox")
     state.mkdir(exist_ok=True)
     words: list[str | Path] = ["-m", "rfe_helpers.sandbox", "--socket", _socket(lab)]
     words += ["--state", state, "--cache", cache_directory()]
     try:
-        return run.start([sys.executable, *words], log=lab.log(PROCESS))
+        run.start(
+            [sys.executable, *words],
+            log=lab.log(PROCESS),
+            on_start=lambda process: lab.add_process(PROCESS, process),
+        )
     except CommandFailed as error:
         raise _did_not_start(lab) from error
 

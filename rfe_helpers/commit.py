@@ -336,6 +336,11 @@ class _Scratch:
 
     def __init__(self) -> None:
         parent = _scratch()
+        if not parent.is_dir():
+            raise CommitError(
+                f"there is no directory {parent} for temporary files",
+                remedy="make it, or let TMPDIR name another one",
+            )
         for left in parent.glob("rfe-commit-*-*"):
             if not Path("/proc", left.name.split("-")[2]).exists():
                 shutil.rmtree(left, ignore_errors=True)

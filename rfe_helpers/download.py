@@ -9,6 +9,7 @@ What is behind a login is not fetched: `advice` says where a person gets it.
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import json
 import re
@@ -18,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import requests
+import urllib3
 
 from rfe_helpers import files
 from rfe_helpers.errors import MediaError
@@ -108,15 +110,23 @@ def fetch(url: str, target: Path, sha256: str, on_progress: Progress = None) -> 
     come is kept in the first two cases and removed in the last.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
+    # Labs share this directory: one of them fetches, the others find it then.
+    with target.with_name(f"{target.name}.lock").open("a") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        return target if target.exists() else _fetch(url, target, sha256, on_progress)
+
+
+def _fetch(url: str, target: Path, sha256: str, on_progress: Progress) -> Path:
     part = target.with_name(f"{target.name}.part")
-    failures = 0
+    failures, most = 0, _size(part)
     while True:
-        before = _size(part)
         try:
             _go_on(url, part, on_progress)
             break
         except requests.RequestException as error:
-            failures = failures + 1 if _size(part) == before else 1
+            # A server that cannot go on begins anew each time: only more than ever is a gain.
+            failures = failures + 1 if _size(part) <= most else 1
+            most = max(most, _size(part))
             if failures >= ATTEMPTS:
                 raise MediaError(
                     f"{url} cannot be fetched: {_reason(error)}",
@@ -213,12 +223,12 @@ def _get_text(url: str) -> str:
         with requests.get(url, timeout=_SECONDS, stream=True) as answer:
             answer.raise_for_status()
             return answer.raw.read(_MOST_CHECKSUMS, decode_content=True).decode(errors="replace")
-    except requests.RequestException as error:
+    except (requests.RequestException, urllib3.exceptions.HTTPError) as error:
         raise MediaError(
             f"the checksums at {url} cannot be fetched: {_reason(error)}",
             remedy="see that this machine has a way to the Internet, and whether they are there",
         ) from None
 
 
-def _reason(error: requests.RequestException) -> str:
+def _reason(error: Exception) -> str:
     return " ".join(str(error).split())[:200] or type(error).__name__

@@ -45,11 +45,14 @@ def between(repo: Repo, old: str, new: str) -> tuple[Change, ...]:
 def compare(kind: str, old: str, new: str) -> list[Change]:
     """The changes between two files in the format of passwd(5) or group(5)."""
     before, now = _numbers(old), _numbers(new)
-    owners = {number: name for name, number in before.items()}
+    owners: dict[int, list[str]] = {}
+    for name, number in before.items():
+        owners.setdefault(number, []).append(name)
     changes = []
     for name, number in now.items():
         moved = name in before and before[name] != number
-        taken = owners.get(number, "") if owners.get(number) != name else ""
+        had = owners.get(number, [])
+        taken = "" if name in had else " and ".join(had)
         if moved or taken:
             changes.append(Change(kind, name, before.get(name), number, taken))
     return changes
@@ -57,4 +60,4 @@ def compare(kind: str, old: str, new: str) -> list[Change]:
 
 def _numbers(text: str) -> Mapping[str, int]:
     rows = (line.split(":") for line in text.splitlines() if line.count(":") >= 3)
-    return {row[0]: int(row[2]) for row in rows}
+    return {row[0]: int(row[2]) for row in rows if row[2].isdecimal()}

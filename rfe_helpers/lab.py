@@ -114,7 +114,7 @@ class Lab:
     def socket(self, name: str) -> Path:
         """A short path for a unix socket (they are limited to 107 bytes), in a 0700 directory."""
         path = self.path("sockets", name)
-        if len(str(path)) < 100:
+        if len(os.fsencode(path)) < 100:
             path.parent.chmod(0o700)
             return path
         runtime = Path(os.environ.get("XDG_RUNTIME_DIR") or f"/tmp/rfe-{os.getuid()}")  # noqa: S108
@@ -236,6 +236,7 @@ class Lab:
         ended = []
         for name, process in self.processes().items():
             run.stop(process)
+            self.remove_process(name)
             ended.append(f"{name} (pid {process.pid})")
         failures: list[RfeError] = []
         for name in self.state["containers"]:
@@ -246,8 +247,6 @@ class Lab:
                     ended.append(f"container {name}")
             except RfeError as error:
                 failures.append(error)
-        with self._changing() as state:
-            state["processes"] = {}
         if failures:
             raise failures[0]
         return ended

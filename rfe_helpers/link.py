@@ -136,13 +136,15 @@ class Link:
     async def _deliver(
         self, chunks: asyncio.Queue[tuple[float, bytes]], sink: asyncio.StreamWriter, way: int
     ) -> None:
+        before = b""  # the end of a header may come in two pieces
         while True:
             at, data = await chunks.get()
             await asyncio.sleep(max(0.0, at - self._loop.time()))
             if not data:
                 return
             if way == 0:
-                self.requests += data.count(b"\r\n\r\n")
+                self.requests += (before + data).count(b"\r\n\r\n")
+                before = (before + data)[-3:]
             elif self._stalled:
                 await asyncio.Event().wait()
             else:

@@ -86,7 +86,7 @@ class BootIso:
                 f"{self.path} has no {name}: it is not a boot ISO, or it is damaged ({error.tail})",
                 remedy="compare its checksum with the one published, or make it again",
             ) from None
-        target.chmod(0o644)
+        target.chmod(0o755 if target.is_dir() else 0o644)
         return target
 
 
@@ -146,7 +146,7 @@ def payload(iso: Path) -> Payload:
             name = f"objects/{commit[:2]}/{commit[2:]}.commit"
             boot.extract(f"{REPOSITORY}/{name}", root / "repo" / name)
             info = Repo(root / "repo").show(commit)
-        except (MediaError, CommitError, StopIteration, UnicodeDecodeError):
+        except (MediaError, CommitError, StopIteration, UnicodeDecodeError, OSError):
             raise MediaError(
                 f"{iso} has no commit that can be read in /{REPOSITORY}: it is no edge-installer",
                 remedy="make one with a compose of the type edge-installer",
@@ -188,7 +188,8 @@ def verify_written(target: Path, iso: Path) -> int:
                 done += len(expected)
     except OSError as error:
         raise MediaError(
-            f"{error.filename}: {error.strerror}", remedy="name the whole device, and run as root"
+            f"{error.filename or target}: {error.strerror}",
+            remedy="name the whole device, and run as root",
         ) from None
     return done
 

@@ -44,6 +44,7 @@ def with_kickstart(iso: Path, kickstart: Path, target: Path) -> Path:
         arguments = f"inst.ks=hd:LABEL={label}:/{name}"
         return media.add_files(iso, target, {name: kickstart}, arguments=arguments)
     help_text = run.run([PROGRAM, "--help"], check=False).stdout
+    target.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=target.parent, prefix=".mkksiso-") as directory:
         made = Path(directory, "made.iso")
         try:

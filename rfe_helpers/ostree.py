@@ -149,7 +149,7 @@ class Repo:
     def show(self, rev: str) -> CommitInfo:
         """What the commit object of `rev` says."""
         # What follows the two lines are the signatures, if there are any.
-        heading, text, *_ = self._ostree("show", "--raw", rev).splitlines()
+        heading, text, *_ = self._ostree("show", "--raw", rev).split("\n")
         metadata, parent, _, subject, body, seconds, _, _ = gvariant.parse(text)
         return CommitInfo(
             id=heading.removeprefix("commit "),
@@ -451,7 +451,7 @@ def _listed(text: str) -> list[tuple[re.Match[str], str]]:
     """Entries of `ostree ls --checksum`; a line that is none belongs to the name before it."""
     found: list[re.Match[str]] = []
     paths: list[str] = []
-    for line in text.splitlines():
+    for line in text.removesuffix("\n").split("\n") if text else ():
         match = _ENTRY.fullmatch(line)
         if match is not None:
             found.append(match)

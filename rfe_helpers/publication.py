@@ -101,6 +101,7 @@ class Publication:
             say("copying new objects")
             origin = source if source.is_dir() else archive.unpack(source, Path(scratch, "repo"))
             commit = Repo(origin).resolve(ref)
+            self._complete(ref)
             self.repo.pull_local(origin, commit, deadline=deadline)
             previous = self._previous(ref, commit)
             warnings = self._warnings(commit, previous)
@@ -114,8 +115,8 @@ class Publication:
                 say("making the static delta")
                 kept = self._make_delta(previous, commit, loose, delta, deadline)
             say("publishing")
-            self._remember(ref, commit)
             self.repo.set_ref(ref, commit)
+            self._remember(ref, commit)
             removed = self._remove_old(ref)
             # A summary lists refs and deltas, so it comes after both have changed for good.
             self.repo.update_summary(self.key)
@@ -131,6 +132,12 @@ class Publication:
             self.repo.update_summary(self.key)
 
     # details ----------------------------------------------------------------------------------
+
+    def _complete(self, ref: str) -> None:
+        """Remember what a publication that was killed has served already."""
+        served = self.repo.refs().get(ref)
+        if served is not None and served not in self.history(ref):
+            self._remember(ref, served)
 
     def _previous(self, ref: str, commit: str) -> str | None:
         """The commit that devices run which are to take `commit`: the newest other one."""

@@ -220,6 +220,8 @@ def find_firmware(
         for path in Path(directory).glob("*.json"):
             described.setdefault(path.name, path)
     for _, path in sorted(described.items()):
+        if not path.stat().st_size:  # an empty file hides the description of that name
+            continue
         found = _firmware(json.loads(path.read_text()), secure, arch)
         if found is not None and found.code.exists() and found.variables.exists():
             return found

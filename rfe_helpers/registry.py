@@ -124,7 +124,11 @@ def start(lab: Lab, deadline: Deadline | None = None) -> Registry:
         if lab.process(PROCESS) is None:
             config = lab.path("registry", "config.yml")
             files.write_json(config, configuration(lab.path("registry", "data"), found.port))
-            lab.add_process(PROCESS, run.start([program, "serve", config], log=found.log))
+            run.start(
+                [program, "serve", config],
+                log=found.log,
+                on_start=lambda process: lab.add_process(PROCESS, process),
+            )
 
         def answers() -> bool:
             if lab.process(PROCESS) is None:

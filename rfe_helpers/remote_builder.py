@@ -139,11 +139,15 @@ def socket(lab: Lab, builder: str, on_progress: Progress = None) -> Path:
         f"{port}, which is to lead to this lab's web server, must be free there",
     )
     try:
-        process = run.start(machine.forward_argv(path, SOCKET, port), log=log, env=ssh.agent())
+        process = run.start(
+            machine.forward_argv(path, SOCKET, port),
+            log=log,
+            env=ssh.agent(),
+            on_start=lambda process: lab.add_process(PROCESS, process),
+        )
     except CommandFailed as error:
         failed.message += f": {error.tail}"
         raise failed from None
-    lab.add_process(PROCESS, process)
     lab.record(PROCESS, **wanted)
     wait_for(
         lambda: path.is_socket() or not process.alive,

@@ -78,11 +78,12 @@ def set_journal(path: Path | None) -> None:
 
 
 def record(argv: Sequence[str], started: float, seconds: float, status: int | None) -> None:
-    """Add a line to the journal; `started` in Unix seconds."""
+    """Add a line to the journal; `started` in Unix seconds. One that cannot be written, on a full
+    disk or in a lab that has been removed, is no reason for a command to fail."""
     if _journal is None:
         return
     line = {"at": round(started, 3), "seconds": round(seconds, 3), "argv": list(argv)}
-    with _journal_lock, _journal.open("a") as file:
+    with suppress(OSError), _journal_lock, _journal.open("a") as file:
         file.write(json.dumps({**line, "status": status}) + "\n")
 
 
@@ -187,15 +188,18 @@ def start(
     log: Path,
     env: Mapping[str, str] | None = None,
     cwd: Path | None = None,
+    on_start: Callable[[ProcessId], None] | None = None,
 ) -> ProcessId:
     """Start a process that goes on after the caller, in a session of its own, output to `log`.
 
-    Returns its identity, by which `stop` ends it. Raises ToolMissing if the command is not
-    there, CommandFailed if it ended before it could be identified.
+    Returns its identity, by which `stop` ends it. `on_start` writes that down: whatever happens
+    meanwhile, Ctrl-C too, the process is known there, or it is ended. Raises ToolMissing if the
+    command is not there, CommandFailed if it ended before it could be identified.
     """
     command = [str(word) for word in argv]
     log.parent.mkdir(parents=True, exist_ok=True)
-    with log.open("ab") as file:
+    interrupts: list[int] = []
+    with log.open("ab") as file, _noting_interrupts(interrupts):
         at = time.time()
         process = _popen(
             command,
@@ -205,10 +209,20 @@ def start(
             env=env,
             cwd=cwd,
         )
-    identity = ProcessId.of(process.pid)
-    # Nobody waits for it in this process: reap it when it ends, so that it leaves no zombie.
-    threading.Thread(target=process.wait, daemon=True, name=f"reap-{process.pid}").start()
+        identity = ProcessId.of(process.pid)
+        # Nobody waits for it in this process: reap it when it ends, so that it leaves no zombie.
+        threading.Thread(target=process.wait, daemon=True, name=f"reap-{process.pid}").start()
+        try:
+            if identity is not None and on_start is not None:
+                on_start(identity)
+        except BaseException:
+            _end_group(process.pid)
+            raise
     record(command, at, 0, None)
+    if interrupts:
+        if on_start is None:
+            _end_group(process.pid)
+        raise KeyboardInterrupt
     if identity is None:
         status = process.wait()
         raise CommandFailed(command, status, tail_of(log.read_text(errors="replace")), log=log)
@@ -312,15 +326,18 @@ def _popen(
             remedy="run `rfe doctor`: it prints the command that installs it",
         )
     words = ["setpriv", "--pdeathsig", "TERM"] if bound else []
-    return subprocess.Popen(
-        [*words, program, *command[1:]],
-        stdin=stdin,
-        stdout=stdout,
-        stderr=stderr,
-        env=variables,
-        cwd=cwd,
-        start_new_session=True,
-    )
+    try:
+        return subprocess.Popen(
+            [*words, program, *command[1:]],
+            stdin=stdin,
+            stdout=stdout,
+            stderr=stderr,
+            env=variables,
+            cwd=cwd,
+            start_new_session=True,
+        )
+    except OSError as error:  # no memory, no permission, too long an argument
+        raise CommandFailed(command, 126, str(error)) from None
 
 
 def _stream(
@@ -340,7 +357,7 @@ def _stream(
     try:
         if log is not None:
             log.parent.mkdir(parents=True, exist_ok=True)
-            file = log.open("a")
+            file = log.open("a", encoding="utf-8")
         if input is not None and process.stdin is not None:
             # Who ends without reading says why in its output.
             with suppress(BrokenPipeError):
@@ -396,7 +413,7 @@ def _start_time(pid: int) -> int | None:
 def _stat_field(pid: int, field: int) -> int | None:
     """Field `field` (from 4 on) of /proc/PID/stat, None for no process or a zombie."""
     try:
-        text = Path(f"/proc/{pid}/stat").read_text()
+        text = Path(f"/proc/{pid}/stat").read_text(errors="replace")  # a name may be anything
     except (FileNotFoundError, ProcessLookupError, PermissionError):
         return None
     fields = text.rpartition(")")[2].split()

@@ -316,7 +316,7 @@ def _start_nginx(lab: Lab, port: int, tls: Certificates | None) -> None:
     argv: list[str | Path] = ["nginx", "-e", log, "-p", config.parent, "-c", config]
     try:
         run.run([*argv, "-t"], seconds=30)
-        lab.add_process(_PROCESS, run.start(argv, log=log))
+        run.start(argv, log=log, on_start=lambda process: lab.add_process(_PROCESS, process))
     except CommandFailed as error:
         raise ServeError(f"nginx does not start:\n{error.tail}", log=log) from None
 
@@ -329,7 +329,7 @@ def nginx_config(
     As root the workers stay root, since nobody else may enter a lab. The access log has the
     time in seconds, the status and the bytes that were sent, then the request.
     """
-    quoted, quoted_access = json.dumps(str(directory))[1:-1], json.dumps(str(access))[1:-1]
+    quoted, quoted_access = _quoted(str(directory))[1:-1], _quoted(str(access))[1:-1]
     temporary = "\n".join(
         f'    {kind}_temp_path "{quoted}/scratch/{kind}";'
         for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
@@ -337,8 +337,8 @@ def nginx_config(
     secured = ""
     if tls is not None:
         secured = (
-            f"\n        ssl_certificate {json.dumps(str(tls.certificate))};"
-            f"\n        ssl_certificate_key {json.dumps(str(tls.key))};"
+            f"\n        ssl_certificate {_quoted(str(tls.certificate))};"
+            f"\n        ssl_certificate_key {_quoted(str(tls.key))};"
         )
     return f"""\
 {"user root;" if as_root else ""}
@@ -361,6 +361,11 @@ http {{
     }}
 }}
 """
+
+
+def _quoted(value: str) -> str:
+    """A string for nginx, which knows the escapes of JSON but \\u."""
+    return json.dumps(value, ensure_ascii=False)
 
 
 def _stop_nginx(lab: Lab) -> None:

@@ -8,6 +8,8 @@ Debian 12 does not), `ostree sign` is the other way. It is not used here.
 
 from __future__ import annotations
 
+import fcntl
+import os
 import re
 import tempfile
 from collections.abc import Iterator
@@ -20,6 +22,7 @@ from rfe_helpers.errors import CommandFailed, CommitError
 
 # gpg-agent's socket lies in its directory, and a socket's path has at most 107 bytes.
 _LONGEST_HOME = 80
+_KIND = ("rsa3072", "sign", "never")  # the last: it does not expire
 
 
 @dataclass(frozen=True)
@@ -39,26 +42,22 @@ def signing_key(home: Path, name: str = "RFE lab") -> SigningKey:
     home.chmod(0o700)
     with reachable(home) as short:
         if not (found := _fingerprint(short)):
-            generate = [
-                "--passphrase",
-                "",
-                "--quick-generate-key",
-                name,
-                "rsa3072",
-                "sign",
-                "never",
-            ]
-            _gpg(short, *generate)
+            _gpg(short, *("--passphrase", ""), *("--quick-generate-key", name, *_KIND))
             found = _fingerprint(short)
         return SigningKey(home, found, _gpg(short, "--armor", "--export", found))
 
 
 @contextmanager
 def reachable(home: Path) -> Iterator[Path]:
-    """A name of a GnuPG directory that is short enough for its agent, which is ended afterwards."""
-    with tempfile.TemporaryDirectory(prefix="rfe-gpg-") as directory:
+    """A name of a GnuPG directory that is short enough for its agent, which is ended afterwards:
+    so one user of it at a time."""
+    with (
+        (home / ".lock").open("a") as lock,
+        tempfile.TemporaryDirectory(prefix="rfe-gpg-") as directory,
+    ):
+        fcntl.flock(lock, fcntl.LOCK_EX)
         short = home
-        if len(str(home)) > _LONGEST_HOME:
+        if len(os.fsencode(home)) > _LONGEST_HOME:
             short = Path(directory, "home")
             short.symlink_to(home.absolute())
         try:

@@ -11,11 +11,12 @@ import fcntl
 import os
 import re
 import shlex
+import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from rfe_helpers import run
+from rfe_helpers import files, run
 from rfe_helpers.errors import DeadlineExceeded, InputError, NodeError
 from rfe_helpers.lab import Lab
 from rfe_helpers.run import Result
@@ -143,6 +144,12 @@ def public_key(lab: Lab) -> str:
     with lab.path("keys", ".lock").open("a") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not key.exists():
-            comment = f"rfe-lab-{lab.id}"
-            run.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", comment, "-f", key])
+            with tempfile.TemporaryDirectory(dir=key.parent, prefix=".new-") as directory:
+                made = Path(directory, key.name)
+                comment = f"rfe-lab-{lab.id}"
+                run.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", comment, "-f", made])
+                # Half a pair is none: the secret key comes last.
+                made.with_suffix(".pub").replace(key.with_suffix(".pub"))
+                made.replace(key)
+                files.sync_directory(key.parent)
     return key.with_suffix(".pub").read_text().strip()

@@ -212,9 +212,14 @@ class Machine:
             spec = replace(spec, cpu=FULL_CPU[spec.arch])
         program = find_program(spec.arch)
         command = argv(spec, chosen, directory, socket, firmware, program=program)
-        process = run.start(command, log=directory / "qemu.log", env=_window(spec))
-        lab.add_process(f"machine-{spec.name}", process)
+        # Before the process is known: whoever finds it reads this.
         files.write_json(directory / "machine.json", _spec_to_json(spec), mode=0o600)
+        process = run.start(
+            command,
+            log=directory / "qemu.log",
+            env=_window(spec),
+            on_start=lambda process: lab.add_process(f"machine-{spec.name}", process),
+        )
         machine = cls(lab, spec, process)
         wait_for(
             lambda: not process.alive or (socket.exists() and machine._answers()),
@@ -275,8 +280,11 @@ class Machine:
     def reset(self) -> None:
         """Press the reset button; what the guest had not written is lost."""
         if self.spec.reboots:
+            # Paused, so that it writes nothing more of the boot that ends here.
+            self._command("stop")
             files.write(self.directory / "boot-starts", str(len(self.console())))
             self._command("system_reset")
+            self._command("cont")
             return
         # QEMU with -no-reboot ends at a reset, and set-action does not prevent it: SeaBIOS does a
         # second reset of its own. So the machine is switched off and on.
@@ -422,7 +430,8 @@ class Machine:
         thread.join()
         if isinstance(answer[0], Exception):
             raise MachineError(
-                f"machine {self.name} does not answer to {name}: {answer[0]}",
+                f"machine {self.name} does not answer to {name}: "
+                f"{answer[0] or type(answer[0]).__name__}",
                 log=self.directory / "qemu.log",
                 remedy="see whether it still runs: `rfe lab show`",
             )

@@ -325,7 +325,7 @@ class Client:
                     on_progress(self._describe(found))
             except (ApiError, ComposeFailed):
                 raise
-            except BuilderError:
+            except (BuilderError, DeadlineExceeded):  # it is being restarted, or it is busy
                 if missing.expired:
                     raise
             deadline.check(

@@ -94,7 +94,7 @@ def test_a_file_comes_whole_with_progress_and_only_once(public: Profile, mirror:
     assert said[-2:] == ["5.1 of 5.1 MB", "checking"]
     assert download.fetch_media(public, "iso") == target
     assert mirror.asked == [""]
-    assert [path.name for path in target.parent.iterdir()] == [NAME]
+    assert sorted(path.name for path in target.parent.iterdir()) == [NAME, f"{NAME}.lock"]
 
 
 def test_a_connection_that_breaks_is_gone_on_with(public: Profile, mirror: Mirror) -> None:
@@ -140,7 +140,7 @@ def test_a_wrong_checksum_keeps_nothing(public: Profile, mirror: Mirror) -> None
     mirror.content = b"something else"
     with pytest.raises(MediaError, match=f"published is {DIGEST}"):
         download.fetch_media(public, "iso")
-    assert list(download.kept(NAME).parent.iterdir()) == []
+    assert [path.name for path in download.kept(NAME).parent.iterdir()] == [f"{NAME}.lock"]
 
 
 def test_what_is_not_there_is_said_at_once(public: Profile, mirror: Mirror) -> None:
@@ -203,3 +203,28 @@ def test_the_command_says_where_to_get_it(
     monkeypatch.setenv("RFE_CACHE", str(tmp_path))
     assert cli.main(["fetch", "guest", "--profile", "rhel-8.10"]) == 1
     assert "rhel-8.10-x86_64-kvm.qcow2" in capsys.readouterr().err
+
+
+def test_several_at_once_fetch_it_once(mirror: Mirror, tmp_path: Path) -> None:
+    target = tmp_path / "media" / "boot.iso"
+    found: list[Path] = []
+
+    def fetch() -> None:
+        found.append(download.fetch(f"{mirror.url}/x", target, DIGEST))
+
+    threads = [threading.Thread(target=fetch) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert found == [target] * 3
+    assert len(mirror.asked) == 1
+    assert target.read_bytes() == CONTENT
+
+
+def test_a_server_that_begins_anew_each_time_is_given_up(mirror: Mirror, tmp_path: Path) -> None:
+    mirror.etag = ""
+    mirror.breaks = [3 * PIECE, 2 * PIECE, 3 * PIECE, *([PIECE, 2 * PIECE] * 20)]
+    with pytest.raises(MediaError, match="cannot be fetched"):
+        download.fetch(f"{mirror.url}/x", tmp_path / "boot.iso", DIGEST)
+    assert len(mirror.asked) == download.ATTEMPTS

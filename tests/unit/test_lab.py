@@ -1,5 +1,6 @@
 import json
 import multiprocessing
+import os
 import socket
 import stat
 import subprocess
@@ -180,3 +181,8 @@ def test_the_cache_can_be_moved(monkeypatch, tmp_path):
     monkeypatch.delenv("RFE_CACHE")
     monkeypatch.setenv("XDG_CACHE_HOME", "/c")
     assert str(cache_directory()) == "/c/rfe"
+
+
+def test_the_path_of_a_socket_is_short_in_bytes(tmp_path):
+    lab = Lab(tmp_path / ("ü" * 40))
+    assert len(os.fsencode(lab.socket("x.sock"))) < 108

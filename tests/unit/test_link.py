@@ -1,7 +1,9 @@
 """A bad line, with a small server behind it."""
 
 import http.server
+import socket
 import threading
+import time
 from collections.abc import Iterator
 
 import pytest
@@ -43,6 +45,15 @@ def test_it_carries_and_counts(port: int) -> None:
             assert session.get(f"http://127.0.0.1:{link.port}/", timeout=30).content == BODY
         assert (link.requests, link.connections) == (3, 1)
         assert link.received > 3 * len(BODY)
+
+
+def test_a_request_that_comes_in_two_pieces_is_counted(port: int) -> None:
+    with Link(port) as link, socket.create_connection(("127.0.0.1", link.port)) as client:
+        for piece in (b"GET / HTTP/1.1\r\nHost: x\r\n", b"\r", b"\n"):
+            client.sendall(piece)
+            time.sleep(0.2)
+        assert client.recv(12) == b"HTTP/1.1 200"
+        assert link.requests == 1
 
 
 def test_a_delay_and_a_rate_take_their_time(port: int) -> None:

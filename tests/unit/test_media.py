@@ -45,6 +45,14 @@ def test_kernel_and_initramfs_are_taken_out(iso: Path, tmp_path: Path) -> None:
     assert kernel.stat().st_mode & 0o777 == 0o644
 
 
+def test_what_is_taken_out_can_be_read_by_its_owner(tmp_path: Path) -> None:
+    """Root may enter any directory; others need the right to."""
+    iso = media.read(make_iso(tmp_path, {"a/b/c": "x"}))
+    taken = iso.extract("a", tmp_path / "taken")
+    assert taken.stat().st_mode & 0o777 == 0o755
+    assert (taken / "b/c").read_text() == "x"
+
+
 def test_the_arguments_name_medium_and_kickstart(tmp_path: Path) -> None:
     boot = media.read(make_iso(tmp_path, {"x": ""}, label="A LABEL"))
     words = boot.arguments("http://10.0.2.2:8000/edge.ks").split()

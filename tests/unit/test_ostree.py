@@ -62,6 +62,15 @@ def test_a_parent_is_read_whatever_its_bytes(repo: Repo, tmp_path: Path) -> None
     assert [repo.show(commit).parent for commit in made] == parents
 
 
+def test_texts_and_names_may_have_any_line_separator(repo: Repo, tmp_path: Path) -> None:
+    odd = "a\u2028b\x0bc\rd"
+    tar = make_tree(tmp_path / "tree.tar", {f"usr/{odd}": "x"})
+    commit = repo.commit_tar(tar, REF, subject=odd, version="1\u20282")
+    assert repo.show(commit).subject == odd
+    assert repo.show(commit).version == "1\u20282"
+    assert f"/usr/{odd}" in {file.path for file in repo.ls(commit)}
+
+
 def test_same_input_same_commit(tmp_path: Path) -> None:
     tar = make_tree(tmp_path / "tree.tar", {"usr/a": "a"})
     ids = {

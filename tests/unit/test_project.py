@@ -59,10 +59,14 @@ def test_every_command_of_the_readme_is_one(line):
         arguments = cli.parser().parse_args(words[1:])
         if getattr(arguments, "notebooks", None):
             find_notebooks(arguments.notebooks)
+    elif words[0] == "export":
+        script = f"{line}; command -v rfe"
+        found = subprocess.run(["sh", "-c", script], cwd=ROOT, capture_output=True, text=True)
+        assert found.stdout == f"{ROOT}/.venv/bin/rfe\n"
     elif words[0] == "vm":
         cli_vm.parser().parse_args(words[1:])
     else:
-        assert words[0] in ("papermill", "export")
+        assert words[0] == "papermill"
         assert (ROOT / words[1]).is_file()
 
 

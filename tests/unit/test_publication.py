@@ -40,6 +40,56 @@ def test_history_is_kept_by_the_policy(made: Repo, tmp_path: Path) -> None:
     publication.repo.fsck()
 
 
+def test_a_publication_that_was_killed_is_completed_by_the_next(
+    made: Repo, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    publication = Publication(tmp_path / "p", keep=2)
+    one = commit(made, "one")
+    publication.publish(made.path, REF)
+    two = commit(made, "two", one)
+    for step in ("_remember", "_remove_old"):
+        with monkeypatch.context() as patch:
+            patch.setattr(Publication, step, lambda *_: 1 / 0)
+            with pytest.raises(ZeroDivisionError):
+                publication.publish(made.path, REF)
+        assert publication.repo.refs() == {REF: two}, "it is served"
+    three = commit(made, "three", two)
+    assert publication.publish(made.path, REF).previous == two
+    assert publication.history(REF) == (two, three)
+
+
+def test_one_key_serves_whoever_asks_at_the_same_time(made: Repo, tmp_path: Path) -> None:
+    home = tmp_path / ("é" * 60) / "gnupg"  # too long for the agent's socket, in bytes
+    one = commit(made, "one")
+    found: list[str] = []
+    failures: list[Exception] = []
+
+    def sign(number: int) -> None:
+        try:
+            key = signing_key(home)
+            found.append(key.id)
+            Publication(tmp_path / f"p{number}", key).publish(made.path, REF)
+        except CommitError as error:
+            failures.append(error)
+
+    threads = [threading.Thread(target=sign, args=(number,)) for number in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert failures == []
+    assert len(found) == 3
+    assert len(set(found)) == 1
+    assert Publication(tmp_path / "p0").repo.refs() == {REF: one}
+
+
+def test_numbers_that_several_names_share_are_no_change() -> None:
+    shared = "root:x:0:0::/root:/bin/sh\ntoor:x:0:0::/root:/bin/sh\n+::::::\n"
+    assert drift.compare("user", shared, shared) == []
+    (change,) = drift.compare("user", shared, shared + "new:x:0:0::/:/bin/sh\n")
+    assert str(change) == "user new is new and has number 0, which was root and toor's"
+
+
 def test_an_artifact_of_image_builder_is_published(made: Repo, tmp_path: Path) -> None:
     """container.tar: the repository lies in one of its layers."""
     one = commit(made, "one")

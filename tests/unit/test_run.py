@@ -1,5 +1,6 @@
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -148,6 +149,58 @@ def test_a_started_process_outlives_the_call_and_is_stopped_by_its_identity(tmp_
     run.stop(process)
     assert not process.alive
     assert log.read_text() == "up\n"
+
+
+def test_a_started_process_that_cannot_be_written_down_is_ended(tmp_path):
+    seen = []
+
+    def refuse(process):
+        seen.append(process)
+        raise OSError("the disk is full")
+
+    with pytest.raises(OSError, match="disk is full"):
+        run.start(["sleep", "60"], log=tmp_path / "x.log", on_start=refuse)
+    assert not seen[0].alive
+
+
+def test_ctrl_c_while_a_process_is_written_down_leaves_it_known(tmp_path):
+    known = []
+
+    def slowly(process):
+        os.kill(os.getpid(), signal.SIGINT)
+        time.sleep(0.05)
+        known.append(process)
+
+    with pytest.raises(KeyboardInterrupt):
+        run.start(["sleep", "60"], log=tmp_path / "x.log", on_start=slowly)
+    assert known[0].alive
+    run.stop(known[0])
+
+
+def test_a_process_with_an_odd_name_disturbs_nobody(tmp_path):
+    """The kernel cuts a name at 15 bytes, in the middle of a character."""
+    program = tmp_path / "0123456789abcdé"
+    shutil.copy(shutil.which("sleep"), program)
+    odd = run.start([program, "60"], log=tmp_path / "x.log")
+    try:
+        with pytest.raises(DeadlineExceeded):
+            run.run(["sh", "-c", "trap '' TERM; sleep 37"], seconds=0.5)
+        assert odd.alive
+    finally:
+        run.stop(odd)
+    assert not odd.alive
+
+
+def test_what_cannot_be_started_says_why():
+    with pytest.raises(CommandFailed, match="Argument list too long"):
+        run.run(["true", "x" * (1 << 20)])
+
+
+def test_a_journal_that_cannot_be_written_is_no_failure(journal, tmp_path):
+    run.set_journal(tmp_path / "gone" / "commands.jsonl")
+    (tmp_path / "gone").rmdir()
+    assert run.run(["true"]).status == 0
+    run.stop(run.start(["sleep", "60"], log=tmp_path / "x.log"))
 
 
 def test_stop_kills_what_ignores_term(tmp_path):

@@ -51,6 +51,16 @@ def fake(directory: Path, name: str, script: str) -> None:
     (directory / name).chmod(0o755)
 
 
+def test_a_lab_may_have_any_name(lab: Lab, tmp_path: Path) -> None:
+    other = Lab(tmp_path / "Prüfstand 测试")
+    other.port("web", lab.port("web", 0) + 1)
+    try:
+        site = serve.publish(other, compose(tmp_path / "one", "one"), engine="nginx")
+        assert site.answers
+    finally:
+        serve.stop(other)
+
+
 def test_a_commit_and_kickstarts_are_served(lab: Lab, tmp_path: Path) -> None:
     said: list[str] = []
     tar = compose(tmp_path / "one", "one")

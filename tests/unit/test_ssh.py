@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from rfe_helpers import ssh
+from rfe_helpers import run, ssh
 from rfe_helpers.errors import InputError, NodeError
 from rfe_helpers.lab import Lab
 from rfe_helpers.ssh import Host
@@ -84,3 +84,16 @@ def test_the_key_of_a_lab_is_made_once_and_private(tmp_path: Path) -> None:
     assert ssh.public_key(lab) == first
     assert lab.path("keys", "id_ed25519").stat().st_mode & 0o777 == 0o600
     assert ssh.of_lab(lab, "builder", 2222).key == lab.path("keys", "id_ed25519")
+
+
+def test_half_a_key_is_made_anew(tmp_path: Path) -> None:
+    lab = Lab(tmp_path / "lab")
+    # As a program leaves it that was killed before the secret half was there.
+    lab.path("keys", "id_ed25519.pub").write_text("ssh-ed25519 old")
+    line = ssh.public_key(lab)
+    derived = run.run(["ssh-keygen", "-y", "-f", lab.path("keys", "id_ed25519")]).stdout
+    assert line.split()[1] == derived.split()[1]
+    assert sorted(path.name for path in lab.path("keys", "x").parent.iterdir()) == [
+        *(".lock", "id_ed25519", "id_ed25519.pub")
+    ]
+    assert lab.path("keys", "id_ed25519").stat().st_mode & 0o777 == 0o600

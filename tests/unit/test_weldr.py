@@ -346,6 +346,21 @@ def test_waiting_survives_a_restart_of_the_service(path: Path) -> None:
     assert results == ["FINISHED"]
 
 
+def test_waiting_survives_an_answer_that_takes_too_long(path: Path) -> None:
+    slow = [1.0]
+
+    def server(request: Request) -> Reply:
+        if slow:
+            time.sleep(slow.pop())
+        return quick(request)
+
+    quick = Server(states=["RUNNING", "FINISHED"])
+    with serving(path, server):
+        found = Client(path, timeout=0.4, patience=20).wait(ID, Deadline(30), every=0.02)
+    assert found.status == "FINISHED"
+    assert slow == []
+
+
 def test_waiting_gives_up_on_a_service_that_stays_away(path: Path) -> None:
     with pytest.raises(BuilderError, match="there is no Image Builder"):
         Client(path, patience=0.2).wait(ID, Deadline(20), every=0.05)
