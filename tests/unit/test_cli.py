@@ -6,9 +6,11 @@ import subprocess
 import sys
 
 import pytest
+from support.trees import make_commit_tar, make_tree
 
 from rfe_helpers import blueprint, cli, kickstart, profile, run
 from rfe_helpers.lab import Lab
+from rfe_helpers.ostree import Repo
 
 RFE = [sys.executable, "-c", "import sys; from rfe_helpers.cli import main; sys.exit(main())"]
 
@@ -114,6 +116,41 @@ def test_what_is_no_lab_is_left_alone(tmp_path, capsys, command):
     assert cli.main(["lab", command, "--lab", str(tmp_path)]) == 1
     assert "there is no lab in" in capsys.readouterr().err
     assert [item.name for item in tmp_path.iterdir()] == ["thesis.odt"]
+
+
+def test_the_sandbox_is_started_found_and_stopped(lab, capsys):
+    where = ["--lab", str(lab.directory)]
+    assert cli.main(["sandbox", "start", *where]) == 0
+    assert cli.main(["sandbox", "status", *where]) == 0
+    assert str(lab.socket("image-builder.sock")) in capsys.readouterr().out
+    lab.record("image-builder", backend="rfe-sandbox")
+    assert cli.main(["solve", "10", *where]) == 0
+    assert "nothing to do: the lab is already" in capsys.readouterr().out
+    assert cli.main(["lab", "reset", "40", *where]) == 0
+    assert "nothing to do: the lab has not come that far" in capsys.readouterr().out
+    assert cli.main(["sandbox", "stop", *where]) == 0
+    assert lab.processes() == {}
+
+
+def test_two_commits_are_compared(tmp_path, capsys):
+    archives = []
+    for name in ("one", "two"):
+        repo = Repo(tmp_path / name / "repo").init()
+        tree = make_tree(tmp_path / "tree.tar", {"usr/note": name, f"usr/{name}": "x"})
+        repo.commit_tar(tree, "a/b", subject=name, packages=[])
+        (tmp_path / name / "compose.json").write_text("{}")
+        archives.append(str(make_commit_tar(tmp_path / f"{name}.tar", tmp_path / name)))
+    assert cli.main(["commit", "diff", *archives]) == 0
+    said = capsys.readouterr().out
+    for path in ("/usr/one", "/usr/two", "/usr/note"):
+        assert path in said
+
+
+def test_a_proof_says_what_it_needs_first(lab, capsys):
+    assert cli.main(["prove", "crash", "--rounds", "1", "--lab", str(lab.directory)]) == 1
+    said = capsys.readouterr().err
+    assert "this lab has no machine edge-1" in said
+    assert f"`rfe run 10 20 40 50 --lab {lab.directory}`" in said
 
 
 def test_sandbox_status_of_a_lab_without_one(lab, capsys):
