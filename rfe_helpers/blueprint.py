@@ -26,7 +26,8 @@ from rfe_helpers.errors import BlueprintError
 
 NAME = re.compile(r"[a-zA-Z0-9._-]+")
 DEFAULT_VERSION = "0.0.0"
-_NUMBER = r"(?:0|[1-9][0-9]*)"
+_NUMBER = r"(?:0|[1-9][0-9]{0,17})"  # of 64 bits
+_DEEPEST, _LARGEST = 64, 2**63
 _SEMVER = re.compile(
     rf"({_NUMBER})\.({_NUMBER})\.({_NUMBER})(?:-[0-9A-Za-z.-]+)?(?:\+[0-9A-Za-z.-]+)?", re.ASCII
 )
@@ -139,10 +140,8 @@ def parse_json(data: Any) -> Blueprint:
     """A blueprint from the decoded JSON of the API. Raises BlueprintError."""
     if not isinstance(data, Mapping):
         raise BlueprintError("a blueprint is a table with at least a name")
-    try:
-        values = _table(data, _BLUEPRINT, "")
-    except RecursionError:
-        raise BlueprintError("the blueprint is nested too deeply") from None
+    _check_size(data)
+    values = _table(data, _BLUEPRINT, "")
     version = values.get("version") or DEFAULT_VERSION
     if not _SEMVER.fullmatch(version):
         raise BlueprintError(
@@ -162,6 +161,17 @@ def parse_json(data: Any) -> Blueprint:
         architecture=values.get("architecture", ""),
         customizations=values.get("customizations", {}),
     )
+
+
+def _check_size(value: Any, depth: int = 0) -> None:
+    """Refuse what other readers of TOML and JSON would not take."""
+    if depth > _DEEPEST:
+        raise BlueprintError("the blueprint is nested too deeply")
+    if isinstance(value, Mapping | list):
+        for inner in value.values() if isinstance(value, Mapping) else value:
+            _check_size(inner, depth + 1)
+    elif isinstance(value, int) and not -_LARGEST <= value < _LARGEST:
+        raise BlueprintError("the blueprint has a number of more than 64 bits")
 
 
 def to_json(blueprint: Blueprint) -> dict[str, Any]:

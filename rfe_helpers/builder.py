@@ -30,7 +30,7 @@ from rfe_helpers.weldr_transport import ConnectionLostError
 
 PROCESS = "image-builder"
 LOCAL_SOCKET = Path("/run/weldr/api.socket")
-_START_SECONDS = 60
+_START_SECONDS, _STOP_SECONDS = 60, 30  # to answer; to let requests and a build end in order
 _ISO_SECONDS = 1800
 _FETCH_SECONDS = 3600
 
@@ -153,7 +153,7 @@ def stop(lab: Lab) -> bool:
     with _alone(lab):
         process = lab.process(PROCESS)
         if process is not None:
-            run.stop(process)
+            run.stop(process, grace=_STOP_SECONDS)
         lab.remove_process(PROCESS)
         return process is not None
 

@@ -111,6 +111,15 @@ def _digest(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
+@contextmanager
+def _readable() -> Iterator[None]:
+    """What cannot be read on a disk is something wrong with it."""
+    try:
+        yield
+    except OSError as error:
+        raise MachineError(f"{error.filename}: {error.strerror}") from None
+
+
 def as_linux_sees(
     disk: Path,
     expected: Expected,
@@ -126,7 +135,7 @@ def as_linux_sees(
     complete, each file being the object of its commit, that kernels are whole, that /etc and /var
     have what they had; `fsck` also reads every object. Raises MachineError with what is wrong.
     """
-    with mounted(disk, mount_at) as root:
+    with mounted(disk, mount_at) as root, _readable():
         entries = boot_entries((root / "boot/loader/syslinux.cfg").read_text())
         if not entries:
             raise MachineError("there is no boot loader entry")

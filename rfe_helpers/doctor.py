@@ -182,12 +182,20 @@ def _user_namespaces() -> Finding:
 
 
 def _subids() -> Iterator[Finding]:
-    user = getpass.getuser()
+    user = _user()
     if os.getuid() == 0:
         yield Finding("subordinate ids", "ok", "not needed by root")
         return
     for path, option in (("/etc/subuid", "--add-subuids"), ("/etc/subgid", "--add-subgids")):
         yield _subid(user, Path(path), option)
+
+
+def _user() -> str:
+    """Who we are; in a container somebody may have a number only."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return str(os.getuid())
 
 
 def _subid(user: str, path: Path, option: str) -> Finding:
@@ -217,7 +225,7 @@ def _accelerator() -> Finding:
         )
     elif not os.access(device, os.R_OK | os.W_OK):
         detail = "/dev/kvm may not be used by you"
-        remedy = f"sudo usermod --append --groups kvm {getpass.getuser()}, then log in again"
+        remedy = f"sudo usermod --append --groups kvm {_user()}, then log in again"
     else:
         detail, remedy = (
             "/dev/kvm is there, but a guest does not boot",

@@ -14,7 +14,7 @@ from pathlib import Path
 from rfe_helpers.errors import RfeError
 from rfe_helpers.sandbox import artifacts, tree
 from rfe_helpers.sandbox.packages import Index
-from rfe_helpers.sandbox.server import serve
+from rfe_helpers.sandbox.server import leave, serve
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -51,4 +51,4 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    leave(main())

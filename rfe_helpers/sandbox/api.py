@@ -2,7 +2,8 @@
 
 A handler is a plain function of the service and one Call that returns the JSON of its answer,
 or a Response, or raises a Refusal. Handlers run in threads, slow ones (apt, other servers) in
-few threads of their own, so that status requests never wait behind a depsolve.
+few threads of their own, so that status requests never wait behind a depsolve; and so does what
+ends a build, which waits for neither.
 """
 
 from __future__ import annotations
@@ -29,12 +30,22 @@ from rfe_helpers.sandbox import (
     api_sources,
     image_types,
 )
-from rfe_helpers.sandbox.wire import ONLY_V1, Call, Refusal, Route, Service, not_found
+from rfe_helpers.sandbox.wire import (
+    ENDING,
+    ONLY_V1,
+    QUICK,
+    SLOW,
+    Call,
+    Refusal,
+    Route,
+    Service,
+    not_found,
+)
 
 MAXIMUM_BODY = 4 << 20
 # What is read and thrown away of a body that is too large, so that the client gets its answer.
 _DRAINED = 64 << 20
-_QUICK_THREADS, _SLOW_THREADS = 8, 4
+_THREADS = {QUICK: 8, SLOW: 4, ENDING: 4}
 _JSON_TYPE = "application/json; charset=utf-8"
 _UPLOADS = (
     ("POST", "/compose/uploads/schedule/{id}"),
@@ -63,7 +74,8 @@ def status(service: Service, call: Call) -> dict[str, Any]:
 
 
 def distros(service: Service, call: Call) -> dict[str, Any]:
-    known = call.query.get("arch", image_types.ARCHITECTURE) == image_types.ARCHITECTURE
+    wanted = call.query.get("arch") or image_types.ARCHITECTURE
+    known = wanted == image_types.ARCHITECTURE
     return {"distros": [image_types.DISTRO] if known else []}
 
 
@@ -84,11 +96,10 @@ ROUTES = (
 
 def create_app(service: Service) -> Starlette:
     """The application. Starting and stopping the queue is the caller's."""
-    quick = anyio.CapacityLimiter(_QUICK_THREADS)
-    slow = anyio.CapacityLimiter(_SLOW_THREADS)
+    limiters = {lane: anyio.CapacityLimiter(number) for lane, number in _THREADS.items()}
 
     def endpoint(route: Route, version: int) -> Endpoint:
-        limiter = slow if route.slow else quick
+        limiter = limiters[route.lane]
 
         async def answer(request: Request) -> Response:
             call = Call(
@@ -98,7 +109,10 @@ def create_app(service: Service) -> Starlette:
                 content_type=request.headers.get("content-type", ""),
                 body=await _body(request) if route.method == "POST" else b"",
             )
-            result = await anyio.to_thread.run_sync(_handle, service, route, call, limiter=limiter)
+            # Abandoned when the service ends: another server may keep it waiting for minutes.
+            result = await anyio.to_thread.run_sync(
+                _handle, service, route, call, limiter=limiter, abandon_on_cancel=True
+            )
             if not isinstance(result, Response):
                 return _json(result)
             # TOML, logs and empty bodies are called JSON too: clients decide by route.
@@ -134,6 +148,12 @@ def _handle(service: Service, route: Route, call: Call) -> dict[str, Any] | Resp
     except (RfeError, sqlite3.Error, OSError) as error:
         text = error.message if isinstance(error, RfeError) else str(error)
         _log.error("%s %s: %s", route.method, route.path, text)
+        raise Refusal("InternalServerError", text, status=500) from None
+    except Refusal:
+        raise
+    except Exception as error:
+        _log.exception("%s %s: unexpected error", route.method, route.path)
+        text = f"{type(error).__name__}: {error}"
         raise Refusal("InternalServerError", text, status=500) from None
 
 

@@ -19,6 +19,7 @@ from rfe_helpers.sandbox.wire import (
     DONE,
     JSON,
     ONLY_V1,
+    SLOW,
     TOML,
     Call,
     Refusal,
@@ -333,6 +334,6 @@ ROUTES = (
     Route("POST", "/blueprints/tag/{name}", tag),
     Route("DELETE", "/blueprints/delete/{name}", delete),
     Route("GET", "/blueprints/diff/{name}/{old}/{new}", diff),
-    Route("GET", "/blueprints/depsolve/{names:path}", depsolve, slow=True),
-    Route("GET", "/blueprints/freeze/{names:path}", freeze, slow=True),
+    Route("GET", "/blueprints/depsolve/{names:path}", depsolve, lane=SLOW),
+    Route("GET", "/blueprints/freeze/{names:path}", freeze, lane=SLOW),
 )

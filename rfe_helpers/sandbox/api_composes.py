@@ -25,7 +25,9 @@ from rfe_helpers.sandbox.store import (
     WrongStateError,
 )
 from rfe_helpers.sandbox.wire import (
+    ENDING,
     JSON,
+    SLOW,
     Call,
     Refusal,
     Route,
@@ -331,7 +333,7 @@ def _entry(compose: Compose) -> dict[str, Any]:
 
 
 ROUTES = (
-    Route("POST", "/compose", start, slow=True),
+    Route("POST", "/compose", start, lane=SLOW),
     Route("GET", "/compose/types", types),
     Route("GET", "/compose/queue", queue),
     Route("GET", "/compose/finished", finished),
@@ -339,6 +341,6 @@ ROUTES = (
     Route("GET", "/compose/status/{ids:path}", status),
     Route("GET", "/compose/info/{id}", info),
     Route("GET", "/compose/log/{id}", log),
-    Route("DELETE", "/compose/cancel/{id}", cancel, slow=True),
+    Route("DELETE", "/compose/cancel/{id}", cancel, lane=ENDING),
     Route("DELETE", "/compose/delete/{ids:path}", delete),
 )

@@ -7,7 +7,7 @@ from typing import Any
 from rfe_helpers.blueprint import PackageSpec
 from rfe_helpers.errors import RfeError
 from rfe_helpers.sandbox.packages import Package
-from rfe_helpers.sandbox.wire import Call, Refusal, Route, Service, page
+from rfe_helpers.sandbox.wire import SLOW, Call, Refusal, Route, Service, page
 
 # Each is a run of apt of half a second or more.
 _MOST_SOLVED = 50
@@ -131,14 +131,14 @@ def _info(versions: list[Package]) -> dict[str, Any]:
 
 
 ROUTES = (
-    Route("GET", "/projects/list", list_projects, slow=True),
-    Route("GET", "/projects/list/", list_projects, slow=True),
-    Route("GET", "/projects/info", project_info, slow=True),
-    Route("GET", "/projects/info/{names:path}", project_info, slow=True),
-    Route("GET", "/projects/depsolve", depsolve_projects, slow=True),
-    Route("GET", "/projects/depsolve/{names:path}", depsolve_projects, slow=True),
-    Route("GET", "/modules/list", list_modules, slow=True),
-    Route("GET", "/modules/list/{globs:path}", list_modules, slow=True),
-    Route("GET", "/modules/info", module_info, slow=True),
-    Route("GET", "/modules/info/{names:path}", module_info, slow=True),
+    Route("GET", "/projects/list", list_projects, lane=SLOW),
+    Route("GET", "/projects/list/", list_projects, lane=SLOW),
+    Route("GET", "/projects/info", project_info, lane=SLOW),
+    Route("GET", "/projects/info/{names:path}", project_info, lane=SLOW),
+    Route("GET", "/projects/depsolve", depsolve_projects, lane=SLOW),
+    Route("GET", "/projects/depsolve/{names:path}", depsolve_projects, lane=SLOW),
+    Route("GET", "/modules/list", list_modules, lane=SLOW),
+    Route("GET", "/modules/list/{globs:path}", list_modules, lane=SLOW),
+    Route("GET", "/modules/info", module_info, lane=SLOW),
+    Route("GET", "/modules/info/{names:path}", module_info, lane=SLOW),
 )

@@ -14,6 +14,7 @@ from rfe_helpers.sandbox.store import UnknownError
 from rfe_helpers.sandbox.wire import (
     DONE,
     JSON,
+    SLOW,
     TOML,
     Call,
     Refusal,
@@ -116,8 +117,8 @@ def _read(call: Call) -> dict[str, Any]:
 
 
 ROUTES = (
-    Route("GET", "/projects/source/list", list_sources, slow=True),
-    Route("GET", "/projects/source/info/{names:path}", info, slow=True),
-    Route("POST", "/projects/source/new", add, slow=True),
-    Route("DELETE", "/projects/source/delete/{names:path}", delete, slow=True),
+    Route("GET", "/projects/source/list", list_sources, lane=SLOW),
+    Route("GET", "/projects/source/info/{names:path}", info, lane=SLOW),
+    Route("POST", "/projects/source/new", add, lane=SLOW),
+    Route("DELETE", "/projects/source/delete/{names:path}", delete, lane=SLOW),
 )

@@ -148,14 +148,15 @@ def users(entries: list[Table]) -> None:
             ("--shell", "shell"),
             ("--uid", "uid"),
             ("--gid", "gid"),
-            ("--home-dir", "home"),
+            ("-d", "home"),  # useradd and usermod have different long names for it
         ):
             if entry.get(key) is not None:
                 options += [option, str(entry[key])]
         if entry.get("groups"):
             options += ["--groups", ",".join(entry["groups"])]
         if exists:
-            run("usermod", *options, name)
+            if options:
+                run("usermod", *options, name)
         else:
             shell = [] if entry.get("shell") else ["--shell", "/bin/bash"]
             run("useradd", "--create-home", *shell, *options, name)
@@ -226,11 +227,12 @@ def own(path: Path, entry: Table, default_mode: int) -> None:
     mode = entry.get("mode")
     if mode is None:
         mode = default_mode
-    path.chmod(int(mode, 8) if isinstance(mode, str) else mode)
     if (user := entry.get("user")) is not None:
         shutil.chown(path, user=user)
     if (group := entry.get("group")) is not None:
         shutil.chown(path, group=group)
+    # Last: a change of the owner takes setuid and setgid away.
+    path.chmod(int(mode, 8) if isinstance(mode, str) else mode)
 
 
 def services(wanted: Table) -> None:

@@ -32,6 +32,7 @@ from rfe_helpers.wait import Deadline
 
 BUILD_SECONDS = 2 * 3600
 MAXIMUM_ATTEMPTS = 2
+LOG = "osbuild.log"
 _log = logging.getLogger(__name__)
 
 
@@ -103,6 +104,8 @@ class Queue:
         """Forget a compose that has ended, with all its files. Raises UnknownError,
         WrongStateError."""
         self.store.delete_compose(identity)
+        with self._guard:  # it may have been cancelled, or finished, a moment ago
+            self._guard.wait_for(lambda: self._current != identity, timeout=30)
         shutil.rmtree(self.path(identity), ignore_errors=True)
 
     def path(self, identity: str, *parts: str) -> Path:
@@ -110,7 +113,7 @@ class Queue:
         return self.directory.joinpath(identity, *parts)
 
     def log(self, identity: str) -> Path:
-        return self.path(identity, "osbuild.log")
+        return self.path(identity, LOG)
 
     # the thread -----------------------------------------------------------------------------------
 
@@ -159,10 +162,12 @@ class Queue:
         except Exception as error:
             self._failed(compose, error)
         finally:
-            _tidy(directory, artifact)
-            with self._guard:
-                self._current, self._process = "", None
-                self._guard.notify_all()
+            try:
+                _tidy(directory, artifact)
+            finally:
+                with self._guard:
+                    self._current, self._process = "", None
+                    self._guard.notify_all()
 
     def _failed(self, compose: Compose, error: Exception) -> None:
         """The build raised: because it was stopped, or because it failed."""
@@ -209,6 +214,7 @@ class Queue:
         for process in _processes_of(self.path(compose.id)):
             run.kill(process)
         remove_abandoned()
+        _tidy(self.path(compose.id), None)
         if compose.attempts < MAXIMUM_ATTEMPTS:
             self._note(
                 compose.id, "The service was ended while this was building; it starts again."
@@ -224,7 +230,8 @@ class Queue:
 
     def _note(self, identity: str, text: str) -> None:
         """A line of ours at the end of a compose's log; the log is not worth another failure."""
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(OSError, UnknownError):
+            self.store.compose(identity)  # deleted meanwhile, it gets no directory
             self.path(identity).mkdir(parents=True, exist_ok=True)
             with self.log(identity).open("a") as log:
                 log.write(f"{text}\n")
@@ -248,8 +255,8 @@ def _request(compose: Compose) -> Request:
 
 def _tidy(directory: Path, artifact: Path | None) -> None:
     """Remove what a build leaves beside its results: a tree is some hundred megabytes."""
-    for entry in directory.iterdir():
-        if entry != artifact and entry.name not in ("manifest.json", "osbuild.log"):
+    for entry in directory.iterdir() if directory.is_dir() else ():
+        if entry != artifact and entry.name not in ("manifest.json", LOG):
             with contextlib.suppress(OSError):
                 shutil.rmtree(
                     entry
@@ -259,13 +266,15 @@ def _tidy(directory: Path, artifact: Path | None) -> None:
 def _processes_of(directory: Path) -> list[ProcessId]:
     """Leaders of process groups that name a compose's directory on their command line.
 
-    A process may have been started in the moment before its identity was written down.
+    A process may have been started in the moment before its identity was written down. Who reads
+    the log of a compose is none of them.
     """
     leaders: set[int] = set()
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit() and int(entry.name) != os.getpid():
             with contextlib.suppress(OSError):
-                if os.fsencode(directory) in (entry / "cmdline").read_bytes():
+                line = (entry / "cmdline").read_bytes()
+                if os.fsencode(directory) in line.replace(os.fsencode(directory / LOG), b""):
                     leaders.add(os.getpgid(int(entry.name)))
     leaders.discard(os.getpgrp())
     return [identity for pid in leaders if (identity := ProcessId.of(pid)) is not None]

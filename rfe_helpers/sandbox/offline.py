@@ -12,7 +12,7 @@ import contextlib
 import shlex
 import shutil
 import struct
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,9 @@ FACTS = "ostree/payload.json"  # what the installer wants to know before it part
 BLOCK = 4096  # of the file systems that it will be on
 MEDIUM = "/run/install/repo"  # where an installer, Anaconda too, has its boot medium
 SOURCE = "source"
+# What a kickstart's `user` and `rootpw` have no words for.
+_UNSAYABLE = {"expiredate", "force_password_reset"}
+_ROOT_KEYS = {"name", "password", "key"}
 UNATTENDED = (
     *("text --non-interactive", "zerombr", "clearpart --all --initlabel"),
     *("autopart --type=plain --fstype=ext4 --nohome", "network --bootproto=dhcp", "reboot"),
@@ -101,7 +104,12 @@ def unpacked_bytes(repository: Repo) -> int:
 
 
 def check(wanted: Mapping[str, Any]) -> None:
-    """Raise BuilderError if customizations contradict each other or leave questions open."""
+    """Raise BuilderError if customizations contradict each other, leave questions open, or ask for
+    what a kickstart cannot say."""
+    for user in wanted.get("user", []):
+        kept = _ROOT_KEYS if user["name"] == "root" else set(user) - _UNSAYABLE
+        _refuse(f"user.{user['name']}", [key for key in user if user[key] and key not in kept])
+    _refuse("timezone", ["ntpservers"] if (wanted.get("timezone") or {}).get("ntpservers") else [])
     options = wanted.get("installer") or {}
     contents = (options.get("kickstart") or {}).get("contents", "")
     unattended = bool(options.get("unattended"))
@@ -116,6 +124,14 @@ def check(wanted: Mapping[str, Any]) -> None:
             "the sandbox's installer asks nothing, so it must be told what to do: set "
             "customizations.installer.unattended = true, or give "
             "customizations.installer.kickstart.contents"
+        )
+
+
+def _refuse(where: str, keys: Sequence[str]) -> None:
+    if keys:
+        raise BuilderError(
+            f"customizations.{where}: {', '.join(sorted(keys))} cannot be set by the installer",
+            remedy="set it in the blueprint of the commit",
         )
 
 
@@ -147,6 +163,11 @@ def _accounts(wanted: Mapping[str, Any]) -> list[str]:
     for group in wanted.get("group", []):
         lines.append(_line("group", name=group["name"], gid=group.get("gid")))
     for user in wanted.get("user", []):
+        lines += _ssh_keys(user["name"], user.get("key"))
+        if user["name"] == "root":
+            if user.get("password"):
+                lines.append(f"rootpw --iscrypted {shlex.quote(user['password'])}")
+            continue
         lines.append(
             _line(
                 "user",
@@ -161,11 +182,15 @@ def _accounts(wanted: Mapping[str, Any]) -> list[str]:
             )
             + (" --iscrypted" if user.get("password") else "")
         )
-        if user.get("key"):
-            lines.append(f"sshkey --username={user['name']} {shlex.quote(user['key'])}")
     for key in wanted.get("sshkey", []):
-        lines.append(f"sshkey --username={key['user']} {shlex.quote(key['key'])}")
+        lines += _ssh_keys(key["user"], key["key"])
     return lines
+
+
+def _ssh_keys(user: str, keys: str | None) -> list[str]:
+    """A directive for each of the lines of a blueprint's key."""
+    found = [line.strip() for line in (keys or "").strip().splitlines()]
+    return [f"sshkey --username={user} {shlex.quote(key)}" for key in found]
 
 
 def _settings(wanted: Mapping[str, Any], *, unattended: bool) -> list[str]:

@@ -15,8 +15,9 @@ import requests
 
 from rfe_helpers.errors import BuilderError
 from rfe_helpers.sandbox.image_types import DEFAULT_REF, ImageType
+from rfe_helpers.wait import Deadline
 
-RESOLVE_SECONDS = 300
+CONNECT_SECONDS, RESOLVE_SECONDS = 30, 300
 GATEWAY = "10.0.2.2"
 _REF = re.compile(r"(?:\w[-.\w]*/)*\w[-.\w]*", re.ASCII)
 _CHECKSUM = re.compile(r"[0-9a-f]{64}")
@@ -120,16 +121,23 @@ def _first_mirror(location: str) -> str:
 
 def _get(location: str, limit: int) -> str:
     """The first `limit` bytes of what is at a URL."""
+    deadline = Deadline(RESOLVE_SECONDS)
     try:
+        timeout = (CONNECT_SECONDS, RESOLVE_SECONDS)
         with requests.get(
-            reachable(location), stream=True, timeout=RESOLVE_SECONDS, allow_redirects=False
+            reachable(location), stream=True, timeout=timeout, allow_redirects=False
         ) as answer:
             if answer.status_code != 200:
                 raise BuilderError(
                     f'ostree repository "{location}" returned status: '
                     f"{answer.status_code} {answer.reason}"
                 )
-            return next(answer.iter_content(limit), b"").decode(errors="replace")
+            content = b""
+            for piece in answer.iter_content(limit):  # a piece may be shorter
+                content += piece
+                if len(content) >= limit or deadline.expired:
+                    break
+            return content[:limit].decode(errors="replace")
     except (requests.RequestException, ValueError) as error:
         raise BuilderError(
             f'error sending request to ostree repository "{location}": {error}'

@@ -406,16 +406,20 @@ def _make_index(path: Path, sources: Sequence[Path]) -> None:
         db.close()
 
 
+_NEEDED = {"Package", "Version", "Architecture"}
+
+
 def _paragraphs(source: Path) -> Iterator[dict[str, str]]:
     """The first line of each field of each package."""
     fields: dict[str, str] = {}
     with source.open(errors="replace") as lines:
         for line in lines:
             if line == "\n":
-                yield fields
+                if fields.keys() >= _NEEDED:
+                    yield fields
                 fields = {}
             elif not line.startswith((" ", "\t")):
                 key, _, value = line.partition(":")
                 fields[key] = value.strip()
-    if fields:
+    if fields.keys() >= _NEEDED:
         yield fields

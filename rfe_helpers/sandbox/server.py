@@ -10,11 +10,14 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import logging
 import os
 import signal
 import socket
+import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NoReturn
 
 import uvicorn
 
@@ -62,10 +65,20 @@ def serve(
         )
         queue.start()
         try:
-            uvicorn.Server(config).run(sockets=[listener])
+            with contextlib.suppress(SystemExit):  # the end that was asked for
+                uvicorn.Server(config).run(sockets=[listener])
         finally:
             queue.stop()
             store.close()
+
+
+def leave(status: int) -> NoReturn:
+    """End the process, when everything is closed. Not by sys.exit: a thread may still wait for
+    another server, and there is nothing left for it to do."""
+    logging.shutdown()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(status)
 
 
 def _exit(number: int, frame: object) -> None:

@@ -32,6 +32,7 @@ import sqlite3
 import threading
 import time
 import uuid
+import weakref
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -139,13 +140,27 @@ class Compose:
         return self.status in (FINISHED, FAILED)
 
 
+class _Connection:
+    """A thread's connection; closed when the thread has ended, as nothing else refers to it."""
+
+    def __init__(self, path: Path) -> None:
+        # close() is called from another thread than the one that opened it
+        self.db = sqlite3.connect(path, timeout=30, isolation_level=None, check_same_thread=False)
+        self.db.execute("PRAGMA journal_mode = WAL")
+        self.db.execute("PRAGMA synchronous = FULL")
+
+    def __del__(self) -> None:
+        self.db.close()
+
+
 class Store:
     """The database in a state directory. Raises BuilderError if it cannot be used."""
 
     def __init__(self, directory: Path) -> None:
         self.path = directory / "store.sqlite"
         self._local = threading.local()
-        self._connections: list[sqlite3.Connection] = []
+        # Of threads that live: a connection goes with its thread, and threads come and go.
+        self._connections: weakref.WeakSet[_Connection] = weakref.WeakSet()
         self._guard = threading.Lock()
         self._plans: dict[str, Plan] = {}
         try:
@@ -159,9 +174,8 @@ class Store:
     def close(self) -> None:
         """Close all connections; nothing may use the store any more."""
         with self._guard:
-            for connection in self._connections:
-                connection.close()
-            self._connections.clear()
+            for connection in list(self._connections):
+                connection.db.close()
 
     # blueprints -----------------------------------------------------------------------------------
 
@@ -381,12 +395,13 @@ class Store:
 
     def _plan(self, identity: str) -> Plan | None:
         """The plan of a compose. It never changes, and every status request wants it."""
-        if identity not in self._plans:
+        plan = self._plans.get(identity)
+        if plan is None:
             rows = self._read("SELECT plan FROM composes WHERE id = ?", identity)
             if not rows:
                 return None  # deleted since its row was read
-            self._plans[identity] = Plan.from_json(json.loads(rows[0][0]))
-        return self._plans[identity]
+            plan = self._plans[identity] = Plan.from_json(json.loads(rows[0][0]))
+        return plan
 
     # the database ---------------------------------------------------------------------------------
 
@@ -425,15 +440,9 @@ class Store:
         db.execute("COMMIT")
 
     def _connection(self) -> sqlite3.Connection:
-        found: sqlite3.Connection | None = getattr(self._local, "connection", None)
+        found: _Connection | None = getattr(self._local, "connection", None)
         if found is None:
-            # close() is called from another thread than the one that opened it
-            found = sqlite3.connect(
-                self.path, timeout=30, isolation_level=None, check_same_thread=False
-            )
-            found.execute("PRAGMA journal_mode = WAL")
-            found.execute("PRAGMA synchronous = FULL")
-            self._local.connection = found
+            found = self._local.connection = _Connection(self.path)
             with self._guard:
-                self._connections.append(found)
-        return found
+                self._connections.add(found)
+        return found.db

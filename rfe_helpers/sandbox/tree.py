@@ -454,14 +454,18 @@ def locked(work: Work, directory: Path) -> Iterator[None]:
                 work.on_stage("base", "wait for another builder")
                 wait = ["flock", str(path), "true"]
                 run.run(wait, deadline=work.deadline, on_start=work.on_process)
+        for left in directory.glob(".*.tmp"):  # of a builder that was killed
+            left.unlink(missing_ok=True)
         yield
 
 
 def _forget_other_bases(cache: Path, keep: Base) -> None:
-    """Remove bases of other recipes that nobody has used for BASE_DAYS."""
+    """Remove bases of other recipes that nobody has used for BASE_DAYS, nor makes now."""
     for directory in cache.glob("base-*"):
         if directory != keep.directory and not is_fresh(directory / "base.tar"):
-            shutil.rmtree(directory, ignore_errors=True)
+            with contextlib.suppress(OSError), (directory / "lock").open("a") as lock:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                shutil.rmtree(directory, ignore_errors=True)
 
 
 def _resource(name: str) -> str:

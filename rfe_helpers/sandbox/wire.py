@@ -78,26 +78,28 @@ class Call:
 
     def check_distro(self) -> None:
         """Refuse a `distro` or `arch` in the query that there is not."""
-        distro = self.query.get("distro", image_types.DISTRO)
+        distro = self.query.get("distro") or image_types.DISTRO
         if distro != image_types.DISTRO:
             raise Refusal("DistroError", f"Invalid distro: {distro}")
-        architecture = self.query.get("arch", image_types.ARCHITECTURE)
+        architecture = self.query.get("arch") or image_types.ARCHITECTURE
         if architecture != image_types.ARCHITECTURE:
             raise Refusal("DistroError", f"Invalid arch: {architecture}")
 
 
+QUICK, SLOW, ENDING = "quick", "slow", "ending"
 Handler = Callable[[Service, Call], "dict[str, Any] | Response"]
 
 
 @dataclass(frozen=True)
 class Route:
-    """A route below /api/v<N>. `slow`: it may take seconds (apt, another server)."""
+    """A route below /api/v<N>. `lane` says whose threads it runs in: QUICK, SLOW if it may take
+    seconds (apt, another server), ENDING if it waits for the end of a build."""
 
     method: str
     path: str
     handler: Handler
     versions: tuple[int, ...] = BOTH
-    slow: bool = False
+    lane: str = QUICK
 
 
 class Refusal(Exception):  # noqa: N818 - it is an answer, not a defect

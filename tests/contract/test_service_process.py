@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
+import http.client
 import os
 import socket
 import stat
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from support.sandbox_service import Process, processes_of
+from support.sandbox_service import Process, processes_of, silent_server
 
 from rfe_helpers import run
 from rfe_helpers.errors import CommandFailed
@@ -74,6 +77,33 @@ def test_sigterm_ends_the_service_and_its_build_and_removes_the_socket(process: 
         "the compose is finished by the next service",
     )
     again.terminate()
+
+
+def test_sigterm_waits_for_no_other_server(process: Process) -> None:
+    process.post("/api/v1/blueprints/new", name="Edge")
+    running = process.post("/api/v1/compose", blueprint_name="Edge", compose_type="edge-commit")
+    wait_for(lambda: builds(process), Deadline(10), "the build runs", every=0.02)
+    with silent_server() as url:
+        asking = threading.Thread(target=lambda: ask_in_vain(process, url), daemon=True)
+        asking.start()
+        time.sleep(1)
+        process.terminate()
+        asking.join(10)
+    assert builds(process) == {}
+    again = Process(process.directory)
+    path = f"GET /api/v1/compose/info/{running.json['build_id']}"
+    assert again.ask(path).json["queue_status"] in ("WAITING", "RUNNING"), "it is not lost"
+    again.terminate()
+
+
+def ask_in_vain(process: Process, url: str) -> None:
+    with contextlib.suppress(OSError, http.client.HTTPException):
+        process.post(
+            "/api/v1/compose",
+            blueprint_name="Edge",
+            compose_type="edge-commit",
+            ostree={"url": url},
+        )
 
 
 def builds(process: Process) -> dict[int, str]:

@@ -5,13 +5,22 @@ from __future__ import annotations
 import io
 import json
 import tarfile
+import threading
+import time
 from pathlib import Path
 
 from support import sandbox_service
-from support.sandbox_service import ARTIFACT, Running, web_server
+from support.sandbox_service import ARTIFACT, Answer, Running, silent_server, web_server
 
+from rfe_helpers import run
+from rfe_helpers.blueprint import Blueprint
+from rfe_helpers.errors import BuilderError
 from rfe_helpers.sandbox.api import MAXIMUM_BODY
+from rfe_helpers.sandbox.jobs import Queue, _processes_of
 from rfe_helpers.sandbox.packages import Index
+from rfe_helpers.sandbox.store import Plan, Store
+from rfe_helpers.sandbox.tree import Request, Work
+from rfe_helpers.wait import Deadline, wait_for
 
 
 def test_one_compose_runs_at_a_time_in_order(service: Running) -> None:
@@ -248,3 +257,121 @@ def test_enormous_lists_end_in_errors_of_the_contract(service: Running) -> None:
         answer = service.ask("POST /api/v1/compose?test=2", body, "application/json")
         assert answer.status == status, answer.body
         assert identity in str(answer.json.get("errors", ""))
+
+
+def test_servers_that_do_not_answer_keep_nobody_from_cancelling(service: Running) -> None:
+    service.push()
+    identity = service.compose()
+    service.wait(identity, "RUNNING")
+    with silent_server() as url:
+        body = json.dumps(
+            {"blueprint_name": "Edge", "compose_type": "edge-commit", "ostree": {"url": url}}
+        )
+        asking = [
+            threading.Thread(
+                target=service.ask, args=("POST /api/v1/compose", body, "application/json")
+            )
+            for _ in range(4)
+        ]
+        for thread in asking:
+            thread.start()
+        time.sleep(0.5)
+        assert service.ask(f"DELETE /api/v1/compose/cancel/{identity}").status == 200
+        assert service.status(identity) == "FAILED"
+    for thread in asking:
+        thread.join(30)
+        assert not thread.is_alive()
+
+
+def test_a_compose_that_is_deleted_while_it_ends_leaves_nothing(tmp_path: Path) -> None:
+    """Another client may delete what one is just cancelling."""
+    begun, go_on = threading.Event(), threading.Event()
+
+    def builder(request: Request, work: Work) -> Path:
+        (work.directory / "tree").mkdir()
+        begun.set()
+        go_on.wait(20)
+        raise BuilderError("ended")
+
+    store = Store(tmp_path)
+    queue = Queue(store, tmp_path / "composes", tmp_path / "cache", builder)
+    queue.start()
+    plan = Plan(Blueprint("Edge"), "edge-commit", "a/b")
+    first, second = store.add_compose(plan), store.add_compose(plan)
+    queue.wake()
+    assert begun.wait(20)
+    begun.clear()
+    ending = [threading.Thread(target=queue.cancel, args=(first,))]
+    ending[0].start()
+    wait_for(lambda: store.compose(first).ended, Deadline(10), "it is cancelled", every=0.01)
+    ending.append(threading.Thread(target=queue.delete, args=(first,)))
+    ending[1].start()
+    time.sleep(0.2)
+    go_on.set()
+    for thread in ending:
+        thread.join(10)
+        assert not thread.is_alive()
+    assert begun.wait(5), "the next one is built at once"
+    assert not queue.path(first).exists()
+    wait_for(lambda: store.compose(second).ended, Deadline(10), "it has ended", every=0.01)
+    queue.stop()
+    store.close()
+
+
+def test_a_compose_that_is_given_up_keeps_no_half_built_tree(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    queue = Queue(store, tmp_path / "composes", tmp_path / "cache", lambda *_: Path())
+    identity = store.add_compose(Plan(Blueprint("Edge"), "edge-commit", "a/b"))
+    for _ in range(2):
+        started = store.start_next()
+        assert started is not None
+        if started.attempts < 2:
+            store.requeue(identity, forgive=False)
+    (queue.path(identity) / "content").mkdir(parents=True)
+    for name in ("spec.json", "tree.tar", "osbuild.log"):
+        queue.path(identity, name).write_text("x")
+    queue.start()
+    queue.stop()
+    assert store.compose(identity).status == "FAILED"
+    assert [path.name for path in queue.path(identity).iterdir()] == ["osbuild.log"]
+    store.close()
+
+
+def test_who_reads_a_log_is_not_ended_with_the_build(tmp_path: Path) -> None:
+    for name in ("osbuild.log", "tree.tar"):
+        (tmp_path / name).touch()
+    reader = run.start(["tail", "-f", tmp_path / "osbuild.log"], log=tmp_path / "log")
+    build = run.start(["tail", "-f", tmp_path / "tree.tar"], log=tmp_path / "log")
+    try:
+        assert _processes_of(tmp_path) == [build]
+    finally:
+        run.stop(reader)
+        run.stop(build)
+
+
+def test_what_nobody_thought_of_is_an_answer_of_the_contract(service: Running) -> None:
+    def push(body: str, kind: str = "application/json") -> Answer:
+        return service.ask("POST /api/v1/blueprints/new", body, kind)
+
+    deep = '{"a":' * 900 + "1" + "}" * 900
+    for body, kind in (
+        (f'{{"name": "deep", "customizations": {{"disk": {deep}}}}}', "application/json"),
+        (json.dumps({"name": "long", "version": f"0.0.{'9' * 5000}"}), "application/json"),
+        (
+            f'name = "big"\n[[customizations.user]]\nname = "a"\nuid = 0x{"f" * 4000}\n',
+            "text/x-toml",
+        ),
+    ):
+        answer = push(body, kind)
+        assert answer.status == 400, answer.body
+        assert answer.json["errors"][0]["id"] == "BlueprintsError"
+    service.service.store.blueprint_names = lambda: 1 / 0  # type: ignore[method-assign]
+    answer = service.ask("GET /api/v1/blueprints/list")
+    assert answer.status == 500
+    assert answer.json["errors"][0]["msg"].startswith("ZeroDivisionError")
+
+
+def test_an_empty_distro_or_architecture_is_unset(service: Running) -> None:
+    for query in ("distro=", "arch=", "distro=&arch="):
+        assert service.ask(f"GET /api/v1/compose/types?{query}").status == 200
+        assert service.ask(f"GET /api/v1/distros/list?{query}").json["distros"] == ["debian-13"]

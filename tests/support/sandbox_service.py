@@ -278,6 +278,13 @@ def web_server(files_by_path: dict[str, bytes]) -> Iterator[str]:
         server.server_close()
 
 
+@contextmanager
+def silent_server() -> Iterator[str]:
+    """A server on loopback that takes connections and never answers; yields its URL."""
+    with socket.create_server(("127.0.0.1", 0), backlog=64) as listener:
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+
+
 class Process:
     """A service in a process of its own, so that it can be killed. Made again, it is restarted."""
 
@@ -330,11 +337,12 @@ def processes_of(directory: Path) -> dict[int, str]:
 
 def main() -> None:
     """Serve as a process: python sandbox_service.py SOCKET STATE CACHE SOURCES, gate in CACHE."""
-    from rfe_helpers.sandbox.server import serve
+    from rfe_helpers.sandbox.server import leave, serve
 
     path, state, cache, sources = (Path(word) for word in sys.argv[1:5])
     builder = GateBuilder(cache / "gate")
     serve(path, state, cache, builder, Index(cache, sources.read_text()))
+    leave(0)
 
 
 if __name__ == "__main__":

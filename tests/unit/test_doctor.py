@@ -138,3 +138,11 @@ def test_a_missing_tool_fails_the_command_and_is_named(capsys, monkeypatch, tmp_
     assert "✘ ostree: missing: for repositories and commits" in out
     assert "All missing packages at once:" in out
     assert "Not ready" in out
+
+
+def test_somebody_with_a_number_only(monkeypatch):
+    def unknown() -> str:
+        raise KeyError("getpwuid(): uid not found: 54321")
+
+    monkeypatch.setattr(doctor.getpass, "getuser", unknown)
+    assert doctor._user() == str(os.getuid())

@@ -73,7 +73,10 @@ def device(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Device:
 
 
 REBOOT = "systemctl --no-block reboot"
-BACK = ["rpm-ostree cleanup --pending", "rpm-ostree rollback", REBOOT]
+BACK = [
+    "systemctl stop rpm-ostreed-automatic.service",
+    *("rpm-ostree cleanup --pending", "rpm-ostree rollback", REBOOT),
+]
 
 
 def test_three_failed_boots_then_the_previous_deployment(device: Device) -> None:
@@ -134,3 +137,17 @@ def test_a_state_that_is_damaged_is_none(device: Device) -> None:
     device.greenboot.STATE.write_text('{"good": [')
     assert device.boot(OLD, healthy=True) == []
     assert device.greenboot.load()["good"] == [OLD]
+
+
+def test_a_device_goes_back_also_when_an_update_is_on_its_way(device: Device) -> None:
+    device.greenboot.time.sleep = lambda seconds: None
+    busy = device.directory / "busy"
+    program = device.directory / "bin" / "rpm-ostree"
+    refuse = f'[ "$1" = rollback ] && [ -e {busy} ] && rm {busy} && '
+    refuse += "echo 'error: Transaction in progress: another' && exit 1\n"
+    program.write_text(program.read_text().replace("#!/bin/sh\n", f"#!/bin/sh\n{refuse}"))
+    for _ in range(2):
+        assert device.boot(NEW, healthy=False) == [REBOOT]
+    busy.touch()
+    assert device.boot(NEW, healthy=False) == BACK
+    assert not busy.exists()

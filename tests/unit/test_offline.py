@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 from pykickstart import constants
+from pykickstart.errors import KickstartParseWarning
 from support.trees import make_tree
 
 from rfe_helpers.blueprint import Blueprint
@@ -54,6 +55,36 @@ def test_an_unattended_kickstart_is_one_that_the_installer_carries_out() -> None
     assert "echo '%ops ALL=(ALL) NOPASSWD: ALL' > /etc/sudoers.d/50-blueprint-1" in posts[1]
     assert posts[-1].splitlines()[-1].endswith(f"edge {URL}")
     assert all(script.errorOnFail for script in made.scripts)
+
+
+def test_root_and_keys_of_several_lines() -> None:
+    other = "ssh-ed25519 BBBB second@here"
+    wanted = request(
+        installer={"unattended": True},
+        user=[
+            {"name": "root", "password": "$6$h", "key": f"{KEY}\n"},
+            {"name": "core", "key": f"{KEY}\n{other}\n"},
+        ],
+    )
+    with pytest.warns(KickstartParseWarning, match="already been defined"):
+        made = plan.parse(offline.osbuild_kickstart(wanted))
+    assert [user.name for user in made.users] == ["core"], "root is there already"
+    assert (made.root.password, made.root.hashed) == ("$6$h", True)
+    assert made.ssh_keys == (("root", KEY), ("core", KEY), ("core", other))
+
+
+@pytest.mark.parametrize(
+    ("wanted", "words"),
+    [
+        ({"user": [{"name": "core", "expiredate": 20000}]}, "user.core: expiredate"),
+        ({"user": [{"name": "core", "force_password_reset": True}]}, "force_password_reset"),
+        ({"user": [{"name": "root", "shell": "/bin/sh"}]}, "user.root: shell"),
+        ({"timezone": {"ntpservers": ["pool.example"]}}, "timezone: ntpservers"),
+    ],
+)
+def test_what_a_kickstart_cannot_say_is_refused(wanted: dict[str, Any], words: str) -> None:
+    with pytest.raises(BuilderError, match=words):
+        offline.check({"installer": {"unattended": True}, **wanted})
 
 
 def test_contents_of_the_user_are_taken_whole() -> None:

@@ -52,6 +52,11 @@ def test_a_disk_without_a_system_is_said_so(tmp_path: Path) -> None:
         diskcheck.as_grub_sees(disk, expected)
 
 
+def test_what_cannot_be_read_on_a_disk_is_wrong_with_it(tmp_path: Path) -> None:
+    with pytest.raises(MachineError, match=r"syslinux\.cfg: No such file"), diskcheck._readable():
+        (tmp_path / "loader/syslinux.cfg").read_text()
+
+
 def test_the_table_of_kills() -> None:
     found = [
         Round(1, 0.1, 10.0, "old", True, "", 0, 9.0),

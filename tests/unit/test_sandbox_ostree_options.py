@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import http.server
 import socket
+import threading
 
 import pytest
 from support.sandbox_service import web_server
@@ -97,3 +99,25 @@ def test_the_address_that_guests_have_for_this_machine_is_this_machine() -> None
         assert resolve(OstreeOptions(url=f"{seen}/repo/"), DEPLOYS) == ID
     for url in ("http://10.0.2.20/repo", "https://repo.example/10.0.2.2", "file:///10.0.2.2"):
         assert reachable(url) == url
+
+
+def test_an_answer_may_come_in_pieces() -> None:
+    class Handler(http.server.BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.send_header("Transfer-Encoding", "chunked")
+            self.end_headers()
+            for piece in (ID[:10], ID[10:] + "\n", ""):
+                self.wfile.write(f"{len(piece):x}\r\n{piece}\r\n".encode())
+                self.wfile.flush()
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        threading.Thread(target=server.serve_forever, args=[0.01], daemon=True).start()
+        url = f"http://127.0.0.1:{server.server_port}/repo"
+        assert resolve(OstreeOptions(url=url), COMMIT) == ID
+        server.shutdown()

@@ -14,7 +14,7 @@ from support.sandbox_service import web_server
 from rfe_helpers import run
 from rfe_helpers.blueprint import PackageSpec
 from rfe_helpers.errors import BuilderError
-from rfe_helpers.sandbox import sources
+from rfe_helpers.sandbox import packages, sources
 from rfe_helpers.sandbox.packages import Index, Package
 
 NEWER_TMUX = """\
@@ -210,3 +210,10 @@ class _SigningKey:
         signed = path.with_name("InRelease")
         run.run([*self.gpg, "--output", signed, "--clearsign", path])
         return signed.read_bytes()
+
+
+def test_paragraphs_that_are_none_are_passed_over(tmp_path: Path) -> None:
+    source = tmp_path / "Packages"
+    whole = "Package: a\nVersion: 1\nArchitecture: amd64\n"
+    source.write_text(f"\n\n{whole}\n\nPackage: half\n\n{whole}")
+    assert [fields["Package"] for fields in packages._paragraphs(source)] == ["a", "a"]

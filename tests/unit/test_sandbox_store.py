@@ -142,3 +142,12 @@ def test_many_threads_may_push_at_once(store: Store) -> None:
         thread.join()
     assert len(store.changes("Edge")) == 80
     store.close()
+
+
+def test_threads_that_have_ended_hold_no_connection(store: Store) -> None:
+    for _ in range(20):
+        thread = threading.Thread(target=store.blueprint_names)
+        thread.start()
+        thread.join()
+    held = [path.readlink() for path in Path("/proc/self/fd").iterdir() if path.is_symlink()]
+    assert sum(str(target).startswith(str(store.path)) for target in held) < 10

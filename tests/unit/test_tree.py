@@ -158,3 +158,26 @@ def test_what_a_killed_build_left_is_removed_and_what_a_running_one_uses_is_not(
         os.close(descriptor)
     tree.remove_abandoned()
     assert not used.exists()
+
+
+def test_what_a_killed_builder_left_in_the_cache_is_removed(
+    work: tree.Work, tmp_path: Path
+) -> None:
+    directory = tmp_path / "base-x"
+    directory.mkdir()
+    (directory / ".base.tar.0a1b2c3d.tmp").write_text("half")
+    with tree.locked(work, directory):
+        assert [path.name for path in directory.iterdir()] == ["lock"]
+
+
+def test_a_base_that_is_being_made_is_not_removed(work: tree.Work, tmp_path: Path) -> None:
+    cache = tmp_path / "bases"
+    ours, theirs, old = (tree.Base(cache / f"base-{name}") for name in ("ours", "theirs", "old"))
+    for base in (ours, theirs, old):
+        (base.directory / "build").mkdir(parents=True)
+    with tree.locked(work, theirs.directory):
+        tree._forget_other_bases(cache, ours)
+    assert theirs.directory.exists()
+    assert not old.directory.exists()
+    tree._forget_other_bases(cache, ours)
+    assert [path.name for path in cache.iterdir()] == ["base-ours"]

@@ -35,7 +35,7 @@ RESULT = Path("/run/greenboot-result.json")
 DIRECTORIES = (Path("/usr/lib/greenboot"), Path("/etc/greenboot"))
 CONFIG = Path("/etc/greenboot/greenboot.conf")
 GOOD_KEPT = 10
-SCRIPT_SECONDS = 300
+SCRIPT_SECONDS = BUSY_SECONDS = 300
 
 State = dict[str, Any]
 
@@ -158,9 +158,10 @@ def red() -> int:
 
 def fall_back(state: State, commit: str, why: str) -> None:
     """Make the previous deployment the next boot, if there is one."""
-    subprocess.run(["rpm-ostree", "cleanup", "--pending"], stdin=subprocess.DEVNULL)
-    done = subprocess.run(["rpm-ostree", "rollback"], stdin=subprocess.DEVNULL)
-    if done.returncode != 0:
+    # An update may be on its way just now; of this deployment nothing more is wanted.
+    subprocess.run(["systemctl", "stop", "rpm-ostreed-automatic.service"])
+    rpm_ostree("cleanup", "--pending")
+    if rpm_ostree("rollback") != 0:
         say("there is no previous deployment to go back to: staying here")
         return
     before = default_commit()
@@ -169,6 +170,23 @@ def fall_back(state: State, commit: str, why: str) -> None:
     save(state)
     say(f"going back from {commit[:12]} to {before[:12]}: {why}")
     reboot()
+
+
+def rpm_ostree(*words: str) -> int:
+    """Its status, when nobody else keeps it from working any more."""
+    ends = time.monotonic() + BUSY_SECONDS
+    while True:
+        done = subprocess.run(
+            ["rpm-ostree", *words],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        print(done.stdout, end="", flush=True)
+        if "Transaction in progress" not in done.stdout or time.monotonic() > ends:
+            return done.returncode
+        time.sleep(1)
 
 
 def default_commit() -> str:
