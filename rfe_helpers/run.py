@@ -37,6 +37,8 @@ _SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 _journal: Path | None = None
 _journal_lock = threading.Lock()
+_ended: dict[ProcessId, int] = {}  # of processes that `start` has started here
+_reapers: dict[ProcessId, threading.Thread] = {}
 
 
 @dataclass(frozen=True)
@@ -210,8 +212,7 @@ def start(
             cwd=cwd,
         )
         identity = ProcessId.of(process.pid)
-        # Nobody waits for it in this process: reap it when it ends, so that it leaves no zombie.
-        threading.Thread(target=process.wait, daemon=True, name=f"reap-{process.pid}").start()
+        _reap(process, identity)
         try:
             if identity is not None and on_start is not None:
                 on_start(identity)
@@ -227,6 +228,28 @@ def start(
         status = process.wait()
         raise CommandFailed(command, status, tail_of(log.read_text(errors="replace")), log=log)
     return identity
+
+
+def _reap(process: subprocess.Popen[bytes], identity: ProcessId | None) -> None:
+    """Nobody waits for it in this process: do so in a thread, that it leaves no zombie."""
+
+    def wait() -> None:
+        status = process.wait()
+        if identity is not None:
+            _ended[identity] = status
+
+    thread = threading.Thread(target=wait, daemon=True, name=f"reap-{process.pid}")
+    if identity is not None:
+        _reapers[identity] = thread
+    thread.start()
+
+
+def status(process: ProcessId) -> int | None:
+    """How a process has ended that this program has started: its exit status, negative for a
+    signal. None if it has not, or if another program has started it."""
+    if not process.alive and process in _reapers:
+        _reapers[process].join(1)
+    return _ended.get(process)
 
 
 def become(argv: Iterable[str | Path], *, env: Mapping[str, str]) -> NoReturn:

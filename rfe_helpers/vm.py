@@ -5,14 +5,16 @@ A machine of a lab lives in `machines/<name>/`:
     machine.json     the VmSpec it was started with
     console.log      what it wrote to its serial port, from its last start on
     boot-starts      where in it the boot since the last reset begins, once there was one
+    panics           how often it was begun anew, see below
     qemu.log         what QEMU itself said
     uefi-vars.fd     the variables of its UEFI firmware
 
 Its process is registered in the lab as `machine-<name>`, and it is controlled over QMP (qemu.qmp)
 on the socket `<name>.qmp`, so that any notebook finds it again with `Machine.find`.
 
-Under emulation a guest kernel panics now and then while it boots (1 of 14 boots measured): whoever
-waits for a machine does so with `Machine.wait_until`, which resets it then, and says so.
+Under emulation a guest kernel panics now and then while it boots (1 of 14 boots measured), and QEMU
+itself has crashed (1 of some hundred starts): whoever waits for a machine does so with
+`Machine.wait_until`, which resets it then or starts it again, and says so.
 """
 
 from __future__ import annotations
@@ -25,6 +27,7 @@ import platform
 import re
 import shlex
 import shutil
+import signal
 import tempfile
 import threading
 from collections.abc import Callable
@@ -67,6 +70,7 @@ INSTALL_SECONDS = 900
 INSTALL_BYTES = 2 * 1024 * MIB
 INSTALLED = "installed"  # name of the snapshot in a disk
 MOST_PANICS = 3
+CRASHES = (-signal.SIGSEGV, -signal.SIGABRT, -signal.SIGBUS, -signal.SIGILL)
 STATUS_SECONDS = 5
 PROBE_SECONDS = 20
 # The kernel's own words; the second comes from the SMP boots under emulation that fail.
@@ -181,14 +185,13 @@ def _host_kernel() -> Path | None:
 
 
 class Machine:
-    """A machine that was started in a lab. `panics` counts the resets that `wait_until` did."""
+    """A machine that was started in a lab."""
 
     def __init__(self, lab: Lab, spec: VmSpec, process: run.ProcessId) -> None:
         self.lab = lab
         self.spec = spec
         self.name = spec.name
-        self.panics = 0
-        self._process = process
+        self._last = process
 
     def __repr__(self) -> str:
         return f"Machine({self.name}, {'running' if self.alive else 'off'})"
@@ -203,7 +206,7 @@ class Machine:
             )
         directory = _directory(lab, spec.name)
         firmware = _prepare_firmware(spec, directory)
-        for leftover in ("console.log", "boot-starts", "qemu.log"):
+        for leftover in ("console.log", "boot-starts", "panics", "qemu.log"):
             (directory / leftover).unlink(missing_ok=True)
         socket = lab.socket(f"{spec.name}.qmp")
         socket.unlink(missing_ok=True)
@@ -255,6 +258,20 @@ class Machine:
     def alive(self) -> bool:
         return self._process.alive
 
+    @property
+    def panics(self) -> int:
+        """How often `wait_until`, of any program, has begun its boot anew since it was started."""
+        try:
+            return int((self.directory / "panics").read_text())
+        except FileNotFoundError:
+            return 0
+
+    @property
+    def _process(self) -> run.ProcessId:
+        """The QEMU of this machine now: another one, if it was started again meanwhile."""
+        recorded = self.lab.state["processes"].get(f"machine-{self.name}")
+        return run.ProcessId(**recorded) if recorded else self._last
+
     def console(self) -> str:
         """All that the machine has written to its serial console since it was started."""
         try:
@@ -288,8 +305,16 @@ class Machine:
             return
         # QEMU with -no-reboot ends at a reset, and set-action does not prevent it: SeaBIOS does a
         # second reset of its own. So the machine is switched off and on.
+        self._start_again()
+
+    def _start_again(self) -> None:
+        counted = self.panics
         self.kill()
-        self._process = self.start(self.lab, self.spec)._process
+        self._last = self.start(self.lab, self.spec)._last
+        self._count(counted)
+
+    def _count(self, panics: int) -> None:
+        files.write(self.directory / "panics", str(panics))
 
     def save(self, path: Path, deadline: Deadline) -> None:
         """Write the running machine, its memory and all, to a file, and end it: another one goes
@@ -348,16 +373,17 @@ class Machine:
     ) -> T:
         """Wait until `ready()` is true, and return that; `what` completes "… did not happen".
 
-        A guest whose kernel panics is reset, at most MOST_PANICS times, counted in `panics` and
-        said through `on_progress`. Raises GuestPanic after that, MachineError if the machine has
-        ended, DeadlineExceeded; each with the console as its log.
+        A guest whose kernel panics is reset, and one whose QEMU has crashed is started again, at
+        most MOST_PANICS times together, counted in `panics` and said through `on_progress`. Raises
+        GuestPanic after that, MachineError if the machine has ended, DeadlineExceeded; each with
+        the console as its log.
         """
         look_again = Deadline(STATUS_SECONDS)
         while True:
             alive = self.alive
             if found := ready():
                 return found
-            if not alive:
+            if not alive and not self._recover_from_crash(on_progress):
                 raise self._ended()
             self.recover_from_panic(on_progress)
             if look_again.expired:
@@ -377,16 +403,33 @@ class Machine:
         done so too often."""
         if not (found := PANIC.search(self.console_of_boot())):
             return
-        self.panics += 1
-        if self.panics > MOST_PANICS:
+        what = f"the kernel of {self.name} panicked {{}} times: {found[0]}"
+        self._begin_anew(what, "guest kernel panicked; reset", self.reset, on_progress)
+
+    def _recover_from_crash(self, on_progress: Progress) -> bool:
+        """Start a machine again whose QEMU has crashed; False if it ended in another way, or if it
+        cannot just be started again."""
+        status = run.status(self._process)
+        if status not in CRASHES or self.spec.incoming or self.spec.write_log:
+            return False
+        what = f"QEMU of {self.name} crashed {{}} times: {signal.Signals(-status).name}"
+        self._begin_anew(what, "QEMU crashed; start", self._start_again, on_progress)
+        return True
+
+    def _begin_anew(
+        self, what: str, briefly: str, act: Callable[[], None], on_progress: Progress
+    ) -> None:
+        counted = self.panics + 1
+        self._count(counted)
+        if counted > MOST_PANICS:
             raise GuestPanic(
-                f"the kernel of {self.name} panicked {self.panics} times: {found[0]}",
+                what.format(counted),
                 log=self.directory / "console.log",
                 remedy="the console shows the last one; try another kernel or accelerator",
             )
         if on_progress is not None:
-            on_progress(f"guest kernel panicked; reset {self.panics} of at most {MOST_PANICS}")
-        self.reset()
+            on_progress(f"{briefly} {counted} of at most {MOST_PANICS}")
+        act()
 
     def _check_running(self) -> None:
         """QEMU pauses a machine whose disk image cannot grow, and waits for somebody."""

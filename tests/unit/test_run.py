@@ -232,6 +232,19 @@ def test_a_recycled_pid_is_not_taken_for_the_process():
     run.kill(earlier_boot)  # this test would not get here if they were believed
 
 
+def test_how_a_started_process_has_ended_is_known(tmp_path):
+    process = run.start(["sh", "-c", "sleep 0.1; exit 7"], log=tmp_path / "x.log")
+    assert run.status(process) is None
+    wait_for(lambda: not process.alive, Deadline(10), "it ends")
+    assert run.status(process) == 7
+    other = run.start(["sleep", "60"], log=tmp_path / "x.log")
+    os.kill(other.pid, signal.SIGSEGV)
+    wait_for(lambda: not other.alive, Deadline(10), "it ends")
+    assert run.status(other) == -signal.SIGSEGV
+    mine = ProcessId.of(os.getpid())
+    assert run.status(mine) is None
+
+
 def test_a_started_process_leaves_no_zombie(tmp_path):
     process = run.start(["sleep", "0.1"], log=tmp_path / "x.log")
     wait_for(lambda: not Path(f"/proc/{process.pid}").exists(), Deadline(10), "it is reaped")

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import signal
 import socket
 import threading
 from collections.abc import Iterator
@@ -311,6 +312,32 @@ def test_a_panic_is_reset_three_times_and_then_raised(lab: Lab, tmp_path: Path) 
     assert len(said) == vm.MOST_PANICS
     assert "reset 1 of at most 3" in said[0]
     assert caught.value.log == machine.directory / "console.log"
+
+
+def test_a_machine_whose_qemu_crashes_is_started_again(lab: Lab, tmp_path: Path) -> None:
+    """Whoever holds the machine, or finds it, has the new one."""
+    machine = Machine.start(lab, small(tmp_path, "hello\r\n"))
+    first = lab.process("machine-small")
+    assert first is not None
+    said: list[str] = []
+    waiting = Machine.find(lab, "small")
+    assert waiting is not None
+    threading.Timer(0.3, os.kill, [first.pid, signal.SIGSEGV]).start()
+    waiting.wait_until(
+        lambda: lab.process("machine-small") not in (None, first) and "hello" in waiting.console(),
+        Deadline(30),
+        "hello of the second",
+        said.append,
+        every=0.1,
+    )
+    assert said == ["QEMU crashed; start 1 of at most 3"]
+    assert (machine.panics, waiting.panics) == (1, 1)
+    assert machine.alive
+    second = lab.process("machine-small")
+    assert second is not None
+    machine.kill()
+    assert not second.alive
+    assert Machine.find(lab, "small") is None
 
 
 def test_a_panic_in_a_machine_that_ends_at_reboots(lab: Lab, tmp_path: Path) -> None:
