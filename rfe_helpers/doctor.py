@@ -19,7 +19,7 @@ from typing import Literal
 
 from rfe_helpers import run, vm
 from rfe_helpers.errors import RfeError
-from rfe_helpers.lab import DEFAULT, cache_directory, port_is_free
+from rfe_helpers.lab import cache_directory, default_directory, port_is_free
 
 Status = Literal["ok", "missing", "too old", "warning"]
 MIB = 1024 * 1024
@@ -246,7 +246,7 @@ def _memory() -> Finding:
 
 def _disk() -> Iterator[Finding]:
     """One finding per step; steps on the same file system add up."""
-    places = {"cache": cache_directory(), "lab": Path(DEFAULT).expanduser()}
+    places = {"cache": cache_directory(), "lab": Path(default_directory()).expanduser()}
     used: dict[int, int] = {}
     for step, place, size in DISK_STEPS:
         directory = next(path for path in (places[place], *places[place].parents) if path.exists())
