@@ -139,8 +139,10 @@ def test_a_state_that_is_damaged_is_none(device: Device) -> None:
     assert device.greenboot.load()["good"] == [OLD]
 
 
-def test_a_device_goes_back_also_when_an_update_is_on_its_way(device: Device) -> None:
-    device.greenboot.time.sleep = lambda seconds: None
+def test_a_device_goes_back_also_when_an_update_is_on_its_way(
+    device: Device, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(device.greenboot.time, "sleep", lambda seconds: None)
     busy = device.directory / "busy"
     program = device.directory / "bin" / "rpm-ostree"
     refuse = f'[ "$1" = rollback ] && [ -e {busy} ] && rm {busy} && '

@@ -171,8 +171,13 @@ def test_ctrl_c_while_a_process_is_written_down_leaves_it_known(tmp_path):
         time.sleep(0.05)
         known.append(process)
 
-    with pytest.raises(KeyboardInterrupt):
-        run.start(["sleep", "60"], log=tmp_path / "x.log", on_start=slowly)
+    # What runs in the background of a shell ignores Ctrl-C.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            run.start(["sleep", "60"], log=tmp_path / "x.log", on_start=slowly)
+    finally:
+        signal.signal(signal.SIGINT, before)
     assert known[0].alive
     run.stop(known[0])
 
