@@ -17,7 +17,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from rfe_helpers import run
+from rfe_helpers.core import run
 
 
 def measure(tar: Path, repeat: int) -> dict[str, float]:

@@ -5,8 +5,8 @@
 
 Builds three real commits: a system, the same with one small package more, and with large ones
 more. A real ostree client that has the first pulls each of the others from the host's nginx, over
-loopback and over a line of 2 Mbit/s and 200 ms (rfe_helpers.link, a proxy: it delays and limits
-every byte, but does not lose packets). Prints a Markdown table.
+loopback and over a line of 2 Mbit/s and 200 ms (rfe_helpers.prove.link, a proxy: it delays and
+limits every byte, but does not lose packets). Prints a Markdown table.
 """
 
 from __future__ import annotations
@@ -16,14 +16,15 @@ import tempfile
 import time
 from pathlib import Path
 
-from rfe_helpers import run, serve
-from rfe_helpers.blueprint import Blueprint
-from rfe_helpers.lab import Lab, cache_directory
-from rfe_helpers.link import DISTANT, FAST, Link, Quality
-from rfe_helpers.ostree import Repo
-from rfe_helpers.publication import Publication
-from rfe_helpers.sandbox import tree
-from rfe_helpers.wait import Deadline
+from rfe_helpers import serve
+from rfe_helpers.build.blueprint import Blueprint
+from rfe_helpers.commit.ostree import Repo
+from rfe_helpers.core import run
+from rfe_helpers.core.wait import Deadline
+from rfe_helpers.lab.lab import Lab, cache_directory
+from rfe_helpers.prove.link import DISTANT, FAST, Link, Quality
+from rfe_helpers.sandbox.build import tree
+from rfe_helpers.serve.publication import Publication
 
 LINES = {"loopback": FAST, "2 Mbit/s, 200 ms": DISTANT}
 

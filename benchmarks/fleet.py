@@ -12,7 +12,7 @@ import argparse
 import json
 import sys
 
-from rfe_helpers import run
+from rfe_helpers.core import run
 
 SIZES = (1_000_000, 10_000_000)
 _ONE = """

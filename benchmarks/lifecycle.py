@@ -24,10 +24,10 @@ from pathlib import Path
 
 import commit_packages
 
-from rfe_helpers import run
-from rfe_helpers.blueprint import Blueprint
-from rfe_helpers.sandbox import artifacts, tree
-from rfe_helpers.wait import Deadline
+from rfe_helpers.build.blueprint import Blueprint
+from rfe_helpers.core import run
+from rfe_helpers.core.wait import Deadline
+from rfe_helpers.sandbox.build import artifacts, tree
 
 REF = "debian/13/x86_64/edge"
 OURS = ("rfe_helpers.sandbox", "ipykernel_launcher", "/rfe run")

@@ -1,26 +1,32 @@
 """Everything that this package raises.
 
-RfeError                    what happened, where the log is, what to do next
-├── InputError              something the caller gave is wrong; nothing was started
-│   ├── BlueprintError      a blueprint that cannot be read or used
-│   ├── KickstartError      a kickstart that does not parse, with its line
-│   ├── ParameterError      a notebook parameter that does not exist or does not fit
-│   └── ProfileError        a profile that is unknown or malformed
-├── ToolMissing             a command that this step needs is not installed
-├── CommandFailed           a command ended with the wrong status
-├── DeadlineExceeded        something took longer than it was given
-├── LabError                the lab directory cannot be used
-│   └── StepMissing         an earlier notebook has not been run in this lab
-├── BuilderError            the Image Builder cannot be reached or does not start
-│   ├── ApiError            it answered with an error: HTTP status, id and message kept
-│   └── ComposeFailed       a compose ended as FAILED: the stage and its last lines
-├── CommitError             a commit, repository or archive that cannot be read
-├── ServeError              a repository cannot be published
-├── MediaError              a boot ISO or an image that cannot be fetched, read or made
-├── MachineError            a virtual machine does not start or does not answer
-│   └── GuestPanic          its kernel panicked
-├── NodeError               an installed system answered with something unexpected
-└── CheckFailed             a notebook's check did not hold
+RfeError                        what happened, where the log is, what to do next
+├── InputError                  something the caller gave is wrong; nothing was started
+│   ├── BlueprintError          a blueprint that cannot be read or used
+│   ├── KickstartError          a kickstart that does not parse, with its line
+│   ├── ParameterError          a notebook parameter that does not exist or does not fit
+│   └── ProfileError            a profile that is unknown or malformed
+├── ToolMissingError            a command that this step needs is not installed
+├── CommandFailedError          a command ended with the wrong status
+├── DeadlineExceededError       something took longer than it was given
+├── LabError                    the lab directory cannot be used
+│   └── StepMissingError        an earlier notebook has not been run in this lab
+├── BuilderError                the Image Builder cannot be reached or does not start
+│   ├── ConnectionLostError     it ended, or closed the connection in the middle
+│   ├── ApiError                it answered with an error: HTTP status, id and message kept
+│   └── ComposeFailedError      a compose ended as FAILED: the stage and its last lines
+├── CommitError                 a commit, repository or archive that cannot be read
+├── ServeError                  a repository cannot be published
+│   └── PodmanError             podman is not there, or does not run containers here
+├── MediaError                  a boot ISO or an image that cannot be fetched, read or made
+├── MachineError                a virtual machine does not start or does not answer
+│   ├── GuestPanicError         its kernel panicked, again and again
+│   └── QemuCrashError          QEMU itself crashed, again and again
+├── NodeError                   an installed system answered with something unexpected
+└── CheckFailedError            a notebook's check did not hold
+
+The sandbox's service and its installer, which run as programs of their own, have a few exceptions
+that never leave them; they stand where they are raised.
 """
 
 from __future__ import annotations
@@ -75,11 +81,11 @@ class ProfileError(InputError):
     """A profile that is unknown or malformed."""
 
 
-class ToolMissing(RfeError):
+class ToolMissingError(RfeError):
     """A command that this step needs is not installed."""
 
 
-class CommandFailed(RfeError):
+class CommandFailedError(RfeError):
     """A command ended with the wrong status, was killed, or could not be started.
 
     `status` is the exit status, negative for a signal (as subprocess has it); `tail` holds the
@@ -105,7 +111,7 @@ class CommandFailed(RfeError):
         super().__init__(message, remedy=remedy, log=log)
 
 
-class DeadlineExceeded(RfeError):
+class DeadlineExceededError(RfeError):
     """Something took longer than it was given."""
 
 
@@ -113,12 +119,16 @@ class LabError(RfeError):
     """The lab directory cannot be used."""
 
 
-class StepMissing(LabError):
+class StepMissingError(LabError):
     """An earlier notebook has not been run in this lab."""
 
 
 class BuilderError(RfeError):
     """The Image Builder cannot be reached or does not start."""
+
+
+class ConnectionLostError(BuilderError):
+    """There was no answer: the server ended, or closed the connection in the middle."""
 
 
 class ApiError(BuilderError):
@@ -136,7 +146,7 @@ class ApiError(BuilderError):
         super().__init__(text, remedy=remedy)
 
 
-class ComposeFailed(BuilderError):
+class ComposeFailedError(BuilderError):
     """A compose ended as FAILED. `stage` is the stage that failed, `tail` its last lines."""
 
     def __init__(
@@ -159,6 +169,10 @@ class ServeError(RfeError):
     """A repository cannot be published."""
 
 
+class PodmanError(ServeError):
+    """podman is not there, or does not run containers here, with any settings."""
+
+
 class MediaError(RfeError):
     """A boot ISO or an image that cannot be fetched, read or made."""
 
@@ -167,13 +181,17 @@ class MachineError(RfeError):
     """A virtual machine does not start or does not answer."""
 
 
-class GuestPanic(MachineError):
+class GuestPanicError(MachineError):
     """The kernel of a virtual machine panicked."""
+
+
+class QemuCrashError(MachineError):
+    """QEMU itself crashed."""
 
 
 class NodeError(RfeError):
     """An installed system answered with something unexpected."""
 
 
-class CheckFailed(RfeError):
+class CheckFailedError(RfeError):
     """A notebook's check did not hold."""

@@ -12,9 +12,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from rfe_helpers.errors import RfeError
-from rfe_helpers.sandbox import artifacts, tree
-from rfe_helpers.sandbox.packages import Index
-from rfe_helpers.sandbox.server import leave, serve
+from rfe_helpers.sandbox.build import artifacts, tree
+from rfe_helpers.sandbox.service.packages import Index
+from rfe_helpers.sandbox.service.server import leave, serve
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -18,11 +18,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from shlex import quote
 
-from rfe_helpers import files
-from rfe_helpers.sandbox import artifacts, raw, tree
-from rfe_helpers.sandbox.alone import build_alone
-from rfe_helpers.sandbox.installer import build
-from rfe_helpers.sandbox.packages import Index
+from rfe_helpers.core import files
+from rfe_helpers.sandbox.build import artifacts, raw, tree
+from rfe_helpers.sandbox.build.standalone import build_alone
+from rfe_helpers.sandbox.installer import iso
+from rfe_helpers.sandbox.service.packages import Index
 
 SECONDS = 3600
 
@@ -45,7 +45,7 @@ def fetch(work: tree.Work, packages: Sequence[str]) -> Path:
         wanted = [*packages, *raw.PACKAGES]
         tree.mmdebstrap(work, "packages", hooks, target, variant="custom", include=wanted)
     artifacts.nginx(work)
-    build.boot_iso(work)
+    iso.boot_iso(work)
     return archives.parent
 
 

@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 from support.jupyterlab import Window, notebook
 
-from rfe_helpers.notebook import FURTHER
-from rfe_helpers.ui.parts import VIEW
+from rfe_helpers.workbook.chapters import FURTHER
+from rfe_helpers.workbook.ui.parts import VIEW
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 

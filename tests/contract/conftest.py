@@ -10,7 +10,7 @@ import pytest
 from support import sandbox_service
 from support.sandbox_service import Running
 
-from rfe_helpers.sandbox.packages import Index
+from rfe_helpers.sandbox.service.packages import Index
 
 _held: dict[tuple[str, str, str], bool] = {}
 

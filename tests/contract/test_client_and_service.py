@@ -8,10 +8,11 @@ from pathlib import Path
 import pytest
 from support.sandbox_service import ARTIFACT, Running
 
-from rfe_helpers.blueprint import Blueprint, PackageSpec
-from rfe_helpers.errors import ApiError, ComposeFailed
-from rfe_helpers.wait import Deadline
-from rfe_helpers.weldr import Client, Source
+from rfe_helpers.build.answers import Source
+from rfe_helpers.build.blueprint import Blueprint, PackageSpec
+from rfe_helpers.build.client import Client
+from rfe_helpers.core.wait import Deadline
+from rfe_helpers.errors import ApiError, ComposeFailedError
 
 EDGE = Blueprint("Edge", version="0.0.1", packages=(PackageSpec("tmux", "3.*"),))
 
@@ -63,7 +64,7 @@ def test_a_compose_that_fails_says_why(client: Client, service: Running) -> None
     client.push(EDGE)
     service.builder.open("fail")
     started = client.start_compose("Edge", "edge-commit")
-    with pytest.raises(ComposeFailed, match="no package in this tree") as caught:
+    with pytest.raises(ComposeFailedError, match="no package in this tree") as caught:
         client.wait(started.id, Deadline(20), every=0.01)
     assert caught.value.stage
     assert caught.value.log is not None
@@ -78,7 +79,7 @@ def test_cancelling(client: Client) -> None:
     client.cancel(waiting)
     client.cancel(running)
     for compose in (running, waiting):
-        with pytest.raises(ComposeFailed):
+        with pytest.raises(ComposeFailedError):
             client.wait(compose, Deadline(20), every=0.01)
     with pytest.raises(ApiError, match="BuildInWrongState"):
         client.cancel(running)

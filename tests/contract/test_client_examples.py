@@ -15,9 +15,10 @@ import pytest
 from examples import Example
 from support.canned import Reply, Request, json_reply, serving
 
-from rfe_helpers.blueprint import Blueprint, parse_json
+from rfe_helpers.build.answers import Source
+from rfe_helpers.build.blueprint import Blueprint, parse_json
+from rfe_helpers.build.client import Client
 from rfe_helpers.errors import ApiError
-from rfe_helpers.weldr import Client, Source
 
 # What other requests of the same method get, when the example is about one of them.
 OTHERWISE = {

@@ -6,8 +6,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-from rfe_helpers.wait import Deadline, wait_for
-from rfe_helpers.weldr import Client
+from rfe_helpers.build.client import Client
+from rfe_helpers.core.wait import Deadline, wait_for
 
 SERVICE = Path(__file__).parents[2] / "rfe_helpers/sandbox/guest/image-builder"
 # systemd says so in the environment of the very process that gets the socket.

@@ -16,9 +16,9 @@ from pathlib import Path
 import pytest
 from support.sandbox_service import Process, processes_of, silent_server
 
-from rfe_helpers import run
-from rfe_helpers.errors import CommandFailed
-from rfe_helpers.wait import Deadline, wait_for
+from rfe_helpers.core import run
+from rfe_helpers.core.wait import Deadline, wait_for
+from rfe_helpers.errors import CommandFailedError
 
 
 @pytest.fixture
@@ -151,7 +151,7 @@ def test_a_state_that_cannot_be_made(tmp_path: Path) -> None:
 def refused(path: Path, state: Path) -> str:
     """What `python -m rfe_helpers.sandbox` says when it does not start; no traceback."""
     argv = [sys.executable, "-m", "rfe_helpers.sandbox", "--socket", path, "--state", state]
-    with pytest.raises(CommandFailed) as failure:
+    with pytest.raises(CommandFailedError) as failure:
         run.run(argv, seconds=30)
     assert failure.value.status == 1
     assert "Traceback" not in failure.value.tail

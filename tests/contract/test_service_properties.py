@@ -14,9 +14,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from support.sandbox_service import Answer, Process
 
-from rfe_helpers import run
-from rfe_helpers.blueprint import CUSTOMIZATIONS
-from rfe_helpers.sandbox.image_types import IMAGE_TYPES
+from rfe_helpers.build.blueprint import CUSTOMIZATIONS
+from rfe_helpers.core import run
+from rfe_helpers.sandbox.build.image_types import IMAGE_TYPES
 
 IDS = {
     *("HTTPError", "InvalidChars", "BlueprintsError", "UnknownBlueprint", "UnknownCommit"),

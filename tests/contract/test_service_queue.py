@@ -12,15 +12,15 @@ from pathlib import Path
 from support import sandbox_service
 from support.sandbox_service import ARTIFACT, Answer, Running, silent_server, web_server
 
-from rfe_helpers import run
-from rfe_helpers.blueprint import Blueprint
+from rfe_helpers.build.blueprint import Blueprint
+from rfe_helpers.core import run
+from rfe_helpers.core.wait import Deadline, wait_for
 from rfe_helpers.errors import BuilderError
-from rfe_helpers.sandbox.api import MAXIMUM_BODY
-from rfe_helpers.sandbox.jobs import Queue, _processes_of
-from rfe_helpers.sandbox.packages import Index
-from rfe_helpers.sandbox.store import Plan, Store
-from rfe_helpers.sandbox.tree import Request, Work
-from rfe_helpers.wait import Deadline, wait_for
+from rfe_helpers.sandbox.build.tree import Request, Work
+from rfe_helpers.sandbox.service.app import MAXIMUM_BODY
+from rfe_helpers.sandbox.service.jobs import Queue, _processes_of
+from rfe_helpers.sandbox.service.packages import Index
+from rfe_helpers.sandbox.service.store import ComposePlan, Store
 
 
 def test_one_compose_runs_at_a_time_in_order(service: Running) -> None:
@@ -296,7 +296,7 @@ def test_a_compose_that_is_deleted_while_it_ends_leaves_nothing(tmp_path: Path) 
     store = Store(tmp_path)
     queue = Queue(store, tmp_path / "composes", tmp_path / "cache", builder)
     queue.start()
-    plan = Plan(Blueprint("Edge"), "edge-commit", "a/b")
+    plan = ComposePlan(Blueprint("Edge"), "edge-commit", "a/b")
     first, second = store.add_compose(plan), store.add_compose(plan)
     queue.wake()
     assert begun.wait(20)
@@ -321,7 +321,7 @@ def test_a_compose_that_is_deleted_while_it_ends_leaves_nothing(tmp_path: Path) 
 def test_a_compose_that_is_given_up_keeps_no_half_built_tree(tmp_path: Path) -> None:
     store = Store(tmp_path)
     queue = Queue(store, tmp_path / "composes", tmp_path / "cache", lambda *_: Path())
-    identity = store.add_compose(Plan(Blueprint("Edge"), "edge-commit", "a/b"))
+    identity = store.add_compose(ComposePlan(Blueprint("Edge"), "edge-commit", "a/b"))
     for _ in range(2):
         started = store.start_next()
         assert started is not None

@@ -4,8 +4,8 @@ import nbformat
 import pytest
 from nbformat import v4
 
-from rfe_helpers import run
-from rfe_helpers.lab import Lab
+from rfe_helpers.core import run
+from rfe_helpers.lab.lab import Lab
 
 PARAMETERS = """\
 lab: str = "~/rfe-lab"  # where everything is kept

@@ -10,17 +10,17 @@ from pathlib import Path
 import nbformat
 import pytest
 
-from rfe_helpers import headless
+from rfe_helpers.core.run import ProcessId
+from rfe_helpers.core.wait import Deadline, wait_for
 from rfe_helpers.errors import ParameterError
-from rfe_helpers.headless import find_notebooks, run_notebooks
-from rfe_helpers.notebook import FURTHER
-from rfe_helpers.run import ProcessId
-from rfe_helpers.wait import Deadline, wait_for
+from rfe_helpers.workbook import headless
+from rfe_helpers.workbook.chapters import FURTHER
+from rfe_helpers.workbook.headless import find_notebooks, run_notebooks
 
 pytestmark = pytest.mark.timeout(180)
 
 PROGRESS = """\
-from rfe_helpers.notebook import Progress, check
+from rfe_helpers.workbook import Progress, check
 with Progress("Working", every=0) as progress:
     progress("half way")
 check(number == 4, "the number is four", "give another")
@@ -69,7 +69,7 @@ def test_a_failing_cell_ends_the_run_and_comes_first_in_the_report(lab, make):
     assert summary.status == "failed"
     assert [result.status for result in summary.notebooks] == ["failed", "not run"]
     failure = summary.to_json()["notebooks"][0]["failure"]
-    assert failure["error"] == "CheckFailed"
+    assert failure["error"] == "CheckFailedError"
     assert failure["message"] == "this does not hold: the number is four\nto do: give another"
     assert failure["source"].strip() == PROGRESS.strip()
     executed = outputs(summary.notebooks[0].executed)
@@ -128,11 +128,11 @@ def test_a_kernel_that_is_killed_fails_the_notebook(lab, make):
 def test_ctrl_c_and_sigterm_keep_the_copy_and_leave_nothing_running(number, lab, make, tmp_path):
     pids = tmp_path / "pids"
     sleep = (
-        "import os; from rfe_helpers import run\n"
+        "import os; from rfe_helpers.core import run\n"
         f"run.run(['sh', '-c', f'echo {{os.getpid()}} $$ > {pids}; sleep 100'])"
     )
     notebook = make("10-first", "print('so far')", sleep)
-    program = "import sys; from rfe_helpers.cli import main; sys.exit(main())"
+    program = "import sys; from rfe_helpers.cli.main import main; sys.exit(main())"
     child = subprocess.Popen(
         [sys.executable, "-c", program, "run", str(notebook), "--lab", str(lab.directory)],
         stdout=subprocess.PIPE,

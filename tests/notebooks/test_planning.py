@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from rfe_helpers.headless import find_notebooks, run_notebooks
+from rfe_helpers.workbook.headless import find_notebooks, run_notebooks
 
 pytestmark = pytest.mark.timeout(300)
 SMALL = {"devices": "20000", "mirror_requests": "100"}
@@ -33,6 +33,6 @@ def test_a_plan_that_does_not_hold_ends_with_what_to_change(lab, change, promise
     failure = json.loads((summary.directory / "summary.json").read_text())["notebooks"][0][
         "failure"
     ]
-    assert failure["error"] == "CheckFailed"
+    assert failure["error"] == "CheckFailedError"
     assert f"this does not hold: {promise}" in failure["message"]
     assert remedy in failure["message"]

@@ -8,9 +8,10 @@ import pytest
 from support.canned import Reply, Request, json_reply, serving
 from support.rhel import Rhel, commands, files_with
 
-from rfe_helpers import profile, run
-from rfe_helpers.headless import find_notebooks, run_notebooks
-from rfe_helpers.lab import Lab
+from rfe_helpers.core import run
+from rfe_helpers.lab import profile
+from rfe_helpers.lab.lab import Lab
+from rfe_helpers.workbook.headless import find_notebooks, run_notebooks
 
 pytestmark = pytest.mark.timeout(300)
 

@@ -1,6 +1,7 @@
 """The rules that every notebook of the workbook keeps."""
 
 import ast
+import importlib
 import itertools
 import re
 from pathlib import Path
@@ -9,8 +10,8 @@ import nbformat
 import papermill
 import pytest
 
-from rfe_helpers import profile
-from rfe_helpers.headless import NOTEBOOKS, all_notebooks
+from rfe_helpers.lab import profile
+from rfe_helpers.workbook.headless import NOTEBOOKS, all_notebooks
 
 PATHS = all_notebooks()
 SECRET_NAMES = re.compile(r"password|passwd|secret|token|api_?key|credential", re.IGNORECASE)
@@ -94,6 +95,19 @@ def test_the_third_cell_imports_and_opens_the_lab(book):
         if any(isinstance(node, ast.Import | ast.ImportFrom) for node in ast.walk(tree(cell)))
     ]
     assert imports == [book.cells[2].id]
+
+
+def test_it_imports_from_the_faces_in_six_lines_at_most(book):
+    statements = [
+        node for node in tree(book.cells[2]).body if isinstance(node, ast.Import | ast.ImportFrom)
+    ]
+    assert len(statements) <= 6
+    ours = [node for node in statements if (getattr(node, "module", "") or "").startswith("rfe_")]
+    assert ours
+    for node in ours:
+        face = importlib.import_module(node.module)
+        assert node.module.count(".") <= 1
+        assert {alias.name for alias in node.names} <= set(face.__all__), node.module
 
 
 def tree(cell):

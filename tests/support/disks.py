@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from rfe_helpers import run
+from rfe_helpers.core import run
 
 
 def boot_sector(directory: Path, message: str) -> Path:

@@ -14,9 +14,9 @@ from typing import Any
 
 from playwright.sync_api import Browser, ConsoleMessage, Page
 
-from rfe_helpers import files
-from rfe_helpers.headless import find_notebooks
-from rfe_helpers.wait import Deadline, wait_for
+from rfe_helpers.core import files
+from rfe_helpers.core.wait import Deadline, wait_for
+from rfe_helpers.workbook.headless import find_notebooks
 
 BIN = Path(sys.executable).parent
 # Screenshots of every run, to be looked at: not in git.

@@ -26,15 +26,15 @@ from typing import Any
 import uvicorn
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from rfe_helpers import files, run
+from rfe_helpers.core import files, run
+from rfe_helpers.core.wait import Deadline, wait_for
 from rfe_helpers.errors import BuilderError
-from rfe_helpers.sandbox.api import create_app
-from rfe_helpers.sandbox.jobs import Queue
-from rfe_helpers.sandbox.packages import Index
-from rfe_helpers.sandbox.store import Store
-from rfe_helpers.sandbox.tree import Request, Work
-from rfe_helpers.sandbox.wire import Service
-from rfe_helpers.wait import Deadline, wait_for
+from rfe_helpers.sandbox.build.tree import Request, Work
+from rfe_helpers.sandbox.service.app import create_app
+from rfe_helpers.sandbox.service.jobs import Queue
+from rfe_helpers.sandbox.service.packages import Index
+from rfe_helpers.sandbox.service.store import Store
+from rfe_helpers.sandbox.service.wire import Service
 
 ARTIFACT = b"the bytes of an image\n"
 PACKAGES = """\
@@ -337,7 +337,7 @@ def processes_of(directory: Path) -> dict[int, str]:
 
 def main() -> None:
     """Serve as a process: python sandbox_service.py SOCKET STATE CACHE SOURCES, gate in CACHE."""
-    from rfe_helpers.sandbox.server import leave, serve
+    from rfe_helpers.sandbox.service.server import leave, serve
 
     path, state, cache, sources = (Path(word) for word in sys.argv[1:5])
     builder = GateBuilder(cache / "gate")

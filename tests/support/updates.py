@@ -5,10 +5,10 @@ import time
 
 from support.trees import make_tree
 
-from rfe_helpers.lab import Lab
-from rfe_helpers.ostree import Repo
-from rfe_helpers.publication import Publication
-from rfe_helpers.signing import signing_key
+from rfe_helpers.commit.ostree import Repo
+from rfe_helpers.commit.signing import signing_key
+from rfe_helpers.lab.lab import Lab
+from rfe_helpers.serve.publication import Publication
 
 REF = "debian/13/x86_64/edge"
 

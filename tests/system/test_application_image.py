@@ -10,8 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from rfe_helpers import application, registry, run
-from rfe_helpers.lab import Lab
+from rfe_helpers.core import run
+from rfe_helpers.fleet import application
+from rfe_helpers.lab.lab import Lab
+from rfe_helpers.serve import registry
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 

@@ -6,13 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from rfe_helpers import run
-from rfe_helpers.blueprint import Blueprint
-from rfe_helpers.errors import CommandFailed
-from rfe_helpers.lab import cache_directory
-from rfe_helpers.ostree import Repo
-from rfe_helpers.sandbox import artifacts, tree
-from rfe_helpers.wait import Deadline
+from rfe_helpers.build.blueprint import Blueprint
+from rfe_helpers.commit.ostree import Repo
+from rfe_helpers.core import run
+from rfe_helpers.core.wait import Deadline
+from rfe_helpers.errors import CommandFailedError
+from rfe_helpers.lab.lab import cache_directory
+from rfe_helpers.sandbox.build import artifacts, tree
 
 pytestmark = pytest.mark.slow
 
@@ -139,7 +139,7 @@ def test_a_package_that_is_not_there_ends_in_apts_words(work: tree.Work) -> None
         id="2", image_type="edge-commit", ref=REF, blueprint=wanted, packages=("no-such-thing",)
     )
     before = set(Path("/var/tmp").glob("rfe-tree-*"))
-    with pytest.raises(CommandFailed, match="Unable to locate package no-such-thing"):
+    with pytest.raises(CommandFailedError, match="Unable to locate package no-such-thing"):
         artifacts.build(request, work)
     left = set(Path("/var/tmp").glob("rfe-tree-*")) - before
     assert not left, "the temporary tree is left"

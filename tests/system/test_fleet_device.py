@@ -14,10 +14,12 @@ from pathlib import Path
 import nbformat
 import pytest
 
-from rfe_helpers import devices, registry, serve
-from rfe_helpers.lab import Lab
-from rfe_helpers.node import Node
-from rfe_helpers.vm import Machine
+from rfe_helpers import serve
+from rfe_helpers.fleet import survey
+from rfe_helpers.lab.lab import Lab
+from rfe_helpers.machine.node import Node
+from rfe_helpers.machine.vm import Machine
+from rfe_helpers.serve import registry
 
 pytestmark = [pytest.mark.full, pytest.mark.timeout(5400)]
 RFE = Path(sys.executable).parent / "rfe"
@@ -78,7 +80,7 @@ def test_the_device_is_as_the_lab_has_recorded(lab: Lab, device: Node) -> None:
     fleet = lab.step("fleet")
     found = registry.find(lab)
     assert found is not None
-    state = devices.ask(device)
+    state = survey.ask(device)
     assert (state.booted, state.staged) == (fleet["update"], "")
     assert state.digest
     rollback = state.status.rollback if state.status else None
@@ -90,7 +92,7 @@ def test_the_device_is_as_the_lab_has_recorded(lab: Lab, device: Node) -> None:
 def test_all_its_units_pass_verify_where_they_run(device: Node) -> None:
     """With the device's own systemd, and the service that its podman makes of the Quadlet."""
     made = "/run/systemd/generator/application.service"
-    units = f"applyupdate.timer applyupdate.service {devices.LOOKS} {devices.PODMAN} {made}"
+    units = f"applyupdate.timer applyupdate.service {survey.LOOKS} {survey.PODMAN} {made}"
     result = device.sudo(f"systemd-analyze verify --man=no {units} 2>&1", check=False)
     assert (result.status, result.stdout) == (0, "")
 

@@ -6,13 +6,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from fleet_trial import compare, plot_trial
 from support.trees import make_commit_tar, make_tree
 
-from rfe_helpers import fleet_trial, serve
-from rfe_helpers.fleet_measure import RECORDED, RECORDED_AS, of_lab
-from rfe_helpers.fleet_plots import plot_trial
-from rfe_helpers.lab import Lab
-from rfe_helpers.ostree import Repo
+from rfe_helpers import serve
+from rfe_helpers.commit.ostree import Repo
+from rfe_helpers.fleet.cost import RECORDED, RECORDED_AS, of_lab
+from rfe_helpers.lab.lab import Lab
 
 pytestmark = pytest.mark.slow
 REF = "debian/13/x86_64/edge"
@@ -47,7 +47,7 @@ def test_fifty_devices_pull_as_predicted(
     lab: Lab, tmp_path: Path, update: tuple[Path, Path]
 ) -> None:
     old, artifact = update
-    trial = fleet_trial.compare(lab, serve.publish(lab, artifact), REF, old)
+    trial = compare(lab, serve.publish(lab, artifact), REF, old)
     # 60 files, their directories and the commit; the rest is asking what there is.
     assert 68 <= trial.cost.requests <= 85
     assert trial.cost.check_requests < 10

@@ -6,12 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from rfe_helpers import builder, run
-from rfe_helpers.blueprint import Blueprint, PackageSpec
-from rfe_helpers.commit import Commit, open_commit
-from rfe_helpers.device import Device, customizations, enabled, files, packages
-from rfe_helpers.lab import Lab
-from rfe_helpers.wait import Deadline
+from rfe_helpers import build
+from rfe_helpers.build.blueprint import Blueprint, PackageSpec
+from rfe_helpers.commit.commit import Commit, open_commit
+from rfe_helpers.core import run
+from rfe_helpers.core.wait import Deadline
+from rfe_helpers.fleet.description import Device, customizations, enabled, files, packages
+from rfe_helpers.lab.lab import Lab
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 DEVICE = Device(image="10.0.2.2:5000/edge/application:stable", registry="10.0.2.2:5000")
@@ -20,7 +21,7 @@ GENERATOR = "/usr/lib/systemd/system-generators/podman-system-generator"
 
 def compose(lab: Lab) -> Commit:
     """A commit with the device's configuration in it, as `rfe fleet blueprint` describes it."""
-    client = builder.get(lab)
+    client = build.connect(lab)
     twin = Blueprint(
         name="twin",
         version="0.0.1",

@@ -11,16 +11,19 @@ from pathlib import Path
 
 import pytest
 
-from rfe_helpers import disks, kickstart, media, node, run, serve, vm
-from rfe_helpers.blueprint import Blueprint
-from rfe_helpers.commit import open_commit
+from rfe_helpers import serve
+from rfe_helpers.build.blueprint import Blueprint
+from rfe_helpers.commit.commit import open_commit
+from rfe_helpers.core import run
+from rfe_helpers.core.wait import Deadline
 from rfe_helpers.errors import MachineError, MediaError
-from rfe_helpers.lab import Lab, cache_directory
-from rfe_helpers.node import Node
-from rfe_helpers.sandbox import artifacts, image_types, tree
-from rfe_helpers.serve import Site
-from rfe_helpers.vm import Machine, VmSpec
-from rfe_helpers.wait import Deadline
+from rfe_helpers.install import kickstart, media
+from rfe_helpers.lab.lab import Lab, cache_directory
+from rfe_helpers.machine import disks, installation
+from rfe_helpers.machine.node import Node
+from rfe_helpers.machine.vm import Machine, VmSpec
+from rfe_helpers.sandbox.build import artifacts, image_types, tree
+from rfe_helpers.serve.site import Site
 
 pytestmark = pytest.mark.slow
 
@@ -79,7 +82,7 @@ class World:
     def install(self, name: str, kickstart_name: str, firmware: str = "bios") -> list[str]:
         """Install a machine; returns what was said meanwhile."""
         said: list[str] = []
-        vm.install(
+        installation.install(
             self.lab,
             name,
             self.iso,
@@ -106,7 +109,7 @@ class World:
         """What a compose of a type that deploys makes of the commit that is served."""
         found = image_types.find(kind)
         assert found is not None
-        user = {"name": "core", "key": node.public_key(self.lab), "groups": ["wheel"]}
+        user = {"name": "core", "key": self.lab.public_key, "groups": ["wheel"]}
         wanted = {"user": [user], **customizations}
         blueprint = Blueprint(name="Deployed", version="0.0.1", customizations=wanted)
         url = self.site.guest_repo_url
@@ -149,7 +152,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
 
 
 def kickstarts(lab: Lab, site: Site) -> dict[str, str]:
-    key = node.public_key(lab).strip()
+    key = lab.public_key.strip()
     rendered = kickstart.render(
         lab.profile,
         url=site.guest_repo_url,
@@ -258,7 +261,7 @@ def test_a_post_script_that_must_succeed_fails_the_installation(world: World) ->
 @pytest.mark.parametrize("firmware", ["bios", "uefi"])
 def test_the_iso_boots_by_its_menu(world: World, firmware: str) -> None:
     """From the CD, with the menu's own entry: it comes as far as missing a kickstart."""
-    spec = VmSpec("menu", memory_mib=vm.INSTALL_MEMORY_MIB, cdrom=world.iso, firmware=firmware)
+    spec = VmSpec("menu", memory_mib=installation.MEMORY_MIB, cdrom=world.iso, firmware=firmware)
     machine = Machine.start(world.lab, replace(spec, network=False))
     try:
         machine.wait_until(
@@ -281,14 +284,14 @@ def offline_iso(world: World) -> Path:
 
 def install_by_the_menu(world: World, name: str, iso: Path, firmware: str) -> None:
     """As on a device: the menu's own entry, and no network card at all."""
-    disk = vm.create_disk(world.disk(name), 10 * GIB)
-    spec = VmSpec(name, disk=disk, memory_mib=vm.INSTALL_MEMORY_MIB, cdrom=iso, cache="unsafe")
+    disk = disks.create(world.disk(name), 10 * GIB)
+    spec = VmSpec(name, disk=disk, memory_mib=installation.MEMORY_MIB, cdrom=iso, cache="unsafe")
     machine = Machine.start(
         world.lab, replace(spec, firmware=firmware, network=False, reboots=False)
     )
 
     def ended() -> bool:
-        state = vm.read_installer(machine.console())
+        state = installation.read_installer(machine.console())
         if state.failure:
             raise MachineError(state.failure)
         return not machine.alive and state.ended
@@ -328,7 +331,7 @@ def test_a_damaged_medium_is_refused_before_the_disk_is_touched(
         file.seek(media.read(offline_iso).size - 40_000_000)
         file.write(b"something else")
     with pytest.raises(MediaError, match="does not match the checksum"):
-        vm.install(world.lab, "refused", damaged, media.read(damaged).own_kickstart)
+        installation.install(world.lab, "refused", damaged, media.read(damaged).own_kickstart)
     with pytest.raises(MachineError, match="the boot medium is damaged"):
         install_by_the_menu(world, "refused", damaged, "bios")
     assert not written(world.disk("refused"))
@@ -340,7 +343,7 @@ def test_a_disk_too_small_for_the_commit_is_refused_before_it_is_touched(
 ) -> None:
     kickstart_url = media.read(offline_iso).own_kickstart
     with pytest.raises(MachineError, match=r"disk vda is too small: 2\.0 GiB, needs 3\.0 GiB"):
-        vm.install(
+        installation.install(
             world.lab, "refused", offline_iso, kickstart_url, network=False, disk_size=2 * GIB
         )
     assert not written(world.disk("refused"))

@@ -11,13 +11,14 @@ from pathlib import Path
 import pytest
 from support.updates import REF, Publisher, refusal
 
-from rfe_helpers import run, serve
-from rfe_helpers.errors import DeadlineExceeded
-from rfe_helpers.lab import Lab
-from rfe_helpers.link import Link, Quality
-from rfe_helpers.ostree import Repo
-from rfe_helpers.serve import Site
-from rfe_helpers.wait import Deadline, wait_for
+from rfe_helpers import serve
+from rfe_helpers.commit.ostree import Repo
+from rfe_helpers.core import run
+from rfe_helpers.core.wait import Deadline, wait_for
+from rfe_helpers.errors import DeadlineExceededError
+from rfe_helpers.lab.lab import Lab
+from rfe_helpers.prove.link import Link, Quality
+from rfe_helpers.serve.site import Site
 
 pytestmark = pytest.mark.slow
 HALF = 600_000  # about half of what an update of the publisher's takes on the line
@@ -104,7 +105,7 @@ def test_a_line_that_stands_still(device: Repo, site: Site, publisher: Publisher
     before = device.refs()
     with Link(site.port, Quality(stall_after=HALF)) as link:
         follow(device, publisher, link.port)
-        with pytest.raises(DeadlineExceeded, match="ostree"):
+        with pytest.raises(DeadlineExceededError, match="ostree"):
             device.pull("edge", REF, deadline=Deadline(10))
     assert device.refs() == before
     device.fsck()

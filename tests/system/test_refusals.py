@@ -8,9 +8,9 @@ import pytest
 from support.updates import REF, Publisher, refusal
 
 from rfe_helpers import serve
-from rfe_helpers.lab import Lab
-from rfe_helpers.ostree import Repo
-from rfe_helpers.tls import certificates
+from rfe_helpers.commit.ostree import Repo
+from rfe_helpers.lab.lab import Lab
+from rfe_helpers.serve.tls import certificates
 
 pytestmark = pytest.mark.slow
 

@@ -15,12 +15,14 @@ from support.browser import chromium
 from support.rhel import RELEASES, Rhel, commands, files_with
 from support.trees import make_tree
 
-from rfe_helpers import builder, guest, remote_builder, serve
+from rfe_helpers import build, serve
+from rfe_helpers.build import remote
+from rfe_helpers.commit.ostree import Repo
+from rfe_helpers.core.wait import Deadline
 from rfe_helpers.errors import ApiError
-from rfe_helpers.headless import find_notebooks, run_notebooks
-from rfe_helpers.lab import Lab
-from rfe_helpers.ostree import Repo
-from rfe_helpers.wait import Deadline
+from rfe_helpers.lab.lab import Lab
+from rfe_helpers.machine import guest
+from rfe_helpers.workbook.headless import find_notebooks, run_notebooks
 
 pytestmark = [pytest.mark.full, pytest.mark.timeout(3600)]
 
@@ -33,7 +35,7 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
     """A lab in which notebook 10 has set up a guest."""
     lab = Lab(tmp_path_factory.mktemp("rehearsal") / "lab", "sandbox")
     yield lab
-    remote_builder.stop_guest(lab)
+    remote.stop_guest(lab)
     lab.clean()
 
 
@@ -71,12 +73,12 @@ def test_the_socket_there_is_systemds_and_starts_the_service(lab: Lab) -> None:
     assert started.host.run("systemctl is-active osbuild-composer").stdout == "active\n"
     # A service that is stopped is started by the next request, and so is a forwarding.
     started.host.run("systemctl stop osbuild-composer.service")
-    assert remote_builder.stop(lab)
-    assert builder.get(lab).status().api == "1"
+    assert remote.stop(lab)
+    assert build.connect(lab).status().api == "1"
 
 
 def test_a_compose_goes_through_the_forwarded_socket(lab: Lab) -> None:
-    client = builder.get(lab)
+    client = build.connect(lab)
     assert client.socket.parent == lab.socket("x").parent
     client.push('name = "rehearsal"\n[customizations.installer]\nunattended = true\n')
     url = "http://10.0.2.2:8000/repo"
@@ -91,7 +93,7 @@ def test_image_builder_there_finds_the_repository_that_is_served_here(lab: Lab) 
     ref = lab.profile.ostree.ref
     repo.commit_tar(tar, ref, subject="s", bootable=False)
     site = serve.publish(lab, repo.path)
-    client = builder.get(lab)
+    client = build.connect(lab)
     with pytest.raises(ApiError, match="404"):
         client.start_compose("rehearsal", "edge-installer", ref="no/such", url=site.repo_url)
     started = client.start_compose("rehearsal", "edge-installer", ref=ref, url=site.repo_url)
@@ -158,15 +160,15 @@ def test_a_release_is_registered_and_installed_over_the_same_way(
     monkeypatch.setenv("PATH", f"{binary.parent}:/usr/bin:/bin:/usr/sbin")
     there = Lab(tmp_path / "lab", name)
     where = "ssh://builder.example"
-    planned = remote_builder.steps(there, where)
-    remote_builder.install(there, where, planned)
-    again = remote_builder.install(there, where, planned)
+    planned = remote.steps(there, where)
+    remote.install(there, where, planned)
+    again = remote.install(there, where, planned)
     assert all(outcome.was_done for outcome in again)
     calls = host.run("cat /root/state/calls.jsonl").stdout.splitlines()
     done = [" ".join(call["argv"]) for call in map(json.loads, calls) if call["do"]]
     # The sockets are enabled since notebook 10, by the real systemctl.
     assert done == commands(name, "somebody", PASSWORD)[: 1 + len(RELEASES[name])]
-    assert builder.get(there, where).status().build.startswith("rfe-sandbox")
+    assert build.connect(there, where).status().build.startswith("rfe-sandbox")
     there.sweep()
     assert files_with(PASSWORD, tmp_path, lab.directory / "logs") == []
     found = host.run(f"grep -rlF {PASSWORD} /root /etc /var /tmp /run /opt 2>/dev/null").stdout
@@ -174,19 +176,19 @@ def test_a_release_is_registered_and_installed_over_the_same_way(
 
 
 def test_a_machine_that_was_switched_off_is_started_again(lab: Lab) -> None:
-    assert remote_builder.stop_guest(lab)
+    assert remote.stop_guest(lab)
     assert guest.find(lab) is None
-    client = builder.get(lab)
+    client = build.connect(lab)
     assert client.blueprints() == ("rehearsal",)
     again = guest.find(lab)
     assert again is not None
 
 
 def test_vm_runs_an_image_and_forgets_what_was_written(lab: Lab, tmp_path: Path) -> None:
-    remote_builder.stop_guest(lab)
-    image = builder.guest_image(lab)
+    remote.stop_guest(lab)
+    image = build.guest_image(lab)
     before = image.stat().st_mtime_ns
-    command = [sys.executable, "-m", "rfe_helpers.cli_vm", str(image), "--headless"]
+    command = [sys.executable, "-m", "rfe_helpers.cli.vm", str(image), "--headless"]
     command += ["--lab", str(lab.directory), "--name", "try", "--memory", "1G"]
     # A shell's job in the background ignores Ctrl-C, and so would what it starts.
     with subprocess.Popen(

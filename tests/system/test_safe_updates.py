@@ -11,21 +11,25 @@ from pathlib import Path
 
 import pytest
 
-from rfe_helpers import interruptions, kickstart, node, powerloss, run, serve, vm
-from rfe_helpers.blueprint import Blueprint
-from rfe_helpers.diskcheck import Expected
+from rfe_helpers import serve
+from rfe_helpers.build.blueprint import Blueprint
+from rfe_helpers.commit.ostree import Repo
+from rfe_helpers.commit.signing import signing_key
+from rfe_helpers.core import run
+from rfe_helpers.core.wait import Deadline, wait_for
 from rfe_helpers.errors import NodeError
-from rfe_helpers.lab import Lab, cache_directory
-from rfe_helpers.link import Link, Quality
-from rfe_helpers.node import Node
-from rfe_helpers.ostree import Repo
-from rfe_helpers.publication import Publication
-from rfe_helpers.qemu import VmSpec
-from rfe_helpers.sandbox import tree
-from rfe_helpers.sandbox.installer import build
-from rfe_helpers.signing import signing_key
-from rfe_helpers.vm import Machine
-from rfe_helpers.wait import Deadline, wait_for
+from rfe_helpers.install import kickstart
+from rfe_helpers.lab.lab import Lab, cache_directory
+from rfe_helpers.machine import disks, installation
+from rfe_helpers.machine.node import Node
+from rfe_helpers.machine.qemu import VmSpec
+from rfe_helpers.machine.vm import Machine
+from rfe_helpers.prove import interruptions, powerloss
+from rfe_helpers.prove.diskcheck import Expected
+from rfe_helpers.prove.link import Link, Quality
+from rfe_helpers.sandbox.build import tree
+from rfe_helpers.sandbox.installer import iso
+from rfe_helpers.serve.publication import Publication
 
 pytestmark = [pytest.mark.slow, pytest.mark.full]
 
@@ -70,7 +74,7 @@ class World:
             self.lab.profile,
             url=f"http://10.0.2.2:{port}/repo/",
             user="core",
-            ssh_key=node.public_key(self.lab),
+            ssh_key=self.lab.public_key,
             signing_key=self.publication.key.public,
         )
 
@@ -78,7 +82,7 @@ class World:
     def device(self) -> Iterator[Node]:
         """The installed machine, running on a layer of its own."""
         layer = self.lab.path("machines", "edge", "layer.qcow2")
-        powerloss.make_layer(layer, self.disk, "qcow2")
+        disks.overlay(self.disk, layer)
         machine = Machine.start(self.lab, VmSpec("edge", disk=layer, forwards=((self.port, 22),)))
         try:
             edge = Node(self.lab, "edge", port=self.port)
@@ -112,9 +116,9 @@ def build_world(directory: Path) -> World:
     key = signing_key(lab.path("keys", "gnupg"))
     world = World(lab, made, commits, Publication(lab.path("www", "publication"), key))
     world.offer("one")
-    iso = build.boot_iso(work)
-    url = serve.site(lab).kickstart_url("edge.ks")
-    vm.install(lab, "edge", iso, url, deadline=Deadline(SECONDS))
+    medium = iso.boot_iso(work)
+    url = serve.published(lab).kickstart_url("edge.ks")
+    installation.install(lab, "edge", medium, url, deadline=Deadline(SECONDS))
     return world
 
 
@@ -143,7 +147,7 @@ def test_what_a_device_refuses_and_what_interrupts_it(world: World) -> None:
     lab = world.lab
     world.offer("one")
     with world.device() as device:
-        url = serve.site(lab).guest_repo_url
+        url = serve.published(lab).guest_repo_url
         assert "GPGVerify: yes" in device.run("rpm-ostree status -v").stdout
         world.offer("two", Publication(lab.path("www", "unsigned")))
         assert "no signatures found" in refusal(device)
@@ -161,7 +165,7 @@ def test_what_a_device_refuses_and_what_interrupts_it(world: World) -> None:
         message = refusal(device)
         assert "Corrupted commit object" in message or "BAD signature" in message
         world.offer("two")
-        port = serve.site(lab).port
+        port = serve.published(lab).port
         with Link(port, Quality(cut_after=500_000)) as link:
             follow(device, f"http://10.0.2.2:{link.port}/repo/")
             assert "While fetching" in refusal(device)
@@ -257,7 +261,7 @@ def test_a_loss_of_power_leaves_the_old_commit_or_the_new(world: World, tmp_path
     assert set(samples) == {"old", "new"}
     for name, image in samples.items():
         layer = image.with_suffix(".qcow2")
-        powerloss.make_layer(layer, image, "raw")
+        disks.overlay(image, layer, backing_format="raw")
         machine = Machine.start(lab, VmSpec("edge", disk=layer, forwards=((world.port, 22),)))
         try:
             edge = Node(lab, "edge", port=world.port)

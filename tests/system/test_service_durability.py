@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from support.sandbox_service import ARTIFACT, Answer, Process, processes_of
 
-from rfe_helpers.wait import Deadline, wait_for
+from rfe_helpers.core.wait import Deadline, wait_for
 
 KILLS = 50
 SEED = int(os.environ.get("RFE_SEED", "20261123"))

@@ -13,10 +13,12 @@ import pytest
 import requests
 from web_image import REF, make_web_container
 
-from rfe_helpers import run, serve, solve
-from rfe_helpers.commit import open_commit
+from rfe_helpers import serve
+from rfe_helpers.commit.commit import open_commit
+from rfe_helpers.core import run
 from rfe_helpers.errors import ServeError
-from rfe_helpers.lab import Lab
+from rfe_helpers.lab.lab import Lab
+from rfe_helpers.workbook import solve
 
 pytestmark = pytest.mark.slow
 PACKAGES = ("rfe_helpers", "requests", "urllib3", "idna", "certifi", "charset_normalizer")
@@ -39,13 +41,13 @@ def test_the_life_of_a_site(lab: Lab, tmp_path: Path) -> None:
 
     gaps = _gaps_while(site.url, lambda: serve.publish(lab, two, kickstarts={"edge.ks": "second"}))
     assert max(gaps) < 3
-    assert serve.site(lab).port == site.port
+    assert serve.published(lab).port == site.port
     assert requests.get(f"{site.url}edge.ks", timeout=5).text == "second"
     assert open_commit(site.repo_url, REF).info.subject == "two"
 
     # Somebody removes the container behind our back.
     serve.remove_container(site.container)
-    assert not serve.site(lab).answers
+    assert not serve.published(lab).answers
     assert serve.publish(lab, two, engine="podman").answers
     assert requests.get(f"{site.url}edge.ks", timeout=5).text == "second"
     assert serve.publish(lab, two, engine="podman", kickstarts={}).answers
@@ -104,7 +106,7 @@ def test_an_ordinary_user() -> None:
             "import sys\n"
             "from pathlib import Path\n"
             "from rfe_helpers import serve\n"
-            "from rfe_helpers.lab import Lab\n"
+            "from rfe_helpers.lab.lab import Lab\n"
             "lab = Lab(sys.argv[2])\n"
             "site = serve.publish(lab, Path(sys.argv[1]), kickstarts={'edge.ks': 'x'})\n"
             "print(site.engine, site.answers, site.note)\n"

@@ -9,8 +9,8 @@ from pathlib import Path
 import nbformat
 import pytest
 
-from rfe_helpers.headless import NOTEBOOKS, find_notebooks
-from rfe_helpers.run import ProcessId
+from rfe_helpers.core.run import ProcessId
+from rfe_helpers.workbook.headless import NOTEBOOKS, find_notebooks
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(2400)]
 BIN = Path(sys.executable).parent

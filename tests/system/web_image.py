@@ -6,8 +6,8 @@ from pathlib import Path
 
 from support.trees import make_commit_tar, make_container, make_tree
 
-from rfe_helpers import run
-from rfe_helpers.ostree import Repo
+from rfe_helpers.commit.ostree import Repo
+from rfe_helpers.core import run
 
 REF = "debian/13/x86_64/edge"
 NGINX_CONF = """\

@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from rfe_helpers import errors
-from rfe_helpers.errors import ApiError, CommandFailed, ComposeFailed, RfeError
+from rfe_helpers.errors import ApiError, CommandFailedError, ComposeFailedError, RfeError
 
 
 def test_str_has_message_log_and_remedy_on_lines_of_their_own():
@@ -19,7 +19,7 @@ def test_str_without_log_and_remedy_is_the_message():
 
 @pytest.mark.parametrize(("status", "words"), [(3, "status 3"), (-9, "signal 9")])
 def test_a_failed_command_tells_status_or_signal(status, words):
-    error = CommandFailed(["tar", "x"], status, "one\ntwo")
+    error = CommandFailedError(["tar", "x"], status, "one\ntwo")
     assert words in error.message
     assert error.message.endswith("  one\n  two")
     assert error.argv == ("tar", "x")
@@ -36,7 +36,7 @@ def test_an_api_error_without_a_body_names_the_http_status():
 
 
 def test_a_failed_compose_names_its_stage():
-    assert "in stage depsolve" in str(ComposeFailed("id", "depsolve", "no such package"))
+    assert "in stage depsolve" in str(ComposeFailedError("id", "depsolve", "no such package"))
 
 
 def test_every_error_is_drawn_in_the_tree_of_the_docstring():

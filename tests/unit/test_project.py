@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from rfe_helpers import cli, cli_vm
-from rfe_helpers.headless import all_notebooks, find_notebooks
+from rfe_helpers.cli import main, vm
+from rfe_helpers.workbook.headless import all_notebooks, find_notebooks
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
@@ -56,7 +56,7 @@ def test_every_command_of_the_readme_is_one(line):
         targets = re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE)
         assert words[1] in targets
     elif words[0] == "rfe":
-        arguments = cli.parser().parse_args(words[1:])
+        arguments = main.parser().parse_args(words[1:])
         if getattr(arguments, "notebooks", None):
             find_notebooks(arguments.notebooks)
     elif words[0] == "export":
@@ -64,7 +64,7 @@ def test_every_command_of_the_readme_is_one(line):
         found = subprocess.run(["sh", "-c", script], cwd=ROOT, capture_output=True, text=True)
         assert found.stdout == f"{ROOT}/.venv/bin/rfe\n"
     elif words[0] == "vm":
-        cli_vm.parser().parse_args(words[1:])
+        vm.parser().parse_args(words[1:])
     else:
         assert words[0] == "papermill"
         assert (ROOT / words[1]).is_file()

@@ -6,8 +6,8 @@ import argparse
 import sys
 from pathlib import Path
 
-from rfe_helpers.sandbox.alone import build_alone
-from rfe_helpers.sandbox.installer import build
+from rfe_helpers.sandbox.build.standalone import build_alone
+from rfe_helpers.sandbox.installer import iso
 
 SECONDS = 1800
 
@@ -16,7 +16,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Print one line per stage, and the path of the ISO as the last; returns the exit status."""
     parser = argparse.ArgumentParser(prog="rfe_helpers.sandbox.installer", description=__doc__)
     parser.add_argument("--cache", type=Path, required=True, help="directory that keeps the ISO")
-    return build_alone(parser.parse_args(arguments).cache, "boot-iso", SECONDS, build.boot_iso)
+    return build_alone(parser.parse_args(arguments).cache, "boot-iso", SECONDS, iso.boot_iso)
 
 
 if __name__ == "__main__":

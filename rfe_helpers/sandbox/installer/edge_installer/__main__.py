@@ -12,7 +12,7 @@ from pykickstart import constants
 
 from . import configure, disk, scripts, source, system
 from .console import FAILED, LOG, OK, InstallError, log, say, step
-from .plan import Plan, parse
+from .plan import InstallPlan, parse
 
 PHYSICAL = Path("/mnt/sysimage")  # the disk, as Anaconda names it for --nochroot scripts
 VIEW = Path("/mnt/sysroot")  # the installed system
@@ -20,7 +20,7 @@ SCRATCH = Path("/run/install/check-repo")
 SECONDS_TO_READ = 60
 
 
-def read_plan() -> Plan:
+def read_plan() -> InstallPlan:
     """The plan, after the kickstart's %pre scripts; they may write what it includes."""
     arguments = source.boot_arguments(Path("/proc/cmdline").read_text())
     where = arguments.get("inst.ks")
@@ -36,7 +36,7 @@ def read_plan() -> Plan:
     return parse(text)
 
 
-def install(plan: Plan) -> None:
+def install(plan: InstallPlan) -> None:
     """Carry out a plan; nothing is written before the disk and the commit are known."""
     needed = disk.needed_bytes(source.payload_bytes(plan.payload.url))
     chosen = disk.choose(plan.disks, disk.present(), needed)
@@ -61,7 +61,7 @@ def install(plan: Plan) -> None:
 
 def main() -> str:
     """Install; returns how the machine is to end: reboot, poweroff or halt."""
-    plan: Plan | None = None
+    plan: InstallPlan | None = None
     try:
         plan = read_plan()
         install(plan)

@@ -5,14 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 
 from .console import InstallError, run, step
-from .plan import Plan, Root, User
+from .plan import InstallPlan, Root, User
 
 _APPEND_KEY = """set -e; umask 077
 mkdir -p "$1/.ssh"; cat >> "$1/.ssh/authorized_keys"; chown -R "$2:$3" "$1/.ssh"
 """
 
 
-def configure(plan: Plan, view: Path) -> None:
+def configure(plan: InstallPlan, view: Path) -> None:
     """Carry out what the kickstart says about the system itself."""
     for name, gid in plan.groups:
         _add_group(view, name, gid)

@@ -58,10 +58,12 @@ def log(text: str) -> None:
         file.write(f"[{time.monotonic():7.1f}] {text.rstrip()}\n")
 
 
-def run(*argv: str | Path, stdin: str = "") -> str:
-    """Run a command and return its stdout; its output goes to the log.
+def run(*argv: str | Path, stdin: str = "", check: bool = True) -> str:
+    """Run a command and return its stdout (without `check` its stderr, too); its output goes to
+    the log.
 
-    Raises InstallError with the command's last line. `stdin` is not logged.
+    Raises InstallError with the command's last line, unless `check` is false. `stdin` is not
+    logged.
     """
     command = [str(word) for word in argv]
     log("+ " + " ".join(command))
@@ -71,10 +73,10 @@ def run(*argv: str | Path, stdin: str = "") -> str:
         raise InstallError(f"{command[0]}: {error.strerror}") from None
     if output := done.stdout + done.stderr:
         log(output)
-    if done.returncode != 0:
+    if check and done.returncode != 0:
         reason = last_line(done.stderr or done.stdout, done.returncode)
         raise InstallError(f"{command[0]}: {reason}")
-    return done.stdout
+    return done.stdout if check else done.stdout + done.stderr
 
 
 def run_with_progress(argv: Sequence[str | Path], label: str) -> None:

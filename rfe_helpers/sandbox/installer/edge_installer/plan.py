@@ -96,7 +96,7 @@ class Root:
 
 
 @dataclass(frozen=True)
-class Plan:
+class InstallPlan:
     """Everything that a kickstart asks for; None or () where it says nothing."""
 
     payload: Payload
@@ -160,7 +160,7 @@ def _refuse(line: int, name: str, why: str) -> NoReturn:
     raise InstallError(f"line {line}: {name}: {' '.join(why.split())}")
 
 
-def parse(text: str, *, follow_includes: bool = True) -> Plan:
+def parse(text: str, *, follow_includes: bool = True) -> InstallPlan:
     """The plan of a kickstart. Raises InstallError("line N: directive: why").
 
     Without `follow_includes`, for the time before %pre has run, included files are left out and
@@ -178,14 +178,14 @@ def parse(text: str, *, follow_includes: bool = True) -> Plan:
     return _plan(handler, parser.lines, partial=not follow_includes and "%include" in text)
 
 
-def _plan(handler: Any, lines: dict[str, int], *, partial: bool) -> Plan:
+def _plan(handler: Any, lines: dict[str, int], *, partial: bool) -> InstallPlan:
     if not partial:
         for needed in ("ostreesetup", "autopart"):
             if needed not in lines:
                 raise InstallError(f"the kickstart has no {needed} directive")
     setup = handler.ostreesetup
     networks = handler.network.network
-    return Plan(
+    return InstallPlan(
         payload=Payload(
             osname=setup.osname or "",
             remote=setup.remote or setup.osname or "",

@@ -1,0 +1,66 @@
+"""From a blueprint to an artifact on this machine, in one call: push, compose, wait, download."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from rfe_helpers.build.answers import Compose
+from rfe_helpers.build.blueprint import Blueprint
+from rfe_helpers.build.client import Client
+from rfe_helpers.build.connect import connect
+from rfe_helpers.core.progress import OnProgress
+from rfe_helpers.core.wait import Deadline
+from rfe_helpers.lab.lab import Lab
+
+SECONDS = 1800
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """What a compose has made: the file in the lab, and the compose as it ended."""
+
+    path: Path
+    compose: Compose
+
+    @property
+    def seconds(self) -> float:
+        """How long Image Builder worked on it."""
+        return self.compose.seconds
+
+
+def compose(
+    lab: Lab,
+    blueprint: Blueprint | str,
+    image_type: str = "",
+    *,
+    client: Client | None = None,
+    ref: str = "",
+    parent: str = "",
+    url: str = "",
+    size: int | None = None,
+    deadline: Deadline | None = None,
+    on_progress: OnProgress = None,
+) -> Artifact:
+    """Compose a blueprint and download the result into the lab's `composes/`.
+
+    `blueprint` is pushed first; a string is the name of one that Image Builder has already.
+    `image_type` "" is what the lab's release serves a commit with. `client` is connect(lab) if it
+    is None; `ref`, `parent`, `url` and `size` are those of `Client.start_compose`; the deadline is
+    half an hour unless another one is given. Raises ApiError if Image Builder refuses,
+    ComposeFailedError with the stage that failed, DeadlineExceededError.
+    """
+    limit = deadline or Deadline(SECONDS)
+    builder = client or connect(lab, on_progress=on_progress)
+    name = blueprint if isinstance(blueprint, str) else builder.push(blueprint).name
+    started = builder.start_compose(
+        name,
+        image_type or lab.profile.types.served,
+        ref=ref,
+        parent=parent,
+        url=url,
+        size=size,
+    )
+    finished = builder.wait(started.id, limit, on_progress)
+    path = builder.download(finished.id, lab.folder("composes"), on_progress)
+    return Artifact(path, finished)

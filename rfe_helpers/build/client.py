@@ -1,0 +1,503 @@
+"""A client of Image Builder's API: osbuild-composer of several ages, lorax-composer, the sandbox.
+
+One method per thing that a person does. Answers become frozen dataclasses; lists that an older
+server leaves out are empty. Every method raises ApiError (with the server's id and message) or
+BuilderError (no server, no permission). The facts are those of osbuild-composer (2021 to 2026)
+and lorax-composer (f33).
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import requests
+
+from rfe_helpers.build import answers
+from rfe_helpers.build import blueprint as blueprints
+from rfe_helpers.build.answers import (
+    BlueprintChange,
+    Compose,
+    ComposeInfo,
+    PackageInfo,
+    ServerStatus,
+    Source,
+    Started,
+)
+from rfe_helpers.build.blueprint import Blueprint
+from rfe_helpers.build.transport import Transport, errors_in, errors_of, raise_for
+from rfe_helpers.commit.ostree import Package
+from rfe_helpers.core import files
+from rfe_helpers.core.progress import OnProgress
+from rfe_helpers.core.run import tail_of
+from rfe_helpers.core.wait import Deadline
+from rfe_helpers.errors import (
+    ApiError,
+    BlueprintError,
+    BuilderError,
+    ComposeFailedError,
+    ConnectionLostError,
+    DeadlineExceededError,
+    RfeError,
+)
+
+# The POST resolves packages, containers and the parent before it answers.
+START_SECONDS = 300
+_DOWNLOAD_ATTEMPTS = 3
+_STAGE = re.compile(r"^Stage: *(.+?) *$", re.MULTILINE)
+
+
+class Client:
+    """An Image Builder behind a unix socket.
+
+    `logs` is where logs of failed composes go, `timeout` the seconds that an answer may take,
+    `patience` the seconds that the service may be away when it is restarted.
+    """
+
+    def __init__(
+        self,
+        socket: str | Path,
+        *,
+        logs: Path | None = None,
+        timeout: float = 60,
+        patience: float = 30,
+    ) -> None:
+        self.socket = Path(socket)
+        self.logs = logs
+        self.patience = patience
+        self._http = Transport(self.socket, timeout)
+
+    def __repr__(self) -> str:
+        return f"Client({str(self.socket)!r})"
+
+    # the server ---------------------------------------------------------------------------------
+
+    def status(self) -> ServerStatus:
+        """Who answers, and what it has to say."""
+        return answers.status(self._http.get("status"))
+
+    def distros(self) -> tuple[str, ...]:
+        """The distributions it builds; () from lorax-composer, which knows its own only."""
+        try:
+            return tuple(self._http.get("v1/distros/list").get("distros") or ())
+        except ApiError as error:
+            if error.status == 404:
+                return ()
+            raise
+
+    def types(self, distro: str = "") -> tuple[str, ...]:
+        """The image types it builds (canonical names), for a distribution or its own."""
+        query = {"distro": distro} if distro else {}
+        listed = self._http.get("v1/compose/types", **query).get("types") or []
+        return tuple(entry["name"] for entry in listed if entry.get("enabled", True))
+
+    # blueprints ---------------------------------------------------------------------------------
+
+    def blueprints(self) -> tuple[str, ...]:
+        """The names of all blueprints."""
+        return tuple(self._all("v1/blueprints/list", "blueprints"))
+
+    def blueprint(self, name: str) -> Blueprint:
+        """A blueprint as it is on the server; an uncommitted copy in the workspace comes first."""
+        found = self._http.get(f"v1/blueprints/info/{_segment(name)}")
+        return blueprints.parse_json(_only(found, "blueprints", name))
+
+    def push(self, blueprint: Blueprint | str | Path) -> Blueprint:
+        """Store a blueprint: an object, TOML text or a TOML file. Returns it as stored.
+
+        The server raises the version's patch number if that version is there already. Raises
+        BlueprintError for one that cannot be read.
+        """
+        body, name = _sendable(blueprint)
+        self._http.post("v1/blueprints/new", body)
+        return self.blueprint(name)
+
+    def push_to_workspace(self, blueprint: Blueprint | str | Path) -> None:
+        """Store an uncommitted copy, which depsolve uses and composes do not."""
+        self._http.post("v1/blueprints/workspace", _sendable(blueprint)[0])
+
+    def delete_from_workspace(self, name: str) -> None:
+        self._http.delete(f"v1/blueprints/workspace/{_segment(name)}")
+
+    def delete_blueprint(self, name: str) -> None:
+        """Remove a blueprint; its history stays, and undo brings it back."""
+        self._http.delete(f"v1/blueprints/delete/{_segment(name)}")
+
+    def depsolve(self, name: str) -> tuple[Package, ...]:
+        """Every package that a compose of the blueprint would install."""
+        found = self._http.get(f"v1/blueprints/depsolve/{_segment(name)}")
+        raise_for(errors_in(found))
+        entry = _first(found, "blueprints", name)
+        return tuple(map(answers.package, entry.get("dependencies") or ()))
+
+    def freeze(self, name: str) -> Blueprint:
+        """The blueprint with the exact versions that it stands for now."""
+        found = self._http.get(f"v1/blueprints/freeze/{_segment(name)}")
+        return blueprints.parse_json(_only(found, "blueprints", name).get("blueprint") or {})
+
+    def changes(self, name: str) -> tuple[BlueprintChange, ...]:
+        """The history of a blueprint, newest first."""
+        path = f"v1/blueprints/changes/{_segment(name)}"
+        total = int(_only(self._http.get(path, limit=0), "blueprints", name).get("total") or 0)
+        entry = _only(self._http.get(path, limit=total), "blueprints", name)
+        return tuple(map(answers.change, entry.get("changes") or ()))
+
+    def blueprint_at(self, name: str, commit: str) -> Blueprint:
+        """A blueprint as it was at a change."""
+        path = f"v1/blueprints/change/{_segment(name)}/{_segment(commit)}"
+        return blueprints.parse_json(self._http.get(path))
+
+    def undo(self, name: str, commit: str) -> None:
+        """Store the blueprint anew as it was at a change."""
+        self._http.post(f"v1/blueprints/undo/{_segment(name)}/{_segment(commit)}")
+
+    def tag(self, name: str) -> None:
+        """Give the newest change the next revision number."""
+        self._http.post(f"v1/blueprints/tag/{_segment(name)}")
+
+    def workspace_diff(self, name: str) -> tuple[tuple[str | None, str | None], ...]:
+        """Packages that differ from the newest change to the workspace, as (old, new)."""
+        path = f"v1/blueprints/diff/{_segment(name)}/NEWEST/WORKSPACE"
+        entries = self._http.get(path).get("diff") or []
+        return tuple(
+            (answers.spec(entry.get("old")), answers.spec(entry.get("new"))) for entry in entries
+        )
+
+    # packages and sources -----------------------------------------------------------------------
+
+    def search(self, pattern: str) -> tuple[str, ...]:
+        """Names of packages that match a glob such as "*tmux*"; () if there is none."""
+        try:
+            listed = self._all(f"v1/modules/list/{_segment(pattern)}", "modules")
+        except ApiError as error:
+            if error.id == "UnknownModule":
+                return ()
+            raise
+        return tuple(sorted({entry["name"] for entry in listed}))
+
+    def package_info(self, *names: str) -> tuple[PackageInfo, ...]:
+        """What is known of packages. Raises ApiError if there is none of them."""
+        found = self._http.get(f"v1/projects/info/{_segment(*names)}")
+        return tuple(map(answers.package_info, found.get("projects") or ()))
+
+    def sources(self) -> tuple[Source, ...]:
+        """All package repositories, the system's own too."""
+        found = self._http.get("v1/projects/source/info/*").get("sources") or {}
+        return tuple(answers.source(key, entry) for key, entry in sorted(found.items()))
+
+    def add_source(self, source: Source) -> None:
+        """Add a repository, or change the one with its id."""
+        body: dict[str, Any] = {
+            "id": source.id,
+            "name": source.name or source.id,
+            "type": source.type,
+            "url": source.url,
+            "check_gpg": source.check_gpg,
+            "check_ssl": source.check_ssl,
+        }
+        optional = {"gpgkeys": list(source.gpgkeys), "distros": list(source.distros)}
+        body.update({key: value for key, value in optional.items() if value})
+        self._http.post("v1/projects/source/new", body)
+
+    def delete_source(self, source: str) -> None:
+        self._http.delete(f"v1/projects/source/delete/{_segment(source)}")
+
+    # composes -----------------------------------------------------------------------------------
+
+    def start_compose(
+        self,
+        blueprint: str,
+        image_type: str,
+        *,
+        ref: str = "",
+        parent: str = "",
+        url: str = "",
+        size: int | None = None,
+        test: int | None = None,
+        seconds: float = START_SECONDS,
+    ) -> Started:
+        """Put a compose in the queue; `size` in bytes, `test` 1 or 2 for a pretended one.
+
+        `url` is a repository that has the parent (`parent`, or else the commit's own ref). The
+        request is sent once: if there is no answer within `seconds`, or the connection breaks,
+        the job is looked for in the queue. Raises DeadlineExceededError if it is not there either.
+        """
+        before = {compose.id for compose in self.composes()}
+        ostree = {key: v for key, v in (("ref", ref), ("parent", parent), ("url", url)) if v}
+        body = {
+            "blueprint_name": blueprint,
+            "compose_type": image_type,
+            "branch": "master",
+            **({"size": size} if size else {}),
+            **({"ostree": ostree} if ostree else {}),
+        }
+        query = {"test": test} if test else {}
+        try:
+            answer = self._http.post("v1/compose", body, timeout=seconds, **query)
+        except (DeadlineExceededError, ConnectionLostError) as error:
+            return Started(self._accepted(blueprint, image_type, before, error), ())
+        if not answer.get("build_id"):
+            raise ApiError(200, [("HTTPError", "the server accepted a compose without an id")])
+        return Started(str(answer["build_id"]), tuple(answer.get("warnings") or ()))
+
+    def composes(self) -> tuple[Compose, ...]:
+        """All composes, sorted by id."""
+        return self._status("*")
+
+    def queue(self) -> tuple[Compose, ...]:
+        """Composes that wait or run, in the order of the queue."""
+        found = self._http.get("v1/compose/queue")
+        return tuple(answers.compose(e) for key in ("run", "new") for e in found.get(key) or ())
+
+    def compose(self, compose: str) -> Compose:
+        """One compose. Raises ApiError UnknownUUID."""
+        found = self._status(_segment(compose))
+        if not found:
+            raise ApiError(
+                200,
+                [("UnknownUUID", f"{compose} is not a valid build uuid")],
+                remedy="composes() lists those that exist",
+            )
+        return found[0]
+
+    def compose_info(self, compose: str) -> ComposeInfo:
+        """What a compose was made from."""
+        found = self._http.get(f"v1/compose/info/{_segment(compose)}")
+        return answers.compose_info(found)
+
+    def log(self, compose: str, kilobytes: int | None = None) -> str:
+        """The log of a compose, "" while it waits.
+
+        osbuild-composer has it only after the end; of a running compose, lorax-composer and the
+        sandbox give the last `kilobytes`.
+        """
+        query = {} if kilobytes is None else {"size": kilobytes}
+        text = self._http.get_text(f"v1/compose/log/{_segment(compose)}", **query)
+        # A waiting compose has an error body with status 200.
+        return "" if text.startswith("{") and errors_of(text.encode()) else text
+
+    def wait(
+        self,
+        compose: str,
+        deadline: Deadline,
+        on_progress: OnProgress = None,
+        *,
+        every: float = 0.5,
+    ) -> Compose:
+        """Wait until a compose has finished and return it; reports its stage and elapsed time.
+
+        The service may be restarted meanwhile. Raises ComposeFailedError with the failing stage,
+        DeadlineExceededError.
+        """
+        missing = Deadline(self.patience)
+        while True:
+            try:
+                found = self.compose(compose)
+                missing = Deadline(self.patience)
+                if found.status == "FINISHED":
+                    return found
+                if found.status == "FAILED":
+                    raise self._failure(found)
+                if on_progress is not None:
+                    on_progress(self._describe(found))
+            except (ApiError, ComposeFailedError):
+                raise
+            except (BuilderError, DeadlineExceededError):  # it is being restarted, or it is busy
+                if missing.expired:
+                    raise
+            deadline.check(
+                f"compose {compose} has not finished",
+                remedy="it goes on; wait again with more time, or cancel it",
+            )
+            time.sleep(min(every, deadline.left))
+
+    def cancel(self, compose: str) -> None:
+        """End a compose that waits or runs; it becomes FAILED."""
+        self._http.delete(f"v1/compose/cancel/{_segment(compose)}")
+
+    def delete_compose(self, *composes: str) -> None:
+        """Remove composes that have ended, with what they made."""
+        raise_for(errors_in(self._http.delete(f"v1/compose/delete/{_segment(*composes)}")))
+
+    # downloads ----------------------------------------------------------------------------------
+
+    def download(self, compose: str, directory: Path, on_progress: OnProgress = None) -> Path:
+        """Fetch what a compose made, as <id>-commit.tar or the like, and return its path.
+
+        The file has its name only when it is complete; one that is there already with the right
+        length is kept. Raises BuilderError for one that stays incomplete or finds no room.
+        """
+        return self._fetch("image", compose, directory, on_progress)
+
+    def download_results(
+        self, compose: str, directory: Path, on_progress: OnProgress = None
+    ) -> Path:
+        """Fetch everything of a compose that has ended as one tar: manifest, log, artifact."""
+        return self._fetch("results", compose, directory, on_progress)
+
+    def download_logs(self, compose: str, directory: Path, on_progress: OnProgress = None) -> Path:
+        """Fetch the logs of a compose that has ended as a tar."""
+        return self._fetch("logs", compose, directory, on_progress)
+
+    def download_metadata(
+        self, compose: str, directory: Path, on_progress: OnProgress = None
+    ) -> Path:
+        """Fetch the manifest of a compose that has ended as a tar."""
+        return self._fetch("metadata", compose, directory, on_progress)
+
+    def artifact_size(self, compose: str) -> int:
+        """How many bytes `download` would fetch, without fetching them; -1 if it is not said."""
+        with self._http.open("GET", f"v1/compose/image/{_segment(compose)}") as answer:
+            return int(answer.headers.get("Content-Length", -1))
+
+    # ----------------------------------------------------------------------------------------
+
+    def _all(self, path: str, key: str) -> list[Any]:
+        """A whole list: asked first for its length, then for that many."""
+        total = int(self._http.get(path, limit=0).get("total") or 0)
+        return list(self._http.get(path, limit=total).get(key) or ()) if total else []
+
+    def _status(self, which: str) -> tuple[Compose, ...]:
+        found = self._http.get(f"v1/compose/status/{which}")
+        return tuple(map(answers.compose, found.get("uuids") or ()))
+
+    def _accepted(
+        self, blueprint: str, image_type: str, before: Iterable[str], reason: RfeError
+    ) -> str:
+        """The compose that a request without an answer has started after all."""
+        limit = Deadline(self.patience)
+        while not limit.expired:
+            try:
+                new = [c for c in self.composes() if c.id not in before]
+            except (BuilderError, DeadlineExceededError):
+                new = []
+            matching = [c for c in new if c.blueprint == blueprint]
+            # An alias is shown by its canonical name: compare types only to choose.
+            matching = [c for c in matching if c.type == image_type] or matching
+            if matching:
+                return max(matching, key=lambda c: c.created or datetime.min.replace(tzinfo=UTC)).id
+            time.sleep(0.5)
+        raise DeadlineExceededError(
+            f"it is not known whether the compose of {blueprint} was started: {reason.message}",
+            remedy="look at composes() before starting it again",
+        )
+
+    def _describe(self, compose: Compose) -> str:
+        if compose.status == "WAITING":
+            return "waiting in the queue"
+        try:
+            stages = _STAGE.findall(self.log(compose.id, 16))
+        except ApiError:  # lorax-composer has no log in the first seconds
+            stages = []
+        stage = stages[-1] if stages else "building"
+        return f"{stage}, {compose.seconds:.0f} s"
+
+    def _failure(self, compose: Compose) -> ComposeFailedError:
+        text = self.log(compose.id)
+        saved = None
+        if self.logs is not None:
+            saved = self.logs / f"compose-{compose.id}.log"
+            files.write(saved, text, mode=0o600)
+        stages = _STAGE.findall(text)
+        return ComposeFailedError(
+            compose.id,
+            stages[-1] if stages else "",
+            tail_of(text),
+            log=saved,
+            remedy="mend the blueprint and start a new compose; the log has every stage",
+        )
+
+    def _fetch(self, kind: str, compose: str, directory: Path, on_progress: OnProgress) -> Path:
+        for attempt in range(1, _DOWNLOAD_ATTEMPTS + 1):
+            try:
+                return self._fetch_once(kind, compose, directory, on_progress)
+            except ConnectionLostError:
+                if attempt == _DOWNLOAD_ATTEMPTS:
+                    raise
+                time.sleep(attempt)
+        raise AssertionError("not reached")
+
+    def _fetch_once(
+        self, kind: str, compose: str, directory: Path, on_progress: OnProgress
+    ) -> Path:
+        with self._http.open("GET", f"v1/compose/{kind}/{_segment(compose)}") as answer:
+            target = directory / _file_name(answer.headers, f"{compose}-{kind}")
+            length = int(answer.headers.get("Content-Length", -1))
+            if length >= 0 and target.is_file() and target.stat().st_size == length:
+                return target
+            try:
+                with files.replacing(target) as temporary:
+                    files.check_room(
+                        directory,
+                        length,
+                        "the download",
+                        BuilderError,
+                        remedy="free some disk space, or download to another directory",
+                    )
+                    done = _copy(answer, temporary, length, on_progress)
+                    if length >= 0 and done != length:
+                        raise ConnectionLostError(
+                            f"the download of {target.name} ended after {done} of {length} bytes",
+                            remedy="see whether the service still runs, then download again",
+                        )
+            except requests.RequestException:
+                raise
+            except OSError as error:
+                raise BuilderError(
+                    f"cannot write {target}: {error.strerror or error}",
+                    remedy="free some disk space, or download to another directory",
+                ) from None
+        return target
+
+
+def _copy(answer: requests.Response, target: Path, length: int, on_progress: OnProgress) -> int:
+    done = 0
+    with target.open("xb") as file:
+        for chunk in answer.iter_content(1 << 20):
+            file.write(chunk)
+            done += len(chunk)
+            if on_progress is not None:
+                share = f" of {length / 1e6:.0f}" if length > 0 else ""
+                on_progress(f"{done / 1e6:.0f}{share} MB")
+    return done
+
+
+def _file_name(headers: Mapping[str, str], otherwise: str) -> str:
+    """The name in Content-Disposition, which has no quotes and may end with a semicolon."""
+    match = re.search(r'filename="?([^";]+)', headers.get("Content-Disposition", ""))
+    name = match[1].strip() if match else ""
+    return name if re.fullmatch(r"[A-Za-z0-9_][\w.+-]*", name) else otherwise
+
+
+def _segment(*names: str) -> str:
+    """Names as the last segment of a path: joined by commas, globs raw."""
+    return ",".join(quote(name, safe="*") for name in names)
+
+
+def _sendable(blueprint: Blueprint | str | Path) -> tuple[dict[str, Any] | str, str]:
+    """A blueprint as the body of a request, and its name."""
+    if isinstance(blueprint, Blueprint):
+        return blueprint.to_json(), blueprint.name
+    if isinstance(blueprint, Path):
+        try:
+            blueprint = blueprint.read_text()
+        except (OSError, UnicodeDecodeError) as error:
+            raise BlueprintError(f"cannot read {blueprint}: {error}") from None
+    return blueprint, blueprints.parse_toml(blueprint).name
+
+
+def _only(found: Mapping[str, Any], key: str, name: str) -> dict[str, Any]:
+    raise_for(errors_in(found))
+    return _first(found, key, name)
+
+
+def _first(found: Mapping[str, Any], key: str, name: str) -> dict[str, Any]:
+    entries = found.get(key) or []
+    if not entries:
+        raise_for([("UnknownBlueprint", f"{name}: the server has no such blueprint")])
+    return dict(entries[0])

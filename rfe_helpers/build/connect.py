@@ -1,0 +1,297 @@
+"""Get an Image Builder: the sandbox, started when it is not running, this machine's own, or that
+of another machine: a guest of the lab, or any that SSH leads to.
+
+The sandbox's service belongs to a lab: its socket, state and log lie there, and the lab knows
+its process (as "image-builder"), so that any notebook finds it and `rfe lab clean` ends it.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from rfe_helpers.build import provision, remote
+from rfe_helpers.build.client import Client
+from rfe_helpers.core import files, run
+from rfe_helpers.core.progress import OnProgress
+from rfe_helpers.core.wait import Deadline, wait_for
+from rfe_helpers.errors import (
+    ApiError,
+    BuilderError,
+    CommandFailedError,
+    ConnectionLostError,
+    DeadlineExceededError,
+    InputError,
+    MediaError,
+)
+from rfe_helpers.install import download, media, mkksiso
+from rfe_helpers.lab.lab import Lab, cache_directory
+
+PROCESS = "image-builder"
+LOCAL_SOCKET = Path("/run/weldr/api.socket")
+_START_SECONDS, _STOP_SECONDS = 60, 30  # to answer; to let requests and a build end in order
+_ISO_SECONDS = 1800
+_FETCH_SECONDS = 3600
+
+
+@dataclass(frozen=True)
+class BuilderStatus:
+    """The sandbox's service of a lab. `pid` is None if it does not run."""
+
+    pid: int | None
+    socket: Path
+    log: Path
+    backend: str = ""
+    build: str = ""
+    running: int = 0
+    waiting: int = 0
+
+    def __str__(self) -> str:
+        if self.pid is None:
+            return f"Image Builder is not running (socket {self.socket})"
+        return (
+            f"{self.backend} {self.build} runs as process {self.pid}, "
+            f"{self.running} running and {self.waiting} waiting composes\n"
+            f"socket: {self.socket}\nlog: {self.log}"
+        )
+
+
+def connect(
+    lab: Lab,
+    builder: str = "",
+    *,
+    deadline: Deadline | None = None,
+    on_progress: OnProgress = None,
+) -> Client:
+    """A client of an Image Builder that answers.
+
+    `builder` is "sandbox" (started if it does not run in this lab; any number of callers may
+    ask at once), "local" (osbuild-composer on this machine), "vm" (the guest that notebook 10 has
+    set up, started if it is off) or "ssh://user@host"; "" is the lab's own, see `builder_of`.
+    Raises InputError for another one, BuilderError with the end of the log if it does not start.
+    """
+    builder = builder or builder_of(lab)
+    if builder == "local":
+        client = Client(LOCAL_SOCKET, logs=lab.path("logs"))
+        client.status()
+        return client
+    if remote.is_remote(builder):
+        return _remote(lab, builder, on_progress)
+    if builder != "sandbox":
+        raise InputError(
+            f"there is no Image Builder {builder!r}",
+            remedy="use sandbox, local, vm or ssh://user@host",
+        )
+    if lab.profile.backend != "sandbox":
+        raise InputError(
+            f"the sandbox does not build {lab.profile.title}",
+            remedy="use builder=vm, local or ssh://user@host with this profile, or a lab with the "
+            "profile sandbox",
+        )
+    with _alone(lab):
+        return _sandbox(lab, deadline or Deadline(_START_SECONDS), on_progress)
+
+
+def builder_of(lab: Lab) -> str:
+    """The builder that notebook 10 has got ready in this lab; before that, the sandbox for the
+    sandbox and a guest for the releases."""
+    recorded = lab.state["steps"].get("image-builder", {}).get("builder", "")
+    return recorded or ("sandbox" if lab.profile.backend == "sandbox" else remote.VM)
+
+
+def guest_image(lab: Lab, image: str = "", on_progress: OnProgress = None) -> Path:
+    """The guest image to install Image Builder in: `image`, or that of the profile.
+
+    The sandbox makes its own, once for a lab; that of a release is looked for where `rfe fetch`
+    puts it. Raises MediaError saying where to get one that is not there.
+    """
+    if image or lab.profile.backend != "sandbox":
+        path = Path(image).expanduser() if image else download.kept(lab.profile.media.guest_image)
+        if not path.is_file():
+            raise MediaError(
+                f"there is no guest image {path}", remedy=download.advice(lab.profile, "guest")
+            )
+        return path
+    target = lab.path("composes", lab.profile.media.guest_image)
+    if target.exists():
+        return target
+    with _alone(lab):
+        client = _sandbox(lab, Deadline(_START_SECONDS), on_progress)
+    client.push('name = "guest-image"\ndescription = "A guest to install Image Builder in"')
+    started = client.start_compose("guest-image", "guest-image")
+    client.wait(started.id, Deadline(_ISO_SECONDS), on_progress)
+    client.download(started.id, target.parent, on_progress).replace(target)
+    client.delete_compose(started.id)
+    return target
+
+
+def _remote(lab: Lab, builder: str, on_progress: OnProgress) -> Client:
+    """A client of another machine's Image Builder; a forwarding that has broken is made anew."""
+    client = Client(remote.socket(lab, builder, on_progress), logs=lab.path("logs"))
+    try:
+        client.status()
+    except ConnectionLostError:
+        remote.stop(lab)
+        client = Client(remote.socket(lab, builder, on_progress), logs=lab.path("logs"))
+        try:
+            client.status()
+        except ConnectionLostError as error:
+            raise BuilderError(
+                f"there is no Image Builder behind {provision.SOCKET} of {builder}",
+                remedy="run notebook 10, which installs it there; the user must be in the group "
+                f"{provision.GROUP}",
+                log=lab.log(remote.PROCESS),
+            ) from error
+    return client
+
+
+def stop(lab: Lab) -> bool:
+    """End the lab's sandbox service; whether it was running. Running composes are ended."""
+    with _alone(lab):
+        process = lab.process(PROCESS)
+        if process is not None:
+            run.stop(process, grace=_STOP_SECONDS)
+        lab.remove_process(PROCESS)
+        return process is not None
+
+
+def status(lab: Lab) -> BuilderStatus:
+    """How the lab's sandbox service is."""
+    process = lab.process(PROCESS)
+    socket, log = _socket(lab), lab.log(PROCESS)
+    if process is None:
+        return BuilderStatus(None, socket, log)
+    client = _client(lab)
+    found, queue = client.status(), client.queue()
+    running = sum(compose.status == "RUNNING" for compose in queue)
+    return BuilderStatus(
+        process.pid, socket, log, found.backend, found.build, running, len(queue) - running
+    )
+
+
+def boot_iso(
+    lab: Lab, on_progress: OnProgress = None, *, deadline: Deadline | None = None, iso: str = ""
+) -> Path:
+    """The boot ISO of the lab's release: `iso`, or the one that `rfe fetch` has put into the cache.
+
+    The sandbox's is built at the first call and then taken from the cache. Raises MediaError: with
+    the last lines of the log, with where to get one, or if it is of another release.
+    """
+    if iso or lab.profile.backend != "sandbox":
+        given = Path(iso).expanduser() if iso else download.kept(lab.profile.media.boot_iso)
+        if not given.is_file():
+            advice = download.advice(lab.profile, "iso")
+            raise MediaError(f"there is no boot ISO {given}", remedy=advice)
+        mkksiso.check_release(media.read(given), lab.profile)
+        return given
+    cache = cache_directory()
+    log = lab.log("boot-iso")
+    words: list[str | Path] = ["-m", "rfe_helpers.sandbox.installer", "--cache", cache]
+    try:
+        result = run.run(
+            [sys.executable, *words],
+            deadline=deadline or Deadline(_ISO_SECONDS),
+            log=log,
+            on_line=on_progress,
+        )
+    except CommandFailedError as error:
+        raise MediaError(
+            f"the boot ISO could not be made:\n{error.tail}",
+            remedy="`rfe doctor` says what is missing; then do it again",
+            log=log,
+        ) from None
+    lines = result.stdout.split("\n")
+    path = Path(next((line for line in reversed(lines) if line.strip()), ""))
+    if not path.is_file():
+        raise MediaError("the boot ISO was made, but it is not where it should be", log=log)
+    return path
+
+
+def fill_cache(
+    packages: Sequence[str], on_progress: OnProgress = None, *, deadline: Deadline | None = None
+) -> Path:
+    """Fetch all that the sandbox needs, and packages for blueprints with what they depend on, into
+    the cache; from then on composes and installations need no network.
+
+    Returns where the packages are kept. Raises CommandFailedError with the last lines of the log.
+    """
+    words: list[str | Path] = ["-m", "rfe_helpers.sandbox.fetch", "--cache", cache_directory()]
+    result = run.run(
+        [sys.executable, *words, *packages],
+        deadline=deadline or Deadline(_FETCH_SECONDS),
+        on_line=on_progress,
+        remedy="see that there is a network and that the packages exist, then do it again",
+    )
+    return Path(result.stdout.strip().rpartition("\n")[2])
+
+
+def _sandbox(lab: Lab, deadline: Deadline, on_progress: OnProgress) -> Client:
+    client = _client(lab)
+    if lab.process(PROCESS) is None:
+        if on_progress is not None:
+            on_progress("starting Image Builder")
+        _start(lab)
+    wait_for(
+        lambda: _answers(lab, client),
+        deadline,
+        "the sandbox's Image Builder answers",
+        every=0.1,
+        remedy=f"look at {lab.log(PROCESS)}; `rfe sandbox stop` ends the service",
+    )
+    return client
+
+
+def _start(lab: Lab) -> None:
+    state = lab.path("sandbox")
+    state.mkdir(exist_ok=True)
+    words: list[str | Path] = ["-m", "rfe_helpers.sandbox", "--socket", _socket(lab)]
+    words += ["--state", state, "--cache", cache_directory()]
+    try:
+        run.start(
+            [sys.executable, *words],
+            log=lab.log(PROCESS),
+            on_start=lambda process: lab.add_process(PROCESS, process),
+        )
+    except CommandFailedError as error:
+        raise _did_not_start(lab) from error
+
+
+def _answers(lab: Lab, client: Client) -> bool:
+    if lab.process(PROCESS) is None:
+        raise _did_not_start(lab)
+    try:
+        client.status()
+    except ApiError:
+        raise
+    except (BuilderError, DeadlineExceededError):
+        return False
+    return True
+
+
+def _did_not_start(lab: Lab) -> BuilderError:
+    log = lab.log(PROCESS)
+    lab.remove_process(PROCESS)
+    tail = run.tail_of(log.read_text(errors="replace")) if log.exists() else ""
+    return BuilderError(
+        "the sandbox's Image Builder did not start:\n" + tail,
+        remedy="mend what the log names, then do it again; `rfe doctor` looks for what is missing",
+        log=log,
+    )
+
+
+def _client(lab: Lab) -> Client:
+    return Client(_socket(lab), logs=lab.path("logs"))
+
+
+def _socket(lab: Lab) -> Path:
+    return lab.socket("image-builder.sock")
+
+
+@contextmanager
+def _alone(lab: Lab) -> Iterator[None]:
+    """One caller at a time starts or stops the service of a lab."""
+    with files.locked(lab.path("sandbox.lock")):
+        yield

@@ -1,0 +1,264 @@
+"""What is known to go wrong with a blueprint, before it is composed; pure.
+
+The facts are those of the weldr API contract, section 12 (osbuild/images v0.274, 2026-06, and
+reports of older servers), and of osbuild-composer's issues, each named where it is used. Nothing
+here is an error: servers of some ages take what others refuse, and each finding says which.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from rfe_helpers.build.blueprint import Blueprint
+from rfe_helpers.lab.profile import Profile
+
+# Fields of profile.Types by what they do: make a commit, or deploy one that is made.
+_MAKES = ("commit", "container", "bootable")
+_DEPLOYS = ("installer", "raw", "simplified", "ami", "vsphere", "qcow2")
+_MADE = (
+    *("directories", "files", "fips", "firewall", "user", "sshkey", "group", "hostname", "kernel"),
+    *("locale", "repositories", "services", "timezone", "dnf", "rhsm", "containers-storage"),
+)
+_DISK = (
+    *("files", "directories", "disk", "filesystem", "partitioning_mode", "fips", "user", "sshkey"),
+    *("group", "kernel", "locale", "services", "dnf", "rhsm", "ignition"),
+)
+_SUPPORTED = {
+    **dict.fromkeys(_MAKES, _MADE),
+    "installer": ("installer", "user", "sshkey", "group", "fips", "timezone", "locale"),
+    **dict.fromkeys(("raw", "ami", "vsphere", "qcow2"), _DISK),
+    "simplified": (
+        *("installation_device", "filesystem", "disk", "fdo", "ignition", "kernel", "user"),
+        *("sshkey", "group", "fips", "files", "directories", "dnf"),
+    ),
+}
+_FILE_ROOTS = ("/etc", "/root", "/usr/local/bin", "/usr/local/sbin")
+_DENIED = ("/etc/fstab", "/etc/shadow", "/etc/passwd", "/etc/group")
+_HASHED = re.compile(r"\$(?:2[aby]|5|6|y)\$.+")
+_ALL = "all releases"
+_OLDER = "refused by RHEL 8 and RHEL 9 to about 9.6; later ones warn and leave it out"
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing to look at: where in the blueprint, what happens, what to do, and on which
+    releases it matters."""
+
+    where: str
+    message: str
+    remedy: str
+    releases: str
+
+    def __str__(self) -> str:
+        return (
+            f"{self.where}: {self.message}\n  to do: {self.remedy}\n  matters for: {self.releases}"
+        )
+
+
+def lint(
+    blueprint: Blueprint, profile: Profile, image_type: str = "", distros: Sequence[str] = ()
+) -> tuple[Finding, ...]:
+    """What goes wrong with a blueprint on the release of a profile.
+
+    `image_type` is the one to be composed, "" for the release's edge commit; `distros` is what the
+    server builds (Client.distros()), () if that is not known.
+    """
+    kind = _purpose(profile, image_type)
+    found = [*_pinned(blueprint, profile, distros), *_type(profile, image_type, kind)]
+    if kind in _MAKES:
+        found += [*_accounts(blueprint), *_places(blueprint), *_containers(blueprint, profile)]
+    if kind in _DEPLOYS:
+        found += _deployed(blueprint, kind)
+    if kind:
+        found += _unsupported(blueprint, kind)
+    return (*found, *_passwords(blueprint), *_updates(blueprint, profile))
+
+
+def _purpose(profile: Profile, image_type: str) -> str:
+    """The field of profile.Types that the type is, "" if it is none of them."""
+    if not image_type:
+        return "commit"
+    plain = image_type.removeprefix("rhel-")
+    for purpose, name in vars(profile.types).items():
+        if name and plain == name.removeprefix("rhel-"):
+            return purpose
+    return ""
+
+
+def _type(profile: Profile, image_type: str, kind: str) -> Iterator[Finding]:
+    known = [name for name in vars(profile.types).values() if name]
+    if profile.instead:
+        yield Finding(
+            "image type", "the release has no edge images", profile.instead, profile.title
+        )
+    elif image_type.removeprefix("rhel-").startswith(("edge-", "iot-")) and not kind:
+        yield Finding(
+            "image type",
+            f"{profile.title} has no {image_type}",
+            f"it has {', '.join(known)}",
+            profile.title,
+        )
+
+
+def _pinned(blueprint: Blueprint, profile: Profile, distros: Sequence[str]) -> Iterator[Finding]:
+    if not blueprint.distro:
+        return
+    pinned = _with_dot(blueprint.distro)
+    if distros and pinned not in map(_with_dot, distros):
+        yield Finding(
+            "distro",
+            f"the server does not build {blueprint.distro}: the compose fails with DistroError",
+            f"leave it out, or choose one of {', '.join(distros)}",
+            f"{_ALL}; a RHEL 9 server builds RHEL 8, too, a RHEL 8 server only RHEL 8",
+        )
+    elif pinned != _with_dot(profile.distro):
+        yield Finding(
+            "distro",
+            f"the blueprint is for {blueprint.distro}, the profile for {profile.distro}",
+            "leave it out: the same blueprint then serves the next release as well",
+            _ALL,
+        )
+
+
+def _with_dot(distro: str) -> str:
+    """rhel-96 is an older way to write rhel-9.6."""
+    return re.sub(r"^(rhel-\d)(\d+)$", r"\1.\2", distro)
+
+
+def _accounts(blueprint: Blueprint) -> Iterator[Finding]:
+    for key in ("user", "group", "sshkey"):
+        if blueprint.customizations.get(key):
+            yield Finding(
+                f"customizations.{key}",
+                "accounts in a commit have broken the composes of its updates, and are the same on "
+                "all devices (osbuild-composer issue 2968)",
+                "make them in the kickstart: `user`, `group`, `sshkey`",
+                "RHEL 8.3 on; deprecated since RHEL 9.2, kept for the lifetime of RHEL 9",
+            )
+
+
+def _places(blueprint: Blueprint) -> Iterator[Finding]:
+    for index, file in enumerate(_tables(blueprint, "files")):
+        path = str(file.get("path", ""))
+        if path in _DENIED or not _below(path, _FILE_ROOTS):
+            yield _place(f"customizations.files[{index}]", path, " or ".join(_FILE_ROOTS))
+    for index, directory in enumerate(_tables(blueprint, "directories")):
+        path = str(directory.get("path", ""))
+        if not _below(path, ("/etc",)):
+            yield _place(f"customizations.directories[{index}]", path, "/etc")
+
+
+def _place(where: str, path: str, allowed: str) -> Finding:
+    return Finding(
+        where,
+        f"{path} cannot be put into a commit",
+        f"only below {allowed}, and no {', '.join(_DENIED)}: make others at the first boot",
+        f"{_ALL} that have files in blueprints (RHEL 8.8 and 9.2 on, from memory)",
+    )
+
+
+def _below(path: str, roots: Sequence[str]) -> bool:
+    return any(path.startswith(f"{root}/") for root in roots) and ".." not in path.split("/")
+
+
+def _containers(blueprint: Blueprint, profile: Profile) -> Iterator[Finding]:
+    for index, file in enumerate(_tables(blueprint, "files")):
+        path, where = str(file.get("path", "")), f"customizations.files[{index}]"
+        if path.startswith("/etc/container/systemd/"):
+            yield Finding(
+                where,
+                "nobody reads that directory: Quadlet's is called containers",
+                "write it as /etc/containers/systemd",
+                f"{_ALL} with Quadlet (RHEL 8.8 and 9.2 on)",
+            )
+        elif path.startswith("/etc/containers/systemd/") and not profile.device.quadlet:
+            yield Finding(
+                where,
+                f"podman of {profile.title} knows no Quadlet: the container is never started",
+                "write a unit as `podman generate systemd --new` does, into /etc/systemd/system",
+                "releases with podman before 4.4: RHEL 8 before 8.8, RHEL 9 before 9.2",
+            )
+
+
+def _deployed(blueprint: Blueprint, kind: str) -> Iterator[Finding]:
+    for key in ("packages", "modules", "groups", "containers"):
+        if getattr(blueprint, key):
+            yield Finding(
+                key,
+                "the image deploys a commit that is made already: they have no effect, or the "
+                "compose fails",
+                "leave the blueprint empty, and put them into that of the commit",
+                "RHEL 8.4 on; later servers warn",
+            )
+    custom = blueprint.customizations
+    if kind == "simplified" and not custom.get("installation_device"):
+        yield Finding(
+            "customizations.installation_device",
+            "it is missing: the installer would not know the disk",
+            'set it, such as installation_device = "/dev/vda"',
+            "RHEL 8.6 on; later servers only warn",
+        )
+    ignition = custom.get("ignition") or {}
+    if ignition.get("embedded") and ignition.get("firstboot"):
+        yield Finding(
+            "customizations.ignition", "embedded and firstboot exclude each other", "keep one", _ALL
+        )
+    fdo = custom.get("fdo")
+    keys = [key for key in fdo or {} if key.startswith("diun_pub_key_")]
+    if fdo and (len(keys) != 1 or not fdo.get("manufacturing_server_url")):
+        yield Finding(
+            "customizations.fdo",
+            "it needs manufacturing_server_url and exactly one diun_pub_key_…",
+            "set both",
+            "RHEL 8.6 on; what RHEL 10 has is incompatible",
+        )
+
+
+def _unsupported(blueprint: Blueprint, kind: str) -> Iterator[Finding]:
+    custom = blueprint.customizations
+    for key in sorted(key for key, value in custom.items() if value):
+        if key not in _SUPPORTED[kind] and key != "installation_device":
+            yield Finding(
+                f"customizations.{key}",
+                "an image of this type cannot have it",
+                f"only {', '.join(sorted(_SUPPORTED[kind]))}",
+                _OLDER,
+            )
+    if kind in _MAKES and (custom.get("kernel") or {}).get("append"):
+        yield Finding(
+            "customizations.kernel.append",
+            "a commit has no kernel arguments: they belong to the device",
+            "put them into the kickstart: bootloader --append=…",
+            _OLDER,
+        )
+
+
+def _passwords(blueprint: Blueprint) -> Iterator[Finding]:
+    for index, user in enumerate(_tables(blueprint, "user")):
+        password = str(user.get("password") or "")
+        if password and not _HASHED.fullmatch(password):
+            yield Finding(
+                f"customizations.user[{index}].password",
+                "it is in clear text, for whoever can read the blueprint",
+                "put in its hash: openssl passwd -6",
+                _ALL,
+            )
+
+
+def _updates(blueprint: Blueprint, profile: Profile) -> Iterator[Finding]:
+    for index, file in enumerate(_tables(blueprint, "files")):
+        policy = re.search(r"^AutomaticUpdatePolicy=apply", str(file.get("data", "")), re.MULTILINE)
+        if file.get("path") == "/etc/rpm-ostreed.conf" and policy and not profile.device.apply:
+            yield Finding(
+                f"customizations.files[{index}]",
+                f"rpm-ostree of {profile.title} does not know the policy apply: nothing is updated",
+                "use stage, with a timer that reboots: `rfe fleet blueprint`",
+                "releases with rpm-ostree before 2023.4",
+            )
+
+
+def _tables(blueprint: Blueprint, key: str) -> list[Mapping[str, Any]]:
+    return list(blueprint.customizations.get(key) or [])

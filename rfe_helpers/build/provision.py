@@ -1,0 +1,241 @@
+"""Install Image Builder on another machine: the steps, and carrying them out.
+
+`steps` says what is to be done, as commands that a person could type; `carry_out` does it, one
+after the other, over SSH. Each step begins with a question whether it is done already, so a second
+run, or one after a failure, does nothing twice.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+from rfe_helpers.build import registration
+from rfe_helpers.build.registration import Credentials
+from rfe_helpers.core import run
+from rfe_helpers.core.progress import OnProgress
+from rfe_helpers.core.run import Result
+from rfe_helpers.errors import BuilderError, InputError
+from rfe_helpers.lab.profile import Profile
+
+GROUP = "weldr"
+SOCKET = "/run/weldr/api.socket"
+INSTALL_SECONDS = 3600
+_WAS_DONE = "RFE-WAS-DONE"
+_DISALLOWED = "/etc/cockpit/disallowed-users"
+# The tool that knows whether packages are installed, by the tool that installs them.
+_QUERIES = {"yum": "rpm -q", "dnf": "rpm -q", "apt-get": "dpkg -s"}
+_QUIET = {"apt-get": "DEBIAN_FRONTEND=noninteractive "}
+
+
+class Shell(Protocol):
+    """What runs a shell command on the machine, such as ssh.Host."""
+
+    @property
+    def name(self) -> str: ...
+
+    def run(
+        self,
+        command: str,
+        *,
+        input: str | None = None,
+        seconds: float = 300,
+        on_line: Callable[[str], None] | None = None,
+    ) -> Result: ...
+
+
+@dataclass(frozen=True)
+class Step:
+    """One thing to do there as root. `command` is what is shown, and run unless `script` is given;
+    `done` is a shell test for whether it is done; `stdin` is read by the command. A step with
+    `missing` cannot be done for that reason, but may turn out to be done."""
+
+    title: str
+    command: str
+    done: str = ""
+    script: str = field(default="", repr=False)
+    stdin: str = field(default="", repr=False)
+    secret: bool = False
+    seconds: float = 300
+    missing: str = ""
+
+
+@dataclass(frozen=True)
+class StepOutcome:
+    """A step that is done, and whether it was before."""
+
+    step: Step
+    was_done: bool
+
+
+def steps(
+    profile: Profile,
+    user: str = "root",
+    credentials: Credentials | None = None,
+    *,
+    console_for_root: bool = False,
+    before: Sequence[Step] = (),
+) -> tuple[Step, ...]:
+    """What makes a machine of the release an Image Builder for `user`, in order.
+
+    `console_for_root` lets root into the web console; `before` is done before packages.
+    """
+    install = profile.install
+    packages = shlex.join(install.packages)
+    found = [*_registration(profile, credentials), _room(install.room), *before]
+    found.append(
+        Step(
+            "install Image Builder",
+            f"{install.tool} install -y {packages}",
+            done=f"{_QUERIES[install.tool]} {packages}",
+            script=f"{_QUIET.get(install.tool, '')}{install.tool} install -y {packages}",
+            seconds=INSTALL_SECONDS,
+        )
+    )
+    found += [_enable(unit) for unit in install.sockets]
+    if user != "root":
+        name = shlex.quote(user)
+        found.append(
+            Step(
+                f"let {user} use Image Builder",
+                f"usermod -aG {GROUP} {name}",
+                done=f"id -nG {name} | tr ' ' '\\n' | grep -qx {GROUP}",
+            )
+        )
+    if console_for_root:
+        found.append(
+            Step(
+                "let root into the web console",
+                f"sed -i '/^root$/d' {_DISALLOWED}",
+                done=f"! grep -qsx root {_DISALLOWED}",
+            )
+        )
+    return tuple(found)
+
+
+def _registration(profile: Profile, credentials: Credentials | None) -> list[Step]:
+    facts = profile.registration
+    if facts.kind == "none":
+        return []
+    register = Step(
+        "register with Red Hat",
+        registration.command(credentials),
+        done="subscription-manager identity",
+        script="" if credentials is None else registration.script(credentials),
+        stdin="" if credentials is None else credentials.secret + "\n",
+        secret=True,
+        missing=registration.MISSING if credentials is None else "",
+    )
+    return [register, *map(_described, facts.commands)]
+
+
+def _described(command: str) -> Step:
+    """A command that says what the system is for, or attaches a subscription."""
+    found = re.fullmatch(r"(.*) --set=('.*'|\S+)", command)
+    if found is None:
+        done = "subscription-manager status | grep -Eq 'Overall Status: (Current|Disabled)'"
+        return Step("attach a subscription", command, done=done)
+    what = found[1].split()[-1].replace("-", " ")
+    return Step(f"say its {what}", command, done=f"{found[1]} --show | grep -qF -e {found[2]}")
+
+
+def _room(room: int) -> Step:
+    """A look only: a compose on a full disk fails for reasons that nobody understands."""
+    free = "$(df -Pk /var | awk 'NR == 2 {print $4}')"
+    return Step(
+        "look for room",
+        f"df -h /var    # {room / 1e9:.0f} GB must be free",
+        done=f"[ {free} -ge {room // 1024} ]",
+        script=f'echo "No space left on device: /var has {free} KiB free, composes need '
+        f'{room // 1024}"\nexit 1',
+    )
+
+
+def _enable(unit: str) -> Step:
+    name = shlex.quote(unit)
+    return Step(
+        f"enable {unit}",
+        f"systemctl enable --now {name}",
+        done=f"systemctl is-enabled --quiet {name} && systemctl is-active --quiet {name}",
+    )
+
+
+def carry_out(
+    planned: Sequence[Step],
+    shell: Shell,
+    log: Path,
+    on_progress: OnProgress = None,
+    *,
+    user: str = "root",
+) -> tuple[StepOutcome, ...]:
+    """Do what is not done yet, showing each command first; output goes to `log` (0600).
+
+    Raises BuilderError with what the failure of a step means and what to do, InputError if a step
+    needs what was not given, NodeError if the machine does not answer.
+    """
+    outcomes = []
+    for number, step in enumerate(planned, 1):
+        if on_progress is not None:
+            on_progress(f"{number}/{len(planned)} {step.title}: {step.command}")
+        outcomes.append(StepOutcome(step, _do(step, shell, log, on_progress, user)))
+    return tuple(outcomes)
+
+
+def _do(step: Step, shell: Shell, log: Path, on_progress: OnProgress, user: str) -> bool:
+    """Whether it was done before."""
+    secret = step.stdin.strip() if step.secret else ""
+    written: list[str] = []
+
+    def keep(line: str) -> None:
+        # Nothing prints a secret; should a release do so one day, it goes no further.
+        shown = line.replace(secret, "(hidden)") if secret else line
+        written.append(shown)
+        _append(log, shown)
+        if on_progress is not None and shown.strip() and shown != _WAS_DONE:
+            on_progress(f"{step.title}: {shown.strip()[:120]}")
+
+    _append(log, f"\n# {step.title} on {shell.name}\n$ {step.command}")
+    result = shell.run(
+        as_user(_shell_script(step), user),
+        input=step.stdin or None,
+        seconds=step.seconds,
+        on_line=keep,
+    )
+    if result.status == 0:
+        return _WAS_DONE in written
+    if step.missing:
+        raise InputError(f"{step.title}: nobody has said as whom", remedy=step.missing)
+    output = "\n".join(written)
+    found = registration.meaning(output)
+    message, remedy = found or (f"ended with status {result.status}", "look at the log")
+    tail = "\n".join(f"  {line}" for line in run.tail_of(output, 5).splitlines())
+    raise BuilderError(
+        f"{step.title}: {message}" + (f":\n{tail}" if tail else ""), remedy=remedy, log=log
+    )
+
+
+def _shell_script(step: Step) -> str:
+    lines = ["export LC_ALL=C.UTF-8"]
+    if step.done:
+        lines.append(
+            f"if ( {step.done} ) </dev/null >/dev/null 2>&1; then echo {_WAS_DONE}; exit 0; fi"
+        )
+    lines.append("exit 1" if step.missing else step.script or step.command)
+    return "\n".join(lines)
+
+
+def as_user(script: str, user: str) -> str:
+    """A script as one command that root's shell carries out, whoever logs in."""
+    words = ["sh", "-c", script] if user == "root" else ["sudo", "-n", "sh", "-c", script]
+    return shlex.join(words)
+
+
+def _append(log: Path, text: str) -> None:
+    descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+        file.write(text + "\n")

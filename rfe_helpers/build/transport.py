@@ -1,0 +1,279 @@
+"""HTTP over Image Builder's unix socket: one request, one answer, one clear error.
+
+`requests` with the adapter of requests-unixsocket2. An answer is judged by its route and
+status, never by its Content-Type: the servers label empty bodies, TOML and logs as JSON.
+"""
+
+from __future__ import annotations
+
+import grp
+import json
+import os
+import socket
+import stat
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote, unquote, urlsplit
+
+import requests
+from requests_unixsocket.adapters import UnixAdapter, UnixHTTPConnection
+
+from rfe_helpers.errors import ApiError, BuilderError, ConnectionLostError, DeadlineExceededError
+
+_GROUP = "weldr"
+_START = (
+    "start it: `rfe sandbox start`, or for osbuild-composer "
+    "`sudo systemctl enable --now osbuild-composer.socket`"
+)
+# What to do next, by the server's error id; only where there is something to do.
+_REMEDIES = {
+    "UnknownBlueprint": "push the blueprint first; blueprints() lists what is there",
+    "ComposeError": "types() lists the image types that this server builds",
+    "BadComposeType": "types() lists the image types that this server builds",
+    "DepsolveError": "look at the names and versions in the blueprint: depsolve() tries them",
+    "BuildFailed": "look at the names and versions in the blueprint: depsolve() tries them",
+    "OSTreeOptionsError": "see that `url` answers and has the parent's ref; the first commit of a "
+    "new ref is built without url and parent",
+    "ManifestCreationFailed": "see which customizations the image type has; `parent` needs `url`",
+    "SystemSource": "add a source of your own instead",
+    "DistroError": "distros() lists what this server builds",
+}
+
+
+class _Connection(UnixHTTPConnection):
+    """Closes its socket if nobody listens; that of requests-unixsocket2 1.0.1 leaves it open."""
+
+    def connect(self) -> None:
+        opened = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        opened.settimeout(self.timeout)
+        try:
+            opened.connect(unquote(urlsplit(self.unix_socket_url).netloc))
+        except BaseException:
+            opened.close()
+            raise
+        self.sock = opened
+
+
+class _Adapter(UnixAdapter):
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+
+    def get_connection(self, url: Any, proxies: Any = None) -> Any:
+        pool = super().get_connection(url, proxies)  # type: ignore[no-untyped-call]
+        pool._new_conn = lambda: _Connection(url, pool.timeout)  # type: ignore[no-untyped-call]
+        return pool
+
+
+class Transport:
+    """Requests to the server behind the socket at `path`; an answer may take `timeout` seconds."""
+
+    def __init__(self, path: Path, timeout: float = 60) -> None:
+        self.socket = path
+        self.timeout = timeout
+        self._session = requests.Session()
+        self._session.trust_env = False
+        self._session.mount("http+unix://", _Adapter())
+        # A connection of its own for every request: none is ever found stale, and lengths are
+        # those of the wire.
+        self._session.headers.update({"Connection": "close", "Accept-Encoding": "identity"})
+
+    def get(self, path: str, **query: object) -> dict[str, Any]:
+        """The JSON that a GET answers with. Raises ApiError, BuilderError."""
+        with self.open("GET", path, query=query) as answer:
+            return _decoded(answer)
+
+    def get_text(self, path: str, **query: object) -> str:
+        """The text that a GET answers with; what is not UTF-8 is replaced."""
+        with self.open("GET", path, query=query) as answer:
+            return answer.content.decode(errors="replace")
+
+    def post(
+        self, path: str, body: Any = None, *, timeout: float | None = None, **query: object
+    ) -> dict[str, Any]:
+        """Send JSON, or TOML if `body` is a string."""
+        sent = body if isinstance(body, str) else json.dumps(body)
+        kind = "text/x-toml" if isinstance(body, str) else "application/json"
+        headers = {} if body is None else {"Content-Type": kind}
+        with self.open(
+            "POST",
+            path,
+            query=query,
+            data=None if body is None else sent.encode(),
+            headers=headers,
+            timeout=timeout,
+        ) as answer:
+            return _decoded(answer)
+
+    def delete(self, path: str) -> dict[str, Any]:
+        with self.open("DELETE", path) as answer:
+            return _decoded(answer)
+
+    @contextmanager
+    def open(
+        self,
+        method: str,
+        path: str,
+        *,
+        query: Mapping[str, object] | None = None,
+        data: bytes | None = None,
+        headers: Mapping[str, str] | None = None,
+        timeout: float | None = None,
+    ) -> Iterator[requests.Response]:
+        """One request; the body of the answer is read by the caller.
+
+        Raises ApiError for an answer that is an error, ConnectionLostError if there is none,
+        DeadlineExceededError after `timeout` seconds of silence, BuilderError if the socket cannot
+        be used.
+        """
+        self._check_socket()
+        seconds = timeout or self.timeout
+        try:
+            with self._session.request(
+                method,
+                f"http+unix://{quote(str(self.socket), safe='')}/api/{path}",
+                params={key: str(value) for key, value in (query or {}).items()},
+                data=data,
+                headers=headers,
+                timeout=seconds,
+                stream=True,
+                allow_redirects=False,
+            ) as answer:
+                _check(answer, f"{method} /api/{path}")
+                yield answer
+        except requests.Timeout:
+            raise DeadlineExceededError(
+                f"Image Builder at {self.socket} did not answer {method} /api/{path} "
+                f"within {seconds:.0f} s",
+                remedy="look at the service's log; a restart loses no blueprint or compose",
+            ) from None
+        except requests.RequestException as error:
+            raise self._gone(error) from None
+
+    def _check_socket(self) -> None:
+        try:
+            found = self.socket.stat()
+        except PermissionError:
+            raise BuilderError(
+                f"no access to {self.socket.parent}", remedy=self._remedy_access("")
+            ) from None
+        except OSError:
+            raise BuilderError(
+                f"there is no Image Builder at {self.socket}", remedy=_START
+            ) from None
+        if not stat.S_ISSOCK(found.st_mode):
+            raise BuilderError(
+                f"{self.socket} is no socket", remedy="give the path of Image Builder's socket"
+            )
+        if not os.access(self.socket, os.R_OK | os.W_OK):
+            raise BuilderError(
+                f"no permission to use {self.socket}",
+                remedy=self._remedy_access(_group_name(found.st_gid)),
+            )
+
+    def _remedy_access(self, group: str) -> str:
+        return (
+            f"join its group and log in again: sudo usermod -aG {group or _GROUP} "
+            f"{os.environ.get('USER', '$USER')}"
+        )
+
+    def _gone(self, error: requests.RequestException) -> BuilderError:
+        reason = _innermost(error)
+        if isinstance(reason, ConnectionRefusedError):
+            return BuilderError(
+                f"{self.socket} is left over from a service that has ended", remedy=_START
+            )
+        if isinstance(reason, OSError) and "too long" in str(reason):
+            return BuilderError(
+                f"the path of the socket is too long: {self.socket}",
+                remedy="use one of at most 107 bytes",
+            )
+        return ConnectionLostError(
+            f"Image Builder at {self.socket} closed the connection: {reason}",
+            remedy="see whether the service still runs and what its log says",
+        )
+
+
+def _check(answer: requests.Response, what: str) -> None:
+    """Raise ApiError for an answer that is an error."""
+    if answer.status_code < 400:
+        return
+    errors = errors_of(answer.content)
+    if answer.status_code in (405, 501) and not errors:
+        raise ApiError(
+            answer.status_code,
+            [("HTTPError", f"this Image Builder cannot do {what}")],
+            remedy="another release of Image Builder may; its own commands tell",
+        )
+    if not errors:
+        beginning = answer.content[:200].decode(errors="replace").strip()
+        raise ApiError(
+            answer.status_code,
+            [("HTTPError", f"{what} answered {answer.status_code} {beginning!r}")],
+            remedy="see that the socket is Image Builder's",
+        )
+    raise_for(errors, answer.status_code)
+
+
+def _decoded(answer: requests.Response) -> dict[str, Any]:
+    try:
+        value = json.loads(answer.content)
+    except ValueError:
+        beginning = answer.content[:80].decode(errors="replace")
+        raise ApiError(
+            answer.status_code,
+            [("HTTPError", f"the answer is not JSON: {beginning!r}")],
+            remedy="see that the socket is Image Builder's",
+        ) from None
+    if not isinstance(value, dict):
+        raise ApiError(answer.status_code, [("HTTPError", "the answer is not a JSON object")])
+    # lorax-composer refuses some requests with status 200.
+    if value.get("status") is False:
+        raise_for(errors_of(answer.content), answer.status_code)
+    return value
+
+
+def raise_for(errors: list[tuple[str, str]], status: int = 200) -> None:
+    """Raise ApiError if there are errors, with the remedy for the first."""
+    if errors:
+        raise ApiError(status, errors, remedy=_REMEDIES.get(errors[0][0], ""))
+
+
+def errors_of(content: bytes) -> list[tuple[str, str]]:
+    """The (id, msg) entries of an answer that may be no JSON at all."""
+    try:
+        value = json.loads(content)
+    except ValueError:
+        return []
+    return errors_in(value)
+
+
+def errors_in(value: Any) -> list[tuple[str, str]]:
+    """The (id, msg) entries of an answer."""
+    entries = value.get("errors") if isinstance(value, dict) else None
+    return [
+        (str(entry.get("id", "HTTPError")), str(entry.get("msg", "")).strip())
+        for entry in entries or []
+        if isinstance(entry, dict)
+    ]
+
+
+def _innermost(error: BaseException) -> BaseException:
+    """The first cause: the OSError below the layers of urllib3 and requests."""
+    seen: set[int] = set()
+    while id(error) not in seen:
+        seen.add(id(error))
+        inner = getattr(error, "reason", None) or error.__cause__ or error.__context__
+        inner = inner or next((a for a in error.args if isinstance(a, BaseException)), None)
+        if not isinstance(inner, BaseException):
+            break
+        error = inner
+    return error
+
+
+def _group_name(number: int) -> str:
+    try:
+        return grp.getgrgid(number).gr_name
+    except KeyError:
+        return str(number)

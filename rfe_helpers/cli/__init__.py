@@ -1,0 +1,1 @@
+"""The command lines `rfe` and `vm`: one file for each group of commands."""

@@ -1,0 +1,348 @@
+"""A commit wherever it is: a commit.tar, a container.tar, a repository directory or a URL.
+
+Reading what a commit says about itself unpacks and fetches nothing but the commit object; its
+files need the whole repository.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import shutil
+import tempfile
+import weakref
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from rfe_helpers.commit import archive
+from rfe_helpers.commit.ostree import (
+    CommitInfo,
+    File,
+    FileDiff,
+    Package,
+    Repo,
+    compare,
+    is_commit_id,
+)
+from rfe_helpers.core.wait import Deadline
+from rfe_helpers.errors import CommitError
+
+__all__ = ["Commit", "CommitDiff", "File", "PackageChange", "diff", "open_commit"]
+
+UNOWNED = "(no package)"
+_DPKG = "/usr/lib/sysimage/dpkg/info"
+# Directories that are links into /usr in a tree, while package lists still name the old place.
+_MERGED = ("bin", "sbin", "lib", "lib32", "lib64", "libx32")
+
+
+class Commit:
+    """One commit: `source`, its `ref`, `info` (the commit object) and `compose` (compose.json).
+
+    `files` and what builds on it may unpack or fetch the whole repository once, into a
+    temporary directory that goes with this object.
+    """
+
+    def __init__(
+        self,
+        source: str,
+        ref: str,
+        info: CommitInfo,
+        compose: dict[str, Any] | None,
+        repository: Callable[[], Repo],
+    ) -> None:
+        self.source = source
+        self.ref = ref
+        self.info = info
+        self.compose = compose
+        self._open_repository = repository
+        self._repository: Repo | None = None
+        self._files: list[File] | None = None
+
+    def __repr__(self) -> str:
+        version = f" {self.info.version}" if self.info.version else ""
+        return f"<Commit {self.ref}{version} {self.info.id[:12]} from {self.source}>"
+
+    @property
+    def id(self) -> str:
+        return self.info.id
+
+    @property
+    def repository(self) -> Repo:
+        """The repository with the whole commit; fetched or unpacked at the first use."""
+        if self._repository is None:
+            self._repository = self._open_repository()
+        return self._repository
+
+    def packages(self) -> tuple[Package, ...]:
+        """The packages it was made of, sorted by name. Raises CommitError if it does not tell."""
+        return self.info.packages
+
+    def files(self) -> list[File]:
+        """Every file, directory and link of the tree."""
+        if self._files is None:
+            self._files = self.repository.ls(self.id)
+        return self._files
+
+    def size_by_directory(self, depth: int = 2) -> dict[str, int]:
+        """Bytes of the files below each directory of `depth` levels, largest first."""
+        sizes: dict[str, int] = {}
+        for file in self.files():
+            if file.kind == "file":
+                parents = PurePosixPath(file.path).parts[1:-1][:depth]
+                name = "/" + "/".join(parents)
+                sizes[name] = sizes.get(name, 0) + file.size
+        return _largest_first(sizes)
+
+    def size_by_package(self) -> dict[str, int]:
+        """Bytes of the files that each package put into the tree, largest first.
+
+        What belongs to none (the initramfs, generated files) is counted under "(no package)".
+        Raises CommitError for a tree without a dpkg database.
+        """
+        owners = self._owners()
+        sizes: dict[str, int] = {}
+        for file in self.files():
+            if file.kind == "file":
+                owner = owners.get(file.path, UNOWNED)
+                sizes[owner] = sizes.get(owner, 0) + file.size
+        return _largest_first(sizes)
+
+    def to_dict(self) -> dict[str, Any]:
+        """What the commit says about itself, as JSON values."""
+        return {
+            "source": self.source,
+            "ref": self.ref,
+            "commit": self.info.id,
+            "parent": self.info.parent,
+            "version": self.info.version,
+            "subject": self.info.subject,
+            "timestamp": self.info.timestamp.isoformat(),
+            "packages": len(self.info.packages) if _lists_packages(self.info) else None,
+            "compose": self.compose,
+        }
+
+    def _owners(self) -> dict[str, str]:
+        """File -> package, from dpkg's lists of files."""
+        if all(file.path != _DPKG for file in self.files()):
+            raise CommitError(
+                f"the tree of {self.source} has no dpkg database",
+                remedy="sizes by package are known for Debian trees only; use size_by_directory",
+            )
+        with tempfile.TemporaryDirectory(prefix="rfe-", dir=_scratch()) as scratch:
+            lists = Path(scratch) / "info"
+            self.repository.checkout(self.id, _DPKG, lists)
+            owners: dict[str, str] = {}
+            for listed in sorted(lists.glob("*.list")):
+                package = listed.stem.partition(":")[0]
+                for line in listed.read_text(errors="replace").splitlines():
+                    owners.setdefault(_in_tree(line), package)
+        return owners
+
+
+@dataclass(frozen=True)
+class PackageChange:
+    """A package whose version differs: `old` and `new` are [epoch:]version[-release]."""
+
+    name: str
+    arch: str
+    old: str
+    new: str
+
+    def __str__(self) -> str:
+        return f"{self.name} {self.old} -> {self.new}"
+
+
+@dataclass(frozen=True)
+class CommitDiff:
+    """What differs from one commit to another; `files` is None if they were not compared."""
+
+    old: str
+    new: str
+    added: tuple[Package, ...]
+    removed: tuple[Package, ...]
+    changed: tuple[PackageChange, ...]
+    files: FileDiff | None
+
+
+def open_commit(
+    source: str | Path, ref: str | None = None, *, deadline: Deadline | None = None
+) -> Commit:
+    """The commit in `source`: a commit.tar, container.tar, repository directory or http URL.
+
+    `ref` (or a commit id) is needed only where there are several. Raises CommitError if there
+    is no readable commit, with what was found instead.
+    """
+    limit = deadline or Deadline(600)
+    if isinstance(source, str) and re.match(r"https?://", source):
+        return _open_url(source, ref, limit)
+    path = Path(source).expanduser()
+    try:
+        if path.is_dir():
+            return _open_directory(path, ref)
+        return _open_archive(path, ref)
+    except FileNotFoundError:
+        raise CommitError(f"there is no {path}") from None
+    except OSError as error:
+        raise CommitError(f"cannot read {path}: {error.strerror or error}") from None
+
+
+def diff(old: Commit, new: Commit, *, files: bool = True) -> CommitDiff:
+    """What differs from `old` to `new`; without `files` nothing is unpacked or fetched."""
+    before, after = _versions(old), _versions(new)
+    added: list[Package] = []
+    removed: list[Package] = []
+    changed: list[PackageChange] = []
+    for key in sorted(before.keys() | after.keys()):
+        gone = [p for p in before.get(key, ()) if p not in after.get(key, ())]
+        come = [p for p in after.get(key, ()) if p not in before.get(key, ())]
+        for one, other in zip(gone, come, strict=False):
+            changed.append(PackageChange(*key, old=one.evr, new=other.evr))
+        removed += gone[len(come) :]
+        added += come[len(gone) :]
+    listings = compare(old.files(), new.files()) if files else None
+    return CommitDiff(old.id, new.id, tuple(added), tuple(removed), tuple(changed), listings)
+
+
+# sources --------------------------------------------------------------------------------------
+
+
+def _open_directory(path: Path, ref: str | None) -> Commit:
+    root = path if (path / "objects").is_dir() else path / "repo"
+    if not (root / "objects").is_dir():
+        raise CommitError(f"{path} is no OSTree repository: it has no objects directory")
+    repo = Repo(root)
+    name, commit = _choose(repo.refs(), ref, path)
+    compose = path / "compose.json"
+    read = archive.parse_object(compose.read_bytes(), compose) if compose.is_file() else None
+    return Commit(str(path), name, repo.show(commit), read, lambda: repo)
+
+
+def _open_url(url: str, ref: str | None, deadline: Deadline) -> Commit:
+    scratch = _Scratch()
+    repo = Repo(scratch.path).init()
+    repo.add_remote("origin", url)
+    name = ref
+    if name is None:
+        try:
+            listed = repo.remote_refs("origin", deadline=deadline)
+        except CommitError as error:
+            raise CommitError(
+                f"{url} does not say which refs it has: {error.message}",
+                remedy="name the ref; and on the server, run `ostree summary -u`",
+            ) from None
+        name = _choose(dict.fromkeys(listed, ""), None, url)[0]
+    try:
+        commit = repo.pull("origin", name, commit_only=True, deadline=deadline)
+    except CommitError as error:
+        raise CommitError(
+            f"cannot read {name} at {url}: {error.message.rpartition(': ')[2]}",
+            remedy=f"see that {url.rstrip('/')}/config answers and that the ref exists there",
+        ) from None
+
+    def whole() -> Repo:
+        whole_repo = Repo(scratch.path)
+        whole_repo.pull("origin", name, deadline=Deadline(3600))
+        return whole_repo
+
+    info = repo.show(commit)
+    return Commit(url, _name_of(info, name), info, None, whole)
+
+
+def _open_archive(path: Path, ref: str | None) -> Commit:
+    found = archive.look(path)
+    name, commit = _choose(found.refs, ref, path)
+    content = found.commits.get(commit)
+    if content is None:
+        raise CommitError(f"{path} has no object for commit {commit}")
+    if hashlib.sha256(content).hexdigest() != commit:
+        raise CommitError(f"{path} is damaged: commit object {commit} has another checksum")
+    scratch = _Scratch()
+
+    def whole() -> Repo:
+        return Repo(archive.unpack(path, scratch.path / "whole"))
+
+    info = _info(scratch.path / "commit", commit, content)
+    return Commit(str(path), name, info, found.compose, whole)
+
+
+def _info(directory: Path, commit: str, content: bytes) -> CommitInfo:
+    """What a commit object says, read by ostree in a repository that holds nothing else."""
+    target = directory / "objects" / commit[:2] / f"{commit[2:]}.commit"
+    target.parent.mkdir(parents=True)
+    target.write_bytes(content)
+    # What `ostree init` would make, at the cost of another process: this is to be quick.
+    (directory / "refs").mkdir()
+    (directory / "config").write_text("[core]\nrepo_version=1\nmode=archive-z2\n")
+    return Repo(directory).show(commit)
+
+
+def _choose(refs: Mapping[str, str], ref: str | None, source: object) -> tuple[str, str]:
+    """The ref that is meant, and its commit."""
+    if ref is not None and is_commit_id(ref):
+        return next((name for name, commit in refs.items() if commit == ref), ref), ref
+    if ref is not None and ref in refs:
+        return ref, refs[ref]
+    known = ", ".join(sorted(refs)) or "none"
+    if ref is not None:
+        raise CommitError(f"{source} has no ref {ref}", remedy=f"its refs: {known}")
+    if len(refs) != 1:
+        raise CommitError(f"{source} has {len(refs)} refs", remedy=f"name one of its refs: {known}")
+    return next(iter(refs.items()))
+
+
+def _name_of(info: CommitInfo, ref: str) -> str:
+    return info.refs[0] if is_commit_id(ref) and info.refs else ref
+
+
+# small things ---------------------------------------------------------------------------------
+
+
+def _versions(commit: Commit) -> dict[tuple[str, str], list[Package]]:
+    """Packages by name and architecture; a kernel may be there in several versions."""
+    grouped: dict[tuple[str, str], list[Package]] = {}
+    for package in commit.packages():
+        grouped.setdefault((package.name, package.arch), []).append(package)
+    return grouped
+
+
+def _lists_packages(info: CommitInfo) -> bool:
+    return "rpmostree.rpmdb.pkglist" in info.metadata
+
+
+def _in_tree(path: str) -> str:
+    """Where a file of a package lies in an OSTree tree."""
+    first = path.split("/", 2)[1] if path.count("/") > 1 else ""
+    return f"/usr{path}" if first in (*_MERGED, "etc") else path
+
+
+def _largest_first(sizes: Mapping[str, int]) -> dict[str, int]:
+    return dict(sorted(sizes.items(), key=lambda item: (-item[1], item[0])))
+
+
+def _scratch() -> Path:
+    """Where whole repositories are put: /var/tmp, as /tmp often lies in memory."""
+    return Path(os.environ.get("TMPDIR") or "/var/tmp")  # noqa: S108
+
+
+class _Scratch:
+    """A directory for a whole repository, removed when nobody refers to it any more.
+
+    A program that is killed leaves it; the next one finds that by the pid in its name, and
+    removes it.
+    """
+
+    def __init__(self) -> None:
+        parent = _scratch()
+        if not parent.is_dir():
+            raise CommitError(
+                f"there is no directory {parent} for temporary files",
+                remedy="make it, or let TMPDIR name another one",
+            )
+        for left in parent.glob("rfe-commit-*-*"):
+            if not Path("/proc", left.name.split("-")[2]).exists():
+                shutil.rmtree(left, ignore_errors=True)
+        self.path = Path(tempfile.mkdtemp(prefix=f"rfe-commit-{os.getpid()}-", dir=parent))
+        weakref.finalize(self, shutil.rmtree, self.path, ignore_errors=True)

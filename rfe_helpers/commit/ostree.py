@@ -1,0 +1,493 @@
+"""OSTree repositories, through the `ostree` command, which is the reference implementation.
+
+A revision (`rev`) is a ref such as debian/13/x86_64/edge or a commit id of 64 hex digits.
+"""
+
+from __future__ import annotations
+
+import base64
+import re
+import tempfile
+import time
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from rfe_helpers.commit import gvariant
+from rfe_helpers.commit.signing import SigningKey, reachable
+from rfe_helpers.core import run
+from rfe_helpers.core.wait import Deadline
+from rfe_helpers.errors import CommandFailedError, CommitError
+
+PACKAGE_LIST = "rpmostree.rpmdb.pkglist"
+# One argument of a command may be 128 KiB long (MAX_ARG_STRLEN of Linux).
+_ARGUMENT_LIMIT = 131_072
+_ENTRY = re.compile(
+    r"(?P<kind>[-dlpcb])(?P<mode>[0-7]{5}) (?P<uid>\d+) (?P<gid>\d+) +(?P<size>\d+) "
+    r"(?P<checksums>[0-9a-f]{64}(?: [0-9a-f]{64})?) (?P<path>/.*)"
+)
+_KINDS = {"-": "file", "d": "directory", "l": "link"}
+
+
+@dataclass(frozen=True, order=True)
+class Package:
+    """A package of a commit, as in the commit metadata `rpmostree.rpmdb.pkglist`, type a(sssss).
+
+    `epoch` is a decimal string, "0" for none; `release` is "" for packages without one (native
+    Debian packages).
+    """
+
+    name: str
+    epoch: str
+    version: str
+    release: str
+    arch: str
+
+    @property
+    def evr(self) -> str:
+        """[epoch:]version[-release]"""
+        epoch = "" if self.epoch in ("", "0") else f"{self.epoch}:"
+        return f"{epoch}{self.version}" + (f"-{self.release}" if self.release else "")
+
+    def __str__(self) -> str:
+        return f"{self.name}-{self.evr}.{self.arch}"
+
+
+@dataclass(frozen=True)
+class CommitInfo:
+    """What a commit object says. `refs` are the refs that it is bound to, `version` may be ""."""
+
+    id: str
+    parent: str | None
+    refs: tuple[str, ...]
+    subject: str
+    body: str
+    timestamp: datetime
+    version: str
+    metadata: Mapping[str, Any]
+
+    @property
+    def packages(self) -> tuple[Package, ...]:
+        """The packages it was made of. Raises CommitError if it does not tell."""
+        listed = self.metadata.get(PACKAGE_LIST)
+        if listed is None:
+            raise CommitError(
+                f"commit {self.id[:12]} carries no package list",
+                remedy="only commits made by rpm-ostree or by the sandbox have one",
+            )
+        return tuple(Package(*row) for row in listed)
+
+
+@dataclass(frozen=True)
+class File:
+    """An entry of a tree. `kind` is "file", "directory" or "link"; `size` in bytes.
+
+    `checksum` covers content, owner, mode and extended attributes of a file or link; of a
+    directory only its own owner, mode and attributes, not what is in it.
+    """
+
+    path: str
+    kind: str
+    mode: int
+    uid: int
+    gid: int
+    size: int
+    target: str
+    checksum: str
+
+
+@dataclass(frozen=True)
+class FileDiff:
+    """Paths that differ between two trees, sorted."""
+
+    added: tuple[str, ...]
+    removed: tuple[str, ...]
+    modified: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Load:
+    """What a client fetches: how many requests, how many bytes of content."""
+
+    requests: int
+    size: int
+
+
+class Repo:
+    """A repository in a directory. Every method raises CommitError with ostree's own words."""
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+
+    def __repr__(self) -> str:
+        return f"Repo({str(self.path)!r})"
+
+    def init(self, mode: str = "archive") -> Repo:
+        """Make the repository if it is not there; an existing one is left as it is."""
+        self.path.mkdir(parents=True, exist_ok=True)
+        self._ostree("init", f"--mode={mode}")
+        return self
+
+    def configure(self, key: str, value: str) -> None:
+        """Set a key of the repository's configuration, such as archive.zlib-level."""
+        self._ostree("config set", key, value)
+
+    # reading ----------------------------------------------------------------------------------
+
+    def refs(self) -> dict[str, str]:
+        """All refs with the commits they point at."""
+        names = sorted(self._ostree("refs", "--list").split())
+        if not names:
+            return {}
+        return dict(zip(names, self._ostree("rev-parse", *names).split(), strict=True))
+
+    def resolve(self, rev: str) -> str:
+        """The commit id that `rev` stands for."""
+        return self._ostree("rev-parse", rev).strip()
+
+    def show(self, rev: str) -> CommitInfo:
+        """What the commit object of `rev` says."""
+        # What follows the two lines are the signatures, if there are any.
+        heading, text, *_ = self._ostree("show", "--raw", rev).split("\n")
+        metadata, parent, _, subject, body, seconds, _, _ = gvariant.parse(text)
+        return CommitInfo(
+            id=heading.removeprefix("commit "),
+            parent=parent.hex() if parent else None,
+            refs=tuple(metadata.get("ostree.ref-binding", ())),
+            subject=subject,
+            body=body,
+            timestamp=datetime.fromtimestamp(seconds, UTC),
+            version=str(metadata.get("version", "")),
+            metadata=metadata,
+        )
+
+    def content_checksum(self, rev: str) -> str:
+        """The digest of the tree alone, the same for two commits of the same content."""
+        for line in self._ostree("show", rev).splitlines():
+            key, _, value = line.partition(":")
+            if key == "ContentChecksum":
+                return value.strip()
+        raise CommitError(f"ostree show printed no ContentChecksum for {rev}")
+
+    def packages(self, rev: str) -> tuple[Package, ...]:
+        """The packages that the commit lists."""
+        return self.show(rev).packages
+
+    def ls(self, rev: str, path: str = "/", *, recursive: bool = True) -> list[File]:
+        """The entries of a tree, a directory before its contents."""
+        options = ["--checksum", "--recursive"] if recursive else ["--checksum"]
+        return _parse_listing(self._ostree("ls", *options, rev, path))
+
+    def read(self, rev: str, path: str) -> str:
+        """The content of a text file in a tree."""
+        return self._ostree("cat", rev, path)
+
+    def has_file(self, rev: str, path: str) -> bool:
+        """Whether a tree has something at `path`."""
+        try:
+            self._ostree("ls", rev, path)
+        except CommitError as error:
+            if "No such file or directory" in error.message:
+                return False
+            raise
+        return True
+
+    def objects(self, rev: str) -> list[str]:
+        """All objects of a commit, its own included, as <checksum>.<type>."""
+        names = {f"{self.resolve(rev)}.commit"}
+        for match, _ in _listed(self._ostree("ls", "--checksum", "--recursive", rev, "/")):
+            first, *second = match["checksums"].split()
+            names.add(f"{first}.{'dirtree' if second else 'file'}")
+            names.update(f"{checksum}.dirmeta" for checksum in second)
+        return sorted(names)
+
+    def diff(self, old: str, new: str) -> FileDiff:
+        """The paths that differ from `old` to `new`."""
+        return compare(self.ls(old), self.ls(new))
+
+    def fsck(self, *, deadline: Deadline | None = None) -> None:
+        """Check every object of the repository. Raises CommitError for a damaged one."""
+        self._ostree("fsck", "--quiet", deadline=deadline)
+
+    # writing ----------------------------------------------------------------------------------
+
+    def commit_tar(
+        self,
+        tar: Path,
+        ref: str,
+        *,
+        subject: str,
+        parent: str | None = None,
+        version: str = "",
+        packages: Iterable[Package] | None = None,
+        metadata: Mapping[str, str] | None = None,
+        timestamp: datetime | None = None,
+        bootable: bool = True,
+        log: Path | None = None,
+        deadline: Deadline | None = None,
+        on_start: Callable[[run.ProcessId], None] | None = None,
+    ) -> str:
+        """Commit the tree in a tar file to `ref` and return the commit's id.
+
+        `parent` is a commit id, which need not be in this repository; None makes a commit
+        without one, whatever the ref points at. Values of `metadata` are GVariant text.
+        `bootable` wants a kernel in the tree. Raises CommitError.
+        """
+        values = dict(metadata or {})
+        if version:
+            values["version"] = gvariant.string(version)
+        if packages is not None:
+            rows = [(p.name, p.epoch, p.version, p.release, p.arch) for p in sorted(packages)]
+            values[PACKAGE_LIST] = gvariant.strings(rows, 5)
+        options = [f"--add-metadata={key}={value}" for key, value in values.items()]
+        if any(len(option.encode()) >= _ARGUMENT_LIMIT for option in options):
+            raise CommitError("the commit's metadata is too long to be passed to ostree")
+        if timestamp is not None:
+            options.append(f"--timestamp=@{int(timestamp.timestamp())}")
+        if bootable:
+            options.append("--bootable")
+        printed = self._ostree(
+            "commit",
+            f"--branch={ref}",
+            f"--tree=tar={tar}",
+            f"--subject={subject}",
+            f"--parent={parent or 'none'}",
+            *options,
+            deadline=deadline,
+            log=log,
+            on_start=on_start,
+        )
+        commit = printed.split()[-1] if printed.split() else ""
+        if not is_commit_id(commit):
+            raise CommitError(f"ostree commit printed no commit id: {printed!r}", log=log)
+        return commit
+
+    def pull_local(
+        self,
+        source: Path,
+        *revs: str,
+        deadline: Deadline | None = None,
+        log: Path | None = None,
+        on_start: Callable[[run.ProcessId], None] | None = None,
+    ) -> None:
+        """Copy revisions (all refs if none is named) from another repository on this machine."""
+        self._ostree(
+            "pull-local", str(source), *revs, deadline=deadline, log=log, on_start=on_start
+        )
+
+    def add_remote(self, name: str, url: str, *, key: str = "", ca: Path | None = None) -> None:
+        """Name a repository elsewhere, replacing what had that name.
+
+        `key` is an armoured public key: only commits signed with it are taken then, without it
+        signatures are not checked. `ca` is a file of certificates: the only ones that the
+        server's may come from.
+        """
+        options = [] if key else ["--no-sign-verify", "--no-gpg-verify"]
+        if ca is not None:
+            options.append(f"--set=tls-ca-path={ca}")
+        # Not --force: the remote would keep the keys that it had.
+        self._ostree("remote delete", "--if-exists", name)
+        with tempfile.NamedTemporaryFile("w", suffix=".asc") as file:
+            if key:
+                file.write(key)
+                file.flush()
+                options.append(f"--gpg-import={file.name}")
+            self._ostree("remote add", *options, name, url)
+
+    def pull(
+        self,
+        remote: str,
+        rev: str,
+        *,
+        commit_only: bool = False,
+        newer: bool = False,
+        retries: int | None = None,
+        deadline: Deadline | None = None,
+        log: Path | None = None,
+    ) -> str:
+        """Fetch one commit without its history and return its id; every object is checked.
+
+        `commit_only` fetches the commit object alone, not its tree; `newer` refuses a commit that
+        is older than the one here, as a device's upgrade does; `retries` of each request that
+        fails, ostree's own number (5) if it is None.
+        """
+        options = ["--commit-metadata-only"] if commit_only else []
+        options += ["--timestamp-check"] if newer else []
+        options += [] if retries is None else [f"--network-retries={retries}"]
+        self._ostree("pull", *options, "--depth=0", remote, rev, deadline=deadline, log=log)
+        return self.resolve(rev if is_commit_id(rev) else f"{remote}:{rev}")
+
+    def pull_seconds(self, remote: str, rev: str, *, deltas: bool) -> float:
+        """Seconds that a pull takes with a static delta, which must be there, or without."""
+        way = "--require-static-deltas" if deltas else "--disable-static-deltas"
+        began = time.monotonic()
+        self._ostree("pull", way, "--depth=0", remote, rev, deadline=Deadline(7200))
+        return time.monotonic() - began
+
+    def refusal(
+        self, remote: str, rev: str, *, newer: bool = False, retries: int | None = None
+    ) -> str:
+        """Why `pull` does not take a commit, in ostree's words; "" if it takes it."""
+        try:
+            self.pull(remote, rev, newer=newer, retries=retries)
+        except CommitError as error:
+            return error.message
+        return ""
+
+    def remote_refs(self, remote: str, *, deadline: Deadline | None = None) -> list[str]:
+        """The refs that a remote's summary names, without the remote's own name."""
+        lines = self._ostree("remote refs", remote, deadline=deadline).split()
+        return sorted(line.removeprefix(f"{remote}:") for line in lines)
+
+    def checkout(self, rev: str, path: str, destination: Path) -> None:
+        """Unpack a directory of a tree, owned by the caller; `destination` must not exist."""
+        self._ostree("checkout", "--user-mode", f"--subpath={path}", rev, str(destination))
+
+    def set_ref(self, ref: str, commit: str) -> None:
+        """Let `ref` point at a commit of this repository."""
+        self._ostree("refs", "--force", f"--create={ref}", commit)
+
+    def update_summary(self, key: SigningKey | None = None) -> None:
+        """Write the summary anew: needed after every publication, a stale one wins over refs."""
+        self._signed("summary", key, "--update")
+
+    def sign(self, commit: str, key: SigningKey) -> None:
+        """Add a signature to a commit that is here, unless it has it already."""
+        with reachable(key.home) as home:
+            try:
+                self._ostree("gpg-sign", f"--gpg-homedir={home}", commit, key.id)
+            except CommitError as error:
+                if "already signed" not in error.message:
+                    raise
+
+    def make_delta(self, old: str | None, new: str, *, deadline: Deadline | None = None) -> None:
+        """Make the static delta from one commit to another (None: from nothing)."""
+        start = f"--from={old}" if old else "--empty"
+        self._ostree("static-delta generate", start, f"--to={new}", deadline=deadline)
+
+    def remove_delta(self, old: str | None, new: str) -> None:
+        """Remove a static delta."""
+        self._ostree("static-delta delete", f"{old}-{new}" if old else new)
+
+    def delta(self, old: str | None, new: str) -> Load:
+        """What a client fetches of a static delta: its superblock, its parts, and the large
+        objects that it leaves out."""
+        shown = self._ostree("static-delta show", f"{old}-{new}" if old else new)
+        facts = dict(re.findall(r"^([\w ]+): (\d+)", shown, re.MULTILINE))
+        names = [_modified_base64(checksum) for checksum in (old, new) if checksum]
+        name = "-".join(names)
+        superblock = self.path / "deltas" / name[:2] / name[2:] / "superblock"
+        requests = 1 + int(facts["Number of parts"]) + int(facts["Number of fallback entries"])
+        sizes = int(facts["Total Part Size"]) + int(facts["Total Fallback Size"])
+        return Load(requests, superblock.stat().st_size + sizes)
+
+    def loose(self, old: str, new: str) -> Load:
+        """What a client fetches that has one commit and updates to another object by object, from
+        this repository in archive mode."""
+        names = set(self.objects(new)) - set(self.objects(old))
+        stored = [f"{name}z" if name.endswith(".file") else name for name in names]
+        paths = [self.path / "objects" / name[:2] / name[2:] for name in stored]
+        return Load(len(paths), sum(path.stat().st_size for path in paths))
+
+    def remove_commit(self, commit: str) -> None:
+        """Remove a commit that no ref points at, and the objects and deltas of it alone."""
+        self._ostree("prune", f"--delete-commit={commit}")
+
+    def has_commit(self, commit: str) -> bool:
+        """Whether the commit object is here."""
+        return (self.path / "objects" / commit[:2] / f"{commit[2:]}.commit").exists()
+
+    def _signed(self, command: str, key: SigningKey | None, *arguments: str) -> None:
+        if key is None:
+            self._ostree(command, *arguments)
+            return
+        with reachable(key.home) as home:
+            signature = (f"--gpg-homedir={home}", f"--gpg-sign={key.id}")
+            self._ostree(command, *signature, *arguments)
+
+    def _ostree(
+        self,
+        command: str,
+        *arguments: str,
+        deadline: Deadline | None = None,
+        log: Path | None = None,
+        on_start: Callable[[run.ProcessId], None] | None = None,
+    ) -> str:
+        argv = ["ostree", *command.split(), f"--repo={self.path}", *arguments]
+        try:
+            return run.run(argv, deadline=deadline, log=log, on_start=on_start).stdout
+        except CommandFailedError as error:
+            raise _explained(error, f"ostree {command} in {self.path}") from error
+
+
+def compare(old: Iterable[File], new: Iterable[File]) -> FileDiff:
+    """The paths that differ between two listings."""
+    before = {file.path: (file.kind, file.checksum) for file in old}
+    after = {file.path: (file.kind, file.checksum) for file in new}
+    return FileDiff(
+        added=tuple(sorted(after.keys() - before.keys())),
+        removed=tuple(sorted(before.keys() - after.keys())),
+        modified=tuple(sorted(p for p in before.keys() & after.keys() if before[p] != after[p])),
+    )
+
+
+def is_commit_id(text: str) -> bool:
+    """Whether `text` is 64 lower-case hex digits."""
+    return re.fullmatch(r"[0-9a-f]{64}", text) is not None
+
+
+def _modified_base64(checksum: str) -> str:
+    """A checksum as ostree names deltas by it."""
+    encoded = base64.b64encode(bytes.fromhex(checksum)).decode()
+    return encoded.rstrip("=").replace("/", "_")
+
+
+def _parse_listing(text: str) -> list[File]:
+    return [_file(match, path) for match, path in _listed(text)]
+
+
+def _listed(text: str) -> list[tuple[re.Match[str], str]]:
+    """Entries of `ostree ls --checksum`; a line that is none belongs to the name before it."""
+    found: list[re.Match[str]] = []
+    paths: list[str] = []
+    for line in text.removesuffix("\n").split("\n") if text else ():
+        match = _ENTRY.fullmatch(line)
+        if match is not None:
+            found.append(match)
+            paths.append(match["path"])
+        elif paths:
+            paths[-1] += f"\n{line}"
+        else:
+            raise CommitError(f"ostree ls printed an unknown line: {line!r}")
+    return list(zip(found, paths, strict=True))
+
+
+def _file(match: re.Match[str], path: str) -> File:
+    kind = _KINDS.get(match["kind"], "special")
+    path, _, target = path.partition(" -> ") if kind == "link" else (path, "", "")
+    return File(
+        path=path,
+        kind=kind,
+        mode=int(match["mode"], 8),
+        uid=int(match["uid"]),
+        gid=int(match["gid"]),
+        size=int(match["size"]),
+        target=target,
+        # A directory has two: of its contents, and of its own metadata.
+        checksum=match["checksums"].split()[-1],
+    )
+
+
+def _explained(error: CommandFailedError, what: str) -> CommitError:
+    """ostree's last words as one message, with a remedy where there is a common one."""
+    lines = [" ".join(line.split()) for line in error.tail.splitlines() if line.strip()]
+    # What gpg says of a signature has several lines.
+    starts = [number for number, line in enumerate(lines) if line.startswith("error: ")]
+    reason = " ".join(lines[starts[-1] if starts else -1 :]).removeprefix("error: ")
+    reason = reason or error.message
+    remedy = error.remedy
+    if "No space left on device" in reason:
+        remedy = "free some disk space and do it again; `rfe doctor` says how much is needed"
+    return CommitError(f"{what}: {reason}", remedy=remedy, log=error.log)

@@ -1,0 +1,94 @@
+"""Files that are never half written (a temporary name beside the target, fsync, rename), locks
+between programs, and room on the disk."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import secrets
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from rfe_helpers.errors import RfeError
+
+
+@contextmanager
+def replacing(path: Path, *, mode: int = 0o644) -> Iterator[Path]:
+    """Yield a temporary name beside `path`; it becomes `path` when the block ends well.
+
+    If the block raises, the temporary file is removed and `path` stays as it was.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
+    try:
+        yield temporary
+        with temporary.open("rb") as file:
+            os.fsync(file.fileno())
+        temporary.chmod(mode)
+        temporary.replace(path)
+        sync_directory(path.parent)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write(path: Path, data: str | bytes, *, mode: int = 0o644) -> None:
+    """Put `data` in place as the whole content of `path`, all or nothing."""
+    content = data.encode() if isinstance(data, str) else data
+    with replacing(path, mode=mode) as temporary:
+        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(content)
+
+
+def write_json(path: Path, value: Any, *, mode: int = 0o644) -> None:
+    """Put `value` in place as indented JSON, all or nothing."""
+    write(path, json.dumps(value, indent=2, sort_keys=True) + "\n", mode=mode)
+
+
+def sync_directory(path: Path) -> None:
+    """Make renames in a directory durable."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+@contextmanager
+def locked(path: Path, *, wait: bool = True) -> Iterator[None]:
+    """Hold a lock (flock(2)) on a directory, or on a file that is made if it is not there.
+
+    The kernel releases it however the program ends. Without `wait` BlockingIOError is raised if
+    another program holds it.
+    """
+    if path.is_dir():
+        descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    else:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def room(directory: Path) -> int:
+    """How many bytes are free where a directory is."""
+    return shutil.disk_usage(directory).free
+
+
+def check_room(
+    directory: Path, size: int, what: str, error: type[RfeError], *, remedy: str
+) -> None:
+    """Raise `error` if fewer than `size` bytes are free where `directory` is; `what` needs them."""
+    free = room(directory)
+    if free < size:
+        raise error(
+            f"{directory} has {free / 1e9:.1f} GB free, {what} needs {size / 1e9:.1f} GB",
+            remedy=remedy,
+        )

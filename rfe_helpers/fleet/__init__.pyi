@@ -1,0 +1,39 @@
+from . import answers, application, cost, description, survey
+from .description import Device
+from .plots import plot_completion, plot_load, plot_splay
+from .rollout import RPM_OSTREE, Fleet, Mirror, Plan, Pull, plan, smallest_splay, sweep
+from .survey import APPLYUPDATE, LOOKS, PODMAN, DeviceState, ask_all, everywhere, move_timer, timers
+from .timer import DAY, moment, parse_timer, span, utc
+
+__all__ = [
+    "APPLYUPDATE",
+    "DAY",
+    "LOOKS",
+    "PODMAN",
+    "RPM_OSTREE",
+    "Device",
+    "DeviceState",
+    "Fleet",
+    "Mirror",
+    "Plan",
+    "Pull",
+    "answers",
+    "application",
+    "ask_all",
+    "cost",
+    "description",
+    "everywhere",
+    "moment",
+    "move_timer",
+    "parse_timer",
+    "plan",
+    "plot_completion",
+    "plot_load",
+    "plot_splay",
+    "smallest_splay",
+    "span",
+    "survey",
+    "sweep",
+    "timers",
+    "utc",
+]

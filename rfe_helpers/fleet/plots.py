@@ -1,0 +1,117 @@
+"""Pictures of a rollout, drawn on white so that they read the same in light and dark themes.
+
+Curves differ in line style as well as in colour, and are named in the legend.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from itertools import cycle
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from rfe_helpers.fleet.rollout import Mirror, Plan
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+
+# Colours that differ in lightness too, told apart with any colour vision (Okabe and Ito).
+STYLES: tuple[dict[str, Any], ...] = (
+    {"color": "#0072b2", "linestyle": "-"},
+    {"color": "#d55e00", "linestyle": "--"},
+    {"color": "#000000", "linestyle": ":"},
+    {"color": "#009e73", "linestyle": "-."},
+)
+_LIMIT: dict[str, Any] = {"color": "#9f9f9f", "linestyle": "-", "linewidth": 5, "alpha": 0.6}
+_HOUR = 3600.0
+_POINTS = 2000
+
+
+def plot_load(plans: Mapping[str, Plan], mirror: Mirror | None = None) -> Figure:
+    """Requests per second over time, one curve per plan (by its name), with the mirror's limit.
+
+    The scale is logarithmic where the peaks of the plans are far apart.
+    """
+    figure, (axes,) = figure_of()
+    for (name, plan), style in zip(plans.items(), cycle(STYLES), strict=False):
+        hours, asked = _thinned(plan, "asked")
+        axes.plot(hours, asked, label=f"{name}: peak {plan.peak_requests:,.0f}/s", **style)
+    if mirror is not None and np.isfinite(mirror.requests):
+        axes.axhline(mirror.requests, label=f"mirror: {mirror.requests:,.0f}/s", **_LIMIT)
+    peaks = [plan.peak_requests for plan in plans.values()]
+    if max(peaks) > 20 * min(peaks):
+        axes.set_yscale("log")
+        axes.set_ylim(bottom=1)
+    axes.set_ylabel("requests asked for (1/s)")
+    return _finished(figure, axes, "Load on the mirror")
+
+
+def plot_completion(plans: Mapping[str, Plan]) -> Figure:
+    """The share of devices that have staged the update over time, one curve per plan."""
+    figure, (axes,) = figure_of()
+    for (name, plan), style in zip(plans.items(), cycle(STYLES), strict=False):
+        hours, staged = _thinned(plan, "staged")
+        axes.plot(hours, 100 * staged, label=name, **style)
+    windows = {plan.window for plan in plans.values() if plan.window < plan.horizon}
+    for window in windows:
+        axes.axvline(window / _HOUR, label=f"window opens at {window / _HOUR:.1f} h", **_LIMIT)
+    axes.set_ylabel("devices that have staged (%)")
+    axes.set_ylim(0, 102)
+    return _finished(figure, axes, "Completion")
+
+
+def plot_splay(plans: Mapping[float, Plan], mirror: Mirror | None = None) -> Figure:
+    """Peak load and the share that misses the window against the splay (s), from `sweep`."""
+    figure, axes = figure_of(rows=2)
+    hours = np.array(list(plans)) / _HOUR
+    peaks = [plan.peak_requests for plan in plans.values()]
+    axes[0].plot(hours, peaks, marker="o", **STYLES[0])
+    if mirror is not None and np.isfinite(mirror.requests):
+        axes[0].axhline(mirror.requests, label=f"mirror: {mirror.requests:,.0f}/s", **_LIMIT)
+        axes[0].legend(frameon=False)
+    axes[0].set_yscale("log")
+    axes[0].set_ylabel("peak (requests/s)")
+    axes[1].plot(hours, [100 * p.missed for p in plans.values()], marker="s", **STYLES[1])
+    axes[1].set_ylabel("miss the window (%)")
+    axes[1].set_ylim(-2, 102)
+    axes[1].set_xlabel("splay, RandomizedDelaySec (h)")
+    axes[0].set_title("What splay costs and buys", loc="left")
+    for each in axes:
+        each.spines[["top", "right"]].set_visible(False)
+        each.grid(alpha=0.25)
+    return figure
+
+
+def figure_of(rows: int = 1) -> tuple[Figure, list[Axes]]:
+    """A figure of its own, without pyplot's global state."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(8, 3.6 * rows), layout="constrained", facecolor="white")
+    FigureCanvasAgg(figure)
+    return figure, list(figure.subplots(rows, 1, sharex=True, squeeze=False)[:, 0])
+
+
+def _finished(figure: Figure, axes: Axes, title: str) -> Figure:
+    axes.set_xlabel("time after the release (h)")
+    axes.set_xlim(left=0)
+    axes.set_title(title, loc="left")
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.grid(alpha=0.25)
+    axes.legend(framealpha=0.9, edgecolor="none")
+    return figure
+
+
+def _thinned(plan: Plan, curve: str) -> tuple[np.ndarray, np.ndarray]:
+    """Hours and values until shortly after all have staged; of many steps the highest counts."""
+    times, values = plan.curves["time"], plan.curves[curve]
+    last = min(plan.horizon, 1.05 * plan.all_staged)
+    count = max(2, int(np.searchsorted(times, last)) + 1)
+    times, values = times[:count], values[:count]
+    each = max(1, len(times) // _POINTS)
+    whole = len(times) // each * each
+    thin = values[:whole].reshape(-1, each).max(axis=1)
+    return times[:whole].reshape(-1, each)[:, -1] / _HOUR, thin

@@ -1,0 +1,485 @@
+"""A model of a rollout: what a release does to the mirror, and when the devices have it.
+
+Every device starts its update service as systemd does (systemd_timer.py). At the first start
+after its wave of the rollout has come, it pulls; before and after that it only asks. Pulls are a
+fluid queue in front of the mirror, whose limits are requests and bytes per second: those that
+wait longer than the client's patience fail and come back at the device's next start. Time is
+counted in seconds after the release, in steps; a load is the mean over one step.
+
+Devices are drawn at random with a fixed seed, in blocks, so that ten million fit in memory.
+What a pull and a question cost is to be measured with a real client in the lab.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field, replace
+from datetime import UTC, datetime
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rfe_helpers.errors import InputError
+from rfe_helpers.fleet.timer import DAY, Indices, Schedule, Timer, Times, parse_timer
+
+_BLOCK = 1_000_000
+_STEPS = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 30.0, 60.0, 120.0, 300.0, 600.0)
+_MOST_STEPS = 100_000
+# The timer of rpm-ostree as it is delivered: without splay.
+RPM_OSTREE = parse_timer("OnBootSec=1h\nOnUnitInactiveSec=1d")
+
+
+@dataclass(frozen=True)
+class Pull:
+    """What one device costs the mirror: a pull of the update, and a question whether there is one.
+
+    `seconds` is how long the pull takes when nobody else is there.
+    """
+
+    requests: float
+    bytes: float
+    seconds: float = 30.0
+    check_requests: float = 2.0
+    check_bytes: float = 2_000.0
+
+
+@dataclass(frozen=True)
+class Mirror:
+    """What the mirror can do per second; infinity for no limit."""
+
+    requests: float = float("inf")
+    bytes: float = float("inf")
+
+
+@dataclass(frozen=True)
+class Fleet:
+    """Devices and what happens to them; times in seconds after the release.
+
+    `together` lets all devices boot at the release, as a site after a power cut; otherwise they
+    are out of step. `off` is the share that is off at the release and comes back, evenly, in
+    `off_seconds`. A power cut at `cut_at` takes the share `cut` of them off for `cut_seconds`.
+    `rollout` are points (seconds, share of the fleet that may update), joined by straight lines.
+    `patience` is how long a client waits for the mirror before it gives up.
+    """
+
+    devices: int
+    timer: Timer = RPM_OSTREE
+    together: bool = False
+    off: float = 0.0
+    off_seconds: float = 0.0
+    cut: float = 0.0
+    cut_at: float = 0.0
+    cut_seconds: float = 600.0
+    rollout: tuple[tuple[float, float], ...] = ((0.0, 1.0),)
+    patience: float = 300.0
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What the model says. Rates are per second; times are seconds after the release, infinity
+    for what does not happen within `horizon`.
+
+    `peak_requests` and `peak_bytes` are what devices ask for, `served_peak_requests` what the
+    mirror gives; `p99_requests` is exceeded in one step of a hundred until all have the update.
+    `missed` is the share that has not staged when the window opens. `curves` are per step: time
+    (s), asked and served (requests/s), asked_bytes (bytes/s), staged (share).
+    """
+
+    devices: int
+    horizon: float
+    step: float
+    window: float
+    peak_requests: float
+    peak_bytes: float
+    p99_requests: float
+    served_peak_requests: float
+    longest_wait: float
+    failed_pulls: float
+    half_staged: float
+    most_staged: float
+    all_staged: float
+    missed: float
+    curves: dict[str, NDArray[np.float64]] = field(repr=False, compare=False)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The figures as JSON values, without the curves; null for what does not happen."""
+        shown = asdict(replace(self, curves={}))
+        del shown["curves"]
+        return {k: None if v == float("inf") else v for k, v in shown.items()}
+
+
+def plan(
+    fleet: Fleet,
+    pull: Pull,
+    mirror: Mirror | None = None,
+    *,
+    horizon: float = 7 * DAY,
+    window: float | None = None,
+    release: datetime | None = None,
+    step: float | None = None,
+    seed: int = 1,
+) -> Plan:
+    """Model a release at `release` (default: Monday 2026-01-05 00:00 UTC) until `horizon`.
+
+    `window` is when the maintenance window opens (default: the horizon). Raises InputError for
+    values that make no sense.
+    """
+    _check(fleet, pull, horizon)
+    origin = release or datetime(2026, 1, 5, tzinfo=UTC)
+    bins = _Bins(step or _step(horizon), horizon)
+    arrivals, checks = np.zeros(bins.count), np.zeros(bins.count)
+    rng = np.random.default_rng(seed)
+    for first in range(0, fleet.devices, _BLOCK):
+        block = _Block(fleet, min(_BLOCK, fleet.devices - first), origin, bins, rng)
+        block.run()
+        arrivals += block.arrivals
+        checks += block.checks
+    queue = _Queue(fleet, pull, mirror or Mirror(), bins, _Comebacks(fleet.timer, origin, bins))
+    queue.run(arrivals, checks)
+    checks += _later_checks(fleet, origin, bins, queue.staged / fleet.devices)
+    return _result(fleet, pull, bins, queue, checks, horizon if window is None else window)
+
+
+def smallest_splay(
+    fleet: Fleet,
+    pull: Pull,
+    mirror: Mirror,
+    *,
+    longest: float = 7 * DAY,
+    horizon: float = 7 * DAY,
+    release: datetime | None = None,
+    sample: int = 1_000_000,
+) -> float:
+    """The smallest RandomizedDelaySec (s) with which the mirror is not asked for too much.
+
+    What counts is the mean over a minute, with allowance for what chance adds to it. Found by
+    halving, to 1 %, on at most `sample` devices that each stand for several. Infinity if not
+    even `longest` is enough; then the rollout itself has to be slower.
+    """
+    few = min(fleet.devices, sample)
+    share = fleet.devices / few
+    costs = replace(
+        pull,
+        requests=pull.requests * share,
+        bytes=pull.bytes * share,
+        check_requests=pull.check_requests * share,
+        check_bytes=pull.check_bytes * share,
+    )
+    per_second = min(mirror.requests / costs.requests, mirror.bytes / max(costs.bytes, 1e-9))
+    # The highest of some thousand minutes lies three and a half deviations above the mean.
+    chance = 1 + 3.5 / float(60 * per_second) ** 0.5
+
+    def is_enough(delay: float) -> bool:
+        timer = replace(fleet.timer, randomized_delay=delay)
+        tried = replace(fleet, devices=few, timer=timer)
+        found = plan(tried, costs, horizon=horizon, release=release, step=60.0)
+        asked = max(found.peak_requests / mirror.requests, found.peak_bytes / mirror.bytes)
+        return bool(asked <= chance)
+
+    if is_enough(0.0):
+        return 0.0
+    if not is_enough(longest):
+        return float("inf")
+    low, high = 0.0, longest
+    while high - low > max(1.0, 0.01 * high):
+        middle = (low + high) / 2
+        low, high = (low, middle) if is_enough(middle) else (middle, high)
+    return high
+
+
+def sweep(
+    fleet: Fleet,
+    pull: Pull,
+    splays: Sequence[float],
+    mirror: Mirror | None = None,
+    **options: Any,
+) -> dict[float, Plan]:
+    """The plan for each of several RandomizedDelaySec (s); `options` are those of `plan`."""
+    timers = {splay: replace(fleet.timer, randomized_delay=splay) for splay in splays}
+    return {
+        splay: plan(replace(fleet, timer=timer), pull, mirror, **options)
+        for splay, timer in timers.items()
+    }
+
+
+# devices --------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Bins:
+    """Steps of time from 0 to the horizon."""
+
+    step: float
+    horizon: float
+
+    @property
+    def count(self) -> int:
+        return int(np.ceil(self.horizon / self.step))
+
+    @property
+    def times(self) -> Times:
+        """The end of each step."""
+        return np.arange(1, self.count + 1, dtype=np.float64) * self.step
+
+    def histogram(self, moments: Times) -> Times:
+        """How many of `moments`, all before the horizon, fall into each step."""
+        which = (moments / self.step).astype(np.int64)
+        return np.bincount(which, minlength=self.count)[: self.count].astype(np.float64)
+
+
+class _Block:
+    """Some of the devices, until each of them starts its pull."""
+
+    def __init__(
+        self, fleet: Fleet, devices: int, origin: datetime, bins: _Bins, rng: np.random.Generator
+    ) -> None:
+        self.fleet, self.bins, self.rng = fleet, bins, rng
+        self.which: Indices = np.arange(devices)
+        self.schedule = Schedule(fleet.timer, origin, bins.horizon, devices, rng)
+        points = np.array(fleet.rollout)
+        ranks = rng.uniform(0, 1, devices)
+        late = ranks > points[-1, 1]
+        self.wave = np.where(late, np.inf, np.interp(ranks, points[:, 1], points[:, 0]))
+        self.cut = rng.uniform(0, 1, devices) < fleet.cut
+        self.arrivals = np.zeros(bins.count)
+        self.checks = np.zeros(bins.count)
+
+    def run(self) -> None:
+        """Let every device start its service, again and again, until its wave has come."""
+        which, moments = self.which, self._first()
+        while which.size:
+            moments = self._after_cut(moments, which)
+            inside = moments < self.bins.horizon
+            which, moments = which[inside], moments[inside]
+            admitted = moments >= self.wave[which]
+            self.arrivals += self.bins.histogram(moments[admitted])
+            which, moments = which[~admitted], moments[~admitted]
+            self.checks += self.bins.histogram(moments)
+            moments = self.schedule.following(moments, which)
+
+    def _first(self) -> Times:
+        """The first start of each device after the release."""
+        if self.fleet.together:
+            return self.schedule.after_boot(np.zeros(self.which.shape), 0.0, self.which)
+        moments = self.schedule.steady(self.which)
+        off = np.flatnonzero(self.rng.uniform(0, 1, self.which.shape) < self.fleet.off)
+        boot = self.rng.uniform(0, self.fleet.off_seconds, off.shape)
+        moments[off] = self.schedule.after_boot(boot, 0.0, off)
+        return moments
+
+    def _after_cut(self, moments: Times, which: Indices) -> Times:
+        """Devices without power at their next start have it after the next boot instead."""
+        if not self.fleet.cut:
+            return moments
+        cut_off = self.cut[which] & (moments >= self.fleet.cut_at)
+        back = which[cut_off]
+        boot = np.full(back.shape, self.fleet.cut_at + self.fleet.cut_seconds)
+        moments = moments.copy()
+        moments[cut_off] = self.schedule.after_boot(boot, self.fleet.cut_at, back)
+        self.cut[back] = False
+        return moments
+
+
+# the mirror -----------------------------------------------------------------------------------
+
+
+class _Queue:
+    """Pulls in front of the mirror, first come first served, counted per step.
+
+    After `run`, `due` has what came in each step (first tries and returns), `started` what the
+    mirror began to serve, `staged` how many devices have the update at the end of each step.
+    """
+
+    def __init__(
+        self, fleet: Fleet, pull: Pull, mirror: Mirror, bins: _Bins, comebacks: _Comebacks
+    ) -> None:
+        self.fleet, self.pull, self.mirror, self.bins = fleet, pull, mirror, bins
+        self.comebacks = comebacks
+        self.longest_wait = 0.0
+        self.failed = 0.0
+
+    def run(self, arrivals: Times, checks: Times) -> None:
+        room = self._room(checks)
+        if np.isinf(room).all():
+            self.due = self.started = arrivals
+        else:
+            self.due, self.started = self._serve(arrivals, room)
+        begun = np.concatenate([[0.0], np.cumsum(self.started)])
+        ends = np.concatenate([[0.0], self.bins.times])
+        self.staged = np.interp(self.bins.times - self.pull.seconds, ends, begun, left=0.0)
+
+    def _room(self, checks: Times) -> Times:
+        """How many pulls the mirror can begin in each step, after what the questions take."""
+        pull, mirror, step = self.pull, self.mirror, self.bins.step
+        requests = mirror.requests * step - checks * pull.check_requests
+        volume = mirror.bytes * step - checks * pull.check_bytes
+        room = np.minimum(requests / max(pull.requests, 1e-9), volume / max(pull.bytes, 1e-9))
+        return np.maximum(room, 0.0)
+
+    def _serve(self, arrivals: Times, room: Times) -> tuple[Times, Times]:
+        step, patience = self.bins.step, self.fleet.patience
+        due, started = np.zeros(self.bins.count), np.zeros(self.bins.count)
+        waiting: deque[tuple[int, float]] = deque()
+        for now in range(self.bins.count):
+            due[now] = arrivals[now] + self.comebacks.at(now)
+            if due[now]:
+                waiting.append((now, due[now]))
+            left = room[now]
+            while waiting and left > 0:
+                since, count = waiting.popleft()
+                served = min(count, left)
+                left -= served
+                started[now] += served
+                self.longest_wait = max(self.longest_wait, (now - since) * step)
+                if served < count:
+                    waiting.appendleft((since, count - served))
+            while waiting and (now - waiting[0][0]) * step >= patience:
+                _, count = waiting.popleft()
+                self.failed += count
+                self.comebacks.add(now, count)
+        return due, started
+
+
+class _Comebacks:
+    """Devices whose pull has failed, spread over the moments at which they start again."""
+
+    def __init__(self, timer: Timer, origin: datetime, bins: _Bins) -> None:
+        self.timer, self.bins = timer, bins
+        parts = [c.elapses(origin, 0.0, bins.horizon) for c in timer.calendars]
+        known = np.unique(np.concatenate(parts)) if parts else np.empty(0)
+        self.elapses = np.append(known, np.inf)
+        self._change = np.zeros(bins.count + 1)
+        self._rate = 0.0
+
+    def at(self, step: int) -> float:
+        """How many come back in a step; to be asked step by step."""
+        self._rate += self._change[step]
+        return max(0.0, self._rate)
+
+    def add(self, step: int, count: float) -> None:
+        """So many fail in a step."""
+        now = (step + 1) * self.bins.step
+        moments = [float(self.elapses[np.searchsorted(self.elapses[:-1], now, side="right")])]
+        if self.timer.on_unit_inactive is not None:
+            moments.append(now + self.timer.on_unit_inactive)
+        begin = min(moments)
+        if begin >= self.bins.horizon:
+            return
+        width = self.timer.randomized_delay + self.timer.accuracy
+        first = max(step + 1, int(begin / self.bins.step))
+        last = max(first, int((begin + width) / self.bins.step))
+        share = count / (last - first + 1)
+        self._change[min(first, self.bins.count)] += share
+        self._change[min(last + 1, self.bins.count)] -= share
+
+
+def _later_checks(fleet: Fleet, origin: datetime, bins: _Bins, staged: Times) -> Times:
+    """The questions of devices that have the update already, per step, as expected values.
+
+    Those of monotonic timers are spread evenly: such devices are out of step by then.
+    """
+    timer = fleet.timer
+    have = staged * fleet.devices
+    checks = np.zeros(bins.count)
+    if timer.on_unit_inactive is not None:
+        mean = timer.on_unit_inactive + (timer.randomized_delay + timer.accuracy) / 2
+        return have * bins.step / mean
+    width = timer.randomized_delay + timer.accuracy
+    for expression in timer.calendars:
+        for elapse in expression.elapses(origin, 0.0, bins.horizon):
+            first = int(elapse / bins.step)
+            last = min(bins.count - 1, int((elapse + width) / bins.step))
+            steps = max(1, int((elapse + width) / bins.step) - first + 1)
+            checks[first : last + 1] += have[first] / steps
+    return checks
+
+
+# results --------------------------------------------------------------------------------------
+
+
+def _result(
+    fleet: Fleet,
+    pull: Pull,
+    bins: _Bins,
+    queue: _Queue,
+    checks: Times,
+    window: float,
+) -> Plan:
+    asking, getting = _rate(queue.due, pull, bins), _rate(queue.started, pull, bins)
+    questions = checks / bins.step
+    asked = asking * pull.requests + questions * pull.check_requests
+    asked_bytes = asking * pull.bytes + questions * pull.check_bytes
+    served = getting * pull.requests + questions * pull.check_requests
+    served = np.minimum(served, queue.mirror.requests)
+    share = queue.staged / fleet.devices
+    all_staged = _when(share, 1.0 - 0.5 / fleet.devices, bins)
+    busy = asked[: int(min(all_staged, bins.horizon) / bins.step) + 1]
+    return Plan(
+        devices=fleet.devices,
+        horizon=bins.horizon,
+        step=bins.step,
+        window=window,
+        peak_requests=float(asked.max()),
+        peak_bytes=float(asked_bytes.max()),
+        p99_requests=float(np.quantile(busy, 0.99)),
+        served_peak_requests=float(served.max()),
+        longest_wait=queue.longest_wait,
+        failed_pulls=float(queue.failed),
+        half_staged=_when(share, 0.5, bins),
+        most_staged=_when(share, 0.99, bins),
+        all_staged=all_staged,
+        missed=max(0.0, float(1.0 - np.interp(window, bins.times, share))),
+        curves={
+            "time": bins.times,
+            "asked": asked,
+            "served": served,
+            "asked_bytes": asked_bytes,
+            "staged": share,
+        },
+    )
+
+
+def _rate(starts: Times, pull: Pull, bins: _Bins) -> Times:
+    """Pulls per second at the end of each step, each spread evenly over its own duration."""
+    begun = np.concatenate([[0.0], np.cumsum(starts)])
+    ends = np.concatenate([[0.0], bins.times])
+    width = max(pull.seconds, bins.step)
+    before: Times = np.interp(bins.times - width, ends, begun, left=0.0)
+    rates: Times = (begun[1:] - before) / width
+    return rates
+
+
+def _when(share: Times, wanted: float, bins: _Bins) -> float:
+    """When a growing share reaches `wanted`, infinity if it does not."""
+    after = int(np.searchsorted(share, wanted))
+    if after >= bins.count:
+        return float("inf")
+    before = share[after - 1] if after else 0.0
+    part = (wanted - before) / (share[after] - before) if share[after] > before else 1.0
+    return float((after + part) * bins.step)
+
+
+def _step(horizon: float) -> float:
+    return next((s for s in _STEPS if horizon / s <= _MOST_STEPS), _STEPS[-1])
+
+
+def _check(fleet: Fleet, pull: Pull, horizon: float) -> None:
+    shares = (fleet.off, fleet.cut, *(share for _, share in fleet.rollout))
+    times = (fleet.off_seconds, fleet.cut_at, fleet.cut_seconds, fleet.patience, pull.seconds)
+    steps = np.diff(np.array(fleet.rollout), axis=0) if len(fleet.rollout) > 1 else np.zeros(1)
+    rules = {
+        "there must be at least one device": fleet.devices >= 1,
+        "the horizon must be a time after the release": horizon > 0,
+        "shares lie between 0 and 1": all(0 <= share <= 1 for share in shares),
+        "a rollout has points that go up in time and share": bool(fleet.rollout)
+        and bool((steps >= 0).all()),
+        "times cannot be negative": min(times) >= 0,
+        "a device asks at most once a minute": (fleet.timer.on_unit_inactive or DAY) >= 60
+        and fleet.timer.on_unit_inactive != 0,
+        "a pull costs at least something": pull.requests > 0 and pull.bytes >= 0,
+    }
+    for rule, holds in rules.items():
+        if not holds:
+            raise InputError(rule)

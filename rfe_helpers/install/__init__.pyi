@@ -1,0 +1,8 @@
+from . import download, kickstart, media, mkksiso
+
+__all__ = [
+    "download",
+    "kickstart",
+    "media",
+    "mkksiso",
+]

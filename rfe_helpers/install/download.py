@@ -1,0 +1,226 @@
+"""Fetch guest images and boot ISOs that are public: resumed, checked, and kept in the cache.
+
+    <cache>/media/<name>              whole and checked: a file with its name is never a part of it
+    <cache>/media/<name>.part         what has come so far
+    <cache>/media/<name>.part.json    where from, and the server's mark of that version (ETag)
+
+What is behind a login is not fetched: `advice` says where a person gets it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import requests
+import urllib3
+
+from rfe_helpers.core import files
+from rfe_helpers.core.progress import OnProgress
+from rfe_helpers.errors import MediaError
+from rfe_helpers.lab.lab import cache_directory
+from rfe_helpers.lab.profile import Profile
+
+KINDS = {"guest": "guest image", "iso": "boot ISO"}
+ATTEMPTS = 5  # that bring nothing new
+_SECONDS = 60
+_CHUNK = 1 << 16  # what a broken connection loses at most
+_MOST_CHECKSUMS = 1 << 20
+_BSD = re.compile(r"^SHA256 \(([^)]+)\) = ([0-9a-f]{64})$", re.MULTILINE)
+_GNU = re.compile(r"^([0-9a-f]{64}) [ *](\S+)$", re.MULTILINE)
+
+
+def kept(name: str) -> Path:
+    """Where a fetched file is, or is to be put by a person who got it by hand."""
+    return cache_directory() / "media" / name
+
+
+def facts(profile: Profile, kind: str) -> tuple[str, str, str]:
+    """File name, URL and URL of the checksums of a profile's "guest" image or boot "iso"."""
+    media = profile.media
+    if kind == "guest":
+        return media.guest_image, media.guest_url, media.guest_checksums
+    return media.boot_iso, media.iso_url, media.iso_checksums
+
+
+_PARAMETERS = {"guest": "`image` of notebook 10", "iso": "`boot_iso` of notebook 50"}
+
+
+def advice(profile: Profile, kind: str) -> str:
+    """How a person gets it, as one sentence."""
+    name, url, _ = facts(profile, kind)
+    if url:
+        return f"fetch it: `rfe fetch {kind} --profile {profile.name}`"
+    if not profile.media.portal:
+        return (
+            f"name one with the parameter {_PARAMETERS[kind]}: there is no {KINDS[kind]} of "
+            f"{profile.title} to fetch"
+        )
+    return (
+        f"log in at {profile.media.portal}, get {name} there and put it at {kept(name)}, "
+        f"or name its place with the parameter {_PARAMETERS[kind]}"
+    )
+
+
+def fetch_media(profile: Profile, kind: str, on_progress: OnProgress = None) -> Path:
+    """The profile's guest image or boot ISO, fetched unless it is kept already.
+
+    Raises MediaError: with the place to go to for what is behind a login.
+    """
+    name, url, checksums = facts(profile, kind)
+    target = kept(name)
+    if target.exists():
+        return target
+    if not url:
+        raise MediaError(
+            f"the {KINDS[kind]} of {profile.title} is not public", remedy=advice(profile, kind)
+        )
+    wanted = checksum_of(_get_text(checksums), name)
+    return fetch(url, target, wanted, on_progress)
+
+
+def checksum_of(text: str, name: str) -> str:
+    """The SHA-256 of a file in a list of checksums, in BSD's or GNU's form.
+
+    A list of one is of that file, whatever it calls it: "latest" is a link to another name. Raises
+    MediaError if there is none. The signature that such a list may have is not checked.
+    """
+    found = dict(_BSD.findall(text)) | {file: digest for digest, file in _GNU.findall(text)}
+    if len(found) == 1:
+        return str(next(iter(found.values())))
+    if name not in found:
+        raise MediaError(
+            f"the list of checksums does not name {name}",
+            remedy="another version is published by now: `rfe profiles NAME` shows the address",
+        )
+    return str(found[name])
+
+
+def fetch(url: str, target: Path, sha256: str, on_progress: OnProgress = None) -> Path:
+    """Fetch a URL to `target`, going on where an earlier call stopped.
+
+    Raises MediaError if it is not there, does not come, or has another checksum; then what has
+    come is kept in the first two cases and removed in the last.
+    """
+    target.parent.mkdir(parents=True, exist_ok=True)
+    # Labs share this directory: one of them fetches, the others find it then.
+    with files.locked(target.with_name(f"{target.name}.lock")):
+        return target if target.exists() else _fetch(url, target, sha256, on_progress)
+
+
+def _fetch(url: str, target: Path, sha256: str, on_progress: OnProgress) -> Path:
+    part = target.with_name(f"{target.name}.part")
+    failures, most = 0, _size(part)
+    while True:
+        try:
+            _go_on(url, part, on_progress)
+            break
+        except requests.RequestException as error:
+            # A server that cannot go on begins anew each time: only more than ever is a gain.
+            failures = failures + 1 if _size(part) <= most else 1
+            most = max(most, _size(part))
+            if failures >= ATTEMPTS:
+                raise MediaError(
+                    f"{url} cannot be fetched: {_reason(error)}",
+                    remedy=f"do it again when the network is back: {_size(part)} bytes are here",
+                ) from None
+    if on_progress is not None:
+        on_progress("checking")
+    with part.open("rb") as file:
+        found = hashlib.file_digest(file, "sha256").hexdigest()
+    _forget(part, keep=found == sha256)
+    if found != sha256:
+        raise MediaError(
+            f"{url} is damaged: its SHA-256 is {found}, published is {sha256}",
+            remedy="fetch it again; if it happens again, the mirror has another version",
+        )
+    part.replace(target)
+    files.sync_directory(target.parent)
+    return target
+
+
+def _go_on(url: str, part: Path, on_progress: OnProgress) -> None:
+    """One request for what is not here yet. Raises RequestException when it breaks off."""
+    mark = _mark(part, url)
+    have = _size(part) if mark else 0
+    headers = {"Accept-Encoding": "identity"}
+    if have:
+        # If it is another version by now the server sends all of it.
+        headers |= {"Range": f"bytes={have}-", "If-Range": mark}
+    with requests.get(url, headers=headers, stream=True, timeout=_SECONDS) as answer:
+        if answer.status_code == 416:  # nothing is missing, or it is shorter now
+            if answer.headers.get("Content-Range", "") == f"bytes */{have}":
+                return
+            _forget(part)
+            raise requests.ConnectionError("it has become shorter")
+        if answer.status_code in (401, 403, 404, 410):
+            raise MediaError(
+                f"{url} is not there: {answer.status_code} {answer.reason}",
+                remedy="see where the profile has its address from: `rfe profiles NAME`",
+            )
+        answer.raise_for_status()
+        if answer.status_code != 206:
+            have = 0
+        length = have + int(answer.headers.get("Content-Length") or 0)
+        files.check_room(
+            part.parent,
+            length - have,
+            "what is left of the download",
+            MediaError,
+            remedy="free some space, or set RFE_CACHE to another directory",
+        )
+        mark = answer.headers.get("ETag", "")
+        if mark.startswith("W/"):  # good for a page, not for a piece of a file
+            mark = ""
+        mark = mark or answer.headers.get("Last-Modified", "")
+        files.write_json(_note(part), {"url": url, "mark": mark})
+        with part.open("ab" if have else "wb") as file:
+            for chunk in answer.iter_content(_CHUNK):
+                file.write(chunk)
+                have += len(chunk)
+                if on_progress is not None:
+                    on_progress(f"{have / 1e6:.1f} of {length / 1e6:.1f} MB")
+        if have < length:
+            raise requests.ConnectionError(f"{have} of {length} bytes came")
+
+
+def _mark(part: Path, url: str) -> str:
+    """What the server called the version that the part is of, "" if it cannot be gone on with."""
+    try:
+        note: dict[str, Any] = json.loads(_note(part).read_text())
+    except (OSError, ValueError):
+        return ""
+    return str(note.get("mark", "")) if note.get("url") == url else ""
+
+
+def _note(part: Path) -> Path:
+    return part.with_name(f"{part.name}.json")
+
+
+def _forget(part: Path, *, keep: bool = False) -> None:
+    _note(part).unlink(missing_ok=True)
+    if not keep:
+        part.unlink(missing_ok=True)
+
+
+def _size(part: Path) -> int:
+    return part.stat().st_size if part.exists() else 0
+
+
+def _get_text(url: str) -> str:
+    try:
+        with requests.get(url, timeout=_SECONDS, stream=True) as answer:
+            answer.raise_for_status()
+            return answer.raw.read(_MOST_CHECKSUMS, decode_content=True).decode(errors="replace")
+    except (requests.RequestException, urllib3.exceptions.HTTPError) as error:
+        raise MediaError(
+            f"the checksums at {url} cannot be fetched: {_reason(error)}",
+            remedy="see that this machine has a way to the Internet, and whether they are there",
+        ) from None
+
+
+def _reason(error: Exception) -> str:
+    return " ".join(str(error).split())[:200] or type(error).__name__

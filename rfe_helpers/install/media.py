@@ -1,0 +1,309 @@
+"""Boot ISOs of any release: label, release, kernel, and a commit that is inside, read without
+mounting; ISOs made from one by adding files; and whether a copy on a stick is whole.
+
+Nothing here writes to a device.
+"""
+
+from __future__ import annotations
+
+import configparser
+import os
+import re
+import struct
+import tempfile
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+from rfe_helpers.commit.ostree import Repo
+from rfe_helpers.core import files, run
+from rfe_helpers.core.wait import Deadline
+from rfe_helpers.errors import CommandFailedError, CommitError, MediaError
+
+KERNEL = "images/pxeboot/vmlinuz"
+INITRD = "images/pxeboot/initrd.img"
+# Boot menus: those of GRUB for BIOS and UEFI, and isolinux, which RHEL 8 and 9 have for BIOS.
+MENUS = ("boot/grub2/grub.cfg", "EFI/BOOT/grub.cfg", "isolinux/isolinux.cfg")
+# What osbuild puts into an edge-installer.
+REPOSITORY = "ostree/repo"
+KICKSTART = "osbuild.ks"
+_CHUNK = 1 << 20
+# ECMA-119: volume descriptors begin at sector 16 of 2048 bytes; 8.4 has the primary one's fields.
+_SECTOR = 2048
+_PRIMARY = b"\x01CD001"
+
+
+@dataclass(frozen=True)
+class BootIso:
+    """A boot ISO. `family`, `version` and `arch` are those of its .treeinfo, "" without one;
+    `size` is what its volume says, in bytes."""
+
+    path: Path
+    label: str
+    size: int
+    family: str = ""
+    version: str = ""
+    arch: str = ""
+
+    @property
+    def release(self) -> str:
+        """What a person calls it, such as "Red Hat Enterprise Linux 9.4"."""
+        return f"{self.family} {self.version}".strip() or self.label
+
+    def arguments(self, kickstart_url: str) -> str:
+        """The kernel arguments that install from this ISO as a kickstart says, in text mode,
+        on the serial console and the screen (the last console is the one programs write to)."""
+        return (
+            f"inst.stage2=hd:LABEL={self._device} inst.ks={kickstart_url} inst.text "
+            "console=tty0 console=ttyS0,115200"
+        )
+
+    @property
+    def own_kickstart(self) -> str:
+        """Where an installer that was booted from it finds the kickstart that is on it."""
+        return f"hd:LABEL={self._device}:/{KICKSTART}"
+
+    @property
+    def _device(self) -> str:
+        """The label as udev writes it, which has \\x20 for a space."""
+        return self.label.replace(" ", "\\x20")
+
+    def extract_kernel(self, directory: Path) -> tuple[Path, Path]:
+        """Write kernel and initramfs into a directory as `vmlinuz` and `initrd.img`."""
+        return (
+            self.extract(KERNEL, directory / "vmlinuz"),
+            self.extract(INITRD, directory / "initrd.img"),
+        )
+
+    def extract(self, name: str, target: Path) -> Path:
+        """Copy one file or directory out of the ISO. Raises MediaError if it has none such."""
+        target.unlink(missing_ok=True)
+        try:
+            run.run([*_xorriso(self.path), "-extract", f"/{name}", _with_parent(target)])
+        except CommandFailedError as error:
+            raise MediaError(
+                f"{self.path} has no {name}: it is not a boot ISO, or it is damaged ({error.tail})",
+                remedy="compare its checksum with the one published, or make it again",
+            ) from None
+        target.chmod(0o755 if target.is_dir() else 0o644)
+        return target
+
+
+def read(path: Path) -> BootIso:
+    """What a boot ISO is. Raises MediaError if it is missing, no ISO, or cut off."""
+    label, size = _primary_volume(path)
+    if path.stat().st_size < size:
+        raise MediaError(
+            f"{path} is cut off: it has {path.stat().st_size} of {size} bytes",
+            remedy="fetch it again",
+        )
+    iso = BootIso(path, label, size)
+    try:
+        text = run.run([*_xorriso(path), "-concat", "append", "-", "/.treeinfo"]).stdout
+    except CommandFailedError:
+        return iso
+    info = configparser.ConfigParser(interpolation=None)
+    try:
+        info.read_string(text)
+        general = info["general"]
+    except (configparser.Error, KeyError) as error:
+        raise MediaError(f"{path}: .treeinfo cannot be read: {error}") from None
+    return BootIso(
+        path,
+        label,
+        size,
+        general.get("family", ""),
+        general.get("version", ""),
+        general.get("arch", ""),
+    )
+
+
+@dataclass(frozen=True)
+class IsoCommit:
+    """A commit inside an installer ISO, and the kickstart that installs it."""
+
+    ref: str
+    commit: str
+    version: str
+    timestamp: datetime
+    kickstart: str
+
+
+def payload(iso: Path) -> IsoCommit:
+    """The commit inside an edge-installer. Raises MediaError if there is none."""
+    boot = read(iso)
+    with tempfile.TemporaryDirectory(prefix="rfe-iso-") as directory:
+        root = Path(directory)
+        try:
+            kickstart = boot.extract(KICKSTART, root / KICKSTART).read_text()
+            # As much of the repository as ostree needs to show the commit.
+            for name in ("config", "refs"):
+                boot.extract(f"{REPOSITORY}/{name}", root / "repo" / name)
+            heads = root / "repo/refs/heads"
+            ref = next(path for path in sorted(heads.rglob("*")) if path.is_file())
+            commit = ref.read_text().strip()
+            name = f"objects/{commit[:2]}/{commit[2:]}.commit"
+            boot.extract(f"{REPOSITORY}/{name}", root / "repo" / name)
+            info = Repo(root / "repo").show(commit)
+        except (MediaError, CommitError, StopIteration, UnicodeDecodeError, OSError):
+            raise MediaError(
+                f"{iso} has no commit that can be read in /{REPOSITORY}: it is no edge-installer",
+                remedy="make one with a compose of the type edge-installer",
+            ) from None
+        return IsoCommit(
+            str(ref.relative_to(heads)), commit, info.version, info.timestamp, kickstart
+        )
+
+
+def check(iso: Path) -> bool:
+    """Whether an ISO carries a checksum of itself, which fits; False if it carries none.
+
+    Raises MediaError for one that is cut off or altered.
+    """
+    read(iso)
+    result = run.run(["checkisomd5", iso], check=False)
+    said = result.stdout + result.stderr
+    if "result is: PASS" in said:
+        return True
+    if "No checksum information" in said:
+        return False
+    raise MediaError(
+        f"the content of {iso} does not match the checksum in it: it is damaged",
+        remedy="fetch or make it again",
+    )
+
+
+def implant_checksum(iso: Path) -> None:
+    """Write the checksum of an ISO into it, as Anaconda looks for it; a former one is replaced.
+
+    It finds damage by chance, a bad copy or a worn stick; against somebody who changes an ISO on
+    purpose it does not help.
+    """
+    run.run(["implantisomd5", "--force", iso])
+
+
+def verify_written(target: Path, iso: Path) -> int:
+    """Compare a device or file with the ISO that was written to it, as far as the ISO goes.
+
+    Returns how many bytes are the same. Raises MediaError with the first place that differs. Only
+    reads; needs the right to read the device.
+    """
+    done = 0
+    try:
+        with iso.open("rb") as wanted, target.open("rb") as written:
+            # Not what is left in memory of the writing, but what the device has.
+            os.posix_fadvise(written.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+            while expected := wanted.read(_CHUNK):
+                found = written.read(len(expected))
+                if found != expected:
+                    pairs = zip(expected, found, strict=False)
+                    same = next((i for i, (a, b) in enumerate(pairs) if a != b), len(found))
+                    raise MediaError(_difference(target, iso, done + same, len(found) > same))
+                done += len(expected)
+    except OSError as error:
+        raise MediaError(
+            f"{error.filename or target}: {error.strerror}",
+            remedy="name the whole device, and run as root",
+        ) from None
+    return done
+
+
+def _difference(target: Path, iso: Path, place: int, more: bool) -> str:
+    if more:
+        return f"{target} differs from {iso} at byte {place}: it was not written well"
+    return f"{target} ends at byte {place}, {iso} has {iso.stat().st_size}: it was cut off"
+
+
+def add_files(
+    iso: Path,
+    target: Path,
+    added: Mapping[str, Path],
+    *,
+    arguments: str = "",
+    deadline: Deadline | None = None,
+    on_start: Callable[[run.ProcessId], None] | None = None,
+) -> Path:
+    """A copy of a boot ISO, at `target`, with files or directories added (path in it -> source).
+
+    It boots as the original does; `arguments` are added to the kernel's in every entry of its
+    menus. Raises MediaError if xorriso cannot make it, or if there is no menu to add to.
+    """
+    read(iso)
+    with (
+        tempfile.TemporaryDirectory(prefix="rfe-iso-") as directory,
+        files.replacing(target) as unfinished,
+    ):
+        menus = _menus_with(iso, arguments, Path(directory)) if arguments else {}
+        command: list[str | Path] = ["xorriso", "-abort_on", "FAILURE", "-report_about", "FAILURE"]
+        command += ["-indev", iso, "-outdev", unfinished, "-overwrite", "on"]
+        # Whatever boots the original, from CD and from a stick, is made again in the copy.
+        command += ["-boot_image", "any", "replay"]
+        for name, source in {**added, **menus}.items():
+            command += ["-map", source, f"/{name}"]
+        try:
+            run.run(command, deadline=deadline or Deadline(900), on_start=on_start)
+        except CommandFailedError as error:
+            raise MediaError(
+                f"{target} could not be made from {iso}: {error.tail}",
+                remedy="look for room on the disk, and whether the boot ISO is whole",
+            ) from None
+        implant_checksum(unfinished)
+    return target
+
+
+def _menus_with(iso: Path, arguments: str, directory: Path) -> dict[str, Path]:
+    """The menus of an ISO with arguments added to the lines that boot a kernel."""
+    changed: dict[str, Path] = {}
+    for name in MENUS:
+        menu = directory / name
+        try:
+            run.run([*_xorriso(iso), "-extract", f"/{name}", _with_parent(menu)])
+        except CommandFailedError:
+            continue  # not every release has every menu
+        menu.chmod(0o644)
+        text = menu.read_text()
+        pattern = r"^(\s*(?:linux|linuxefi|append)\s.*inst\.stage2=.*)$"
+        menu.write_text(re.sub(pattern, lambda line: f"{line[1]} {arguments}", text, flags=re.M))
+        if menu.read_text() != text:
+            changed[name] = menu
+    if not changed:
+        raise MediaError(f"{iso} has no boot menu with inst.stage2=: it is no boot ISO")
+    return changed
+
+
+def _with_parent(path: Path) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return path
+
+
+def _xorriso(path: Path) -> list[str | Path]:
+    """xorriso, reading only, and ending with a status that says whether all went well."""
+    return [
+        "xorriso",
+        "-abort_on",
+        "FAILURE",
+        "-report_about",
+        "FAILURE",
+        "-osirrox",
+        "on",
+        "-indev",
+        path,
+    ]
+
+
+def _primary_volume(path: Path) -> tuple[str, int]:
+    """Label and size in bytes, from the primary volume descriptor."""
+    try:
+        with path.open("rb") as file:
+            file.seek(16 * _SECTOR)
+            descriptor = file.read(_SECTOR)
+    except OSError as error:
+        raise MediaError(
+            f"{path}: {error.strerror}", remedy="give the path of a boot ISO"
+        ) from None
+    if len(descriptor) < _SECTOR or not descriptor.startswith(_PRIMARY):
+        raise MediaError(f"{path} is not an ISO image", remedy="give the path of a boot ISO")
+    blocks = struct.unpack_from("<I", descriptor, 80)[0]
+    block_size = struct.unpack_from("<H", descriptor, 128)[0]
+    return descriptor[40:72].decode("ascii", errors="replace").strip(), blocks * block_size

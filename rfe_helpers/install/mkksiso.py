@@ -1,0 +1,73 @@
+"""A boot ISO with a kickstart inside: by lorax's mkksiso where it is installed, or by xorriso.
+
+mkksiso takes the kickstart as its first argument (lorax 28 to 34.9.16), as `--ks` (from 34.9.17
+and 37.6), or in both ways (from 34.9.19 and 37.8): its help says which. From 37.10 and 38.4 on it
+needs root unless `--skip-mkefiboot` is given, which leaves the menu of UEFI machines alone. Its
+output must not exist.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from pathlib import Path
+
+from rfe_helpers.core import files, run
+from rfe_helpers.errors import CommandFailedError, MediaError
+from rfe_helpers.install import media
+from rfe_helpers.lab.profile import Profile
+
+PROGRAM = "mkksiso"
+_SECONDS = 1800
+
+
+def argv(
+    help_text: str, kickstart: Path, iso: Path, target: Path, *, root: bool = True
+) -> list[str | Path]:
+    """The command line in the form that the program's `--help` tells."""
+    skip = ["--skip-mkefiboot"] if "--skip-mkefiboot" in help_text and not root else []
+    if "--ks" in help_text:
+        return [PROGRAM, *skip, "--ks", kickstart, iso, target]
+    return [PROGRAM, *skip, kickstart, iso, target]
+
+
+def with_kickstart(iso: Path, kickstart: Path, target: Path) -> Path:
+    """Make `target`, a boot ISO that installs as the kickstart says without asking anything.
+
+    Raises MediaError with the last lines of the program that made it.
+    """
+    boot = media.read(iso)
+    if not kickstart.is_file():
+        raise MediaError(f"there is no kickstart {kickstart}")
+    if run.which(PROGRAM) is None:
+        name = kickstart.name
+        label = boot.label.replace(" ", "\\x20")
+        arguments = f"inst.ks=hd:LABEL={label}:/{name}"
+        return media.add_files(iso, target, {name: kickstart}, arguments=arguments)
+    help_text = run.run([PROGRAM, "--help"], check=False).stdout
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=target.parent, prefix=".mkksiso-") as directory:
+        made = Path(directory, "made.iso")
+        try:
+            command = argv(help_text, kickstart, iso, made, root=os.geteuid() == 0)
+            run.run(command, seconds=_SECONDS)
+        except CommandFailedError as error:
+            raise MediaError(
+                f"{PROGRAM} could not put {kickstart} into {iso}: {error.tail}",
+                remedy="run it as root, or remove lorax: xorriso does it, too",
+            ) from None
+        made.chmod(0o644)
+        made.replace(target)
+    files.sync_directory(target.parent)
+    return target
+
+
+def check_release(boot: media.BootIso, profile: Profile) -> None:
+    """Raise MediaError if a boot ISO is of another release than the profile: what one release's
+    installer deploys another's may not understand."""
+    if boot.label != profile.iso.label:
+        raise MediaError(
+            f"{boot.path} is {boot.release} (label {boot.label}), this lab is for {profile.title} "
+            f"(label {profile.iso.label})",
+            remedy="take the boot ISO of that release, or a lab with the profile of this one",
+        )

@@ -1,0 +1,315 @@
+"""One run of the workbook: every path, port, process and result of it.
+
+On disk, all below the lab directory, which only its owner can read:
+
+    lab.json            the state: profile, ports, steps, processes (this module writes it)
+    lab.lock            held while lab.json is changed
+    logs/               one log per program; commands.jsonl is the journal of commands
+    keys/               the SSH key made for this lab (0600)
+    composes/           what Image Builder made: <id>-commit.tar, …
+    www/                kickstarts and repositories that are served
+    registry/           container images of devices, and what they were made of
+    machines/<name>/    disk, console, screenshots and QMP socket of a machine
+    runs/<time>/        executed notebooks and reports of headless runs
+    sandbox/            the state of the sandbox Image Builder
+    notebooks/          copies of the workbook that are opened with this lab (rfe lab open)
+
+Invariants: lab.json is replaced whole, under the lock, so any number of notebooks and commands
+may use one lab; it never holds a secret; a process in it is named by pid, start time and boot
+id, so that a recycled pid is never ended. What can be made again and serves several labs (the
+base tree, the boot ISO, packages) is in the cache, `cache_directory()`.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from rfe_helpers.core import files, network, run
+from rfe_helpers.errors import LabError, RfeError, StepMissingError
+from rfe_helpers.lab import keys, profile
+
+STATE_VERSION = 1
+DEFAULT = "~/rfe-lab"
+_DIRECTORIES = (
+    "logs",
+    "keys",
+    "composes",
+    "www",
+    "registry",
+    "machines",
+    "runs",
+    "sandbox",
+    "sockets",
+    "notebooks",
+)
+
+
+def cache_directory() -> Path:
+    """Where things that serve several labs are kept: RFE_CACHE, or rfe in the user's cache."""
+    if chosen := os.environ.get("RFE_CACHE"):
+        return Path(chosen).expanduser().absolute()
+    base = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+    return Path(base).expanduser() / "rfe"
+
+
+def default_directory() -> str:
+    """The lab of commands that are told none: RFE_LAB, or DEFAULT."""
+    return os.environ.get("RFE_LAB") or DEFAULT
+
+
+class Lab:
+    """A lab directory, made if it is not there. Opening it twice, from two programs, is fine.
+
+    Raises LabError if the directory cannot be used, ProfileError for an unknown profile or one of
+    a release without edge images.
+    `profile` is needed when the lab is made; later it must be the same or None.
+    """
+
+    def __init__(self, directory: str | Path = DEFAULT, profile_name: str | None = None) -> None:
+        self.directory = Path(directory).expanduser().absolute()
+        try:
+            self.directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+            self.directory.chmod(0o700)
+        except OSError as error:
+            raise LabError(
+                f"cannot use {self.directory} as a lab: {error.strerror}",
+                remedy="choose another directory with the parameter `lab`",
+            ) from None
+        with self._changing() as state:
+            if profile_name is not None and state["profile"] not in (None, profile_name):
+                raise LabError(
+                    f"{self.directory} is a lab for profile {state['profile']}, not {profile_name}",
+                    remedy=self._start_over(),
+                )
+            self.profile = profile.load(state["profile"] or profile_name or "sandbox")
+            self.profile.require_edge()
+            state["profile"] = self.profile.name
+        run.set_journal(self.path("logs", "commands.jsonl"))
+
+    def __repr__(self) -> str:
+        return f"Lab({str(self.directory)!r}, profile {self.profile.name})"
+
+    def command(self, words: str) -> str:
+        """A command of `rfe` for this lab, to be typed: with --lab unless it is the usual one."""
+        return f"rfe {words}" + (
+            "" if self.is_usual else f" --lab {shlex.quote(str(self.directory))}"
+        )
+
+    @property
+    def is_usual(self) -> bool:
+        """Whether it is the lab of commands that are told none."""
+        return self.directory == Path(DEFAULT).expanduser().absolute()
+
+    def _start_over(self) -> str:
+        return f"use another lab directory, or `{self.command('lab clean')}` to start over"
+
+    # paths ------------------------------------------------------------------------------------
+
+    def path(self, *parts: str) -> Path:
+        """A path inside the lab; the directories above it are made."""
+        path = self.directory.joinpath(*parts)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return path
+
+    def folder(self, *parts: str) -> Path:
+        """A directory inside the lab, made if it is not there."""
+        path = self.directory.joinpath(*parts)
+        path.mkdir(parents=True, exist_ok=True)
+        return path
+
+    def log(self, name: str) -> Path:
+        """The log file of a program."""
+        return self.path("logs", f"{name}.log")
+
+    def socket(self, name: str) -> Path:
+        """A short path for a unix socket (they are limited to 107 bytes), in a 0700 directory."""
+        path = self.path("sockets", name)
+        if len(os.fsencode(path)) < 100:
+            path.parent.chmod(0o700)
+            return path
+        runtime = Path(os.environ.get("XDG_RUNTIME_DIR") or f"/tmp/rfe-{os.getuid()}")  # noqa: S108
+        short = runtime / f"rfe-{self.id}"
+        short.mkdir(parents=True, exist_ok=True, mode=0o700)
+        if short.stat().st_uid != os.getuid():
+            raise LabError(f"{short} belongs to another user", remedy="set XDG_RUNTIME_DIR")
+        short.chmod(0o700)
+        return short / name
+
+    @property
+    def id(self) -> str:
+        """Eight hex digits that name this lab among others on the machine."""
+        return str(self.state["id"])
+
+    @property
+    def public_key(self) -> str:
+        """The line of the lab's public SSH key, which is made at the first call."""
+        return keys.public_key(self)
+
+    # state ------------------------------------------------------------------------------------
+
+    @property
+    def state(self) -> dict[str, Any]:
+        """A copy of the whole state as it is on disk now."""
+        return self._read()
+
+    def record(self, step: str, **results: Any) -> None:
+        """Keep what a step produced (JSON values; paths become strings), not what it did before."""
+        with self._changing() as state:
+            plain = json.loads(json.dumps(results, default=str))
+            state["steps"][step] = {**plain, "at": datetime.now(UTC).isoformat(timespec="seconds")}
+
+    def step(self, step: str) -> dict[str, Any]:
+        """What a step produced. Raises StepMissingError, naming its notebook, if it was not run."""
+        found = self.state["steps"].get(step)
+        if found is None:
+            raise StepMissingError(
+                f"this lab has no result of step {step!r} yet",
+                remedy=f"run the notebook that does it first: `{self.command(f'run {step}')}`",
+            )
+        return dict(found)
+
+    def has(self, step: str) -> bool:
+        return step in self.state["steps"]
+
+    def forget(self, *steps: str) -> None:
+        """Remove the results of steps; unknown ones are fine."""
+        with self._changing() as state:
+            for step in steps:
+                state["steps"].pop(step, None)
+
+    # ports ------------------------------------------------------------------------------------
+
+    def port(self, name: str, preferred: int) -> int:
+        """The TCP port on loopback that this lab uses for `name`; later calls return the same.
+
+        The usual lab takes `preferred`, the port that the workbook's text names, if it is free.
+        Any other lab, and whoever comes second, gets a port that the kernel chooses, so that labs
+        do not meet.
+        """
+        with self._changing() as state:
+            ports = state["ports"]
+            if name not in ports:
+                usual = self.is_usual and preferred not in ports.values()
+                is_free = usual and network.port_is_free(preferred)
+                ports[name] = preferred if is_free else network.free_port()
+            return int(ports[name])
+
+    # processes --------------------------------------------------------------------------------
+
+    def add_process(self, name: str, process: run.ProcessId) -> None:
+        """Remember a process, so that `sweep` ends it even after this program has gone."""
+        with self._changing() as state:
+            state["processes"][name] = asdict(process)
+
+    def process(self, name: str) -> run.ProcessId | None:
+        """A remembered process that is still alive."""
+        found = self.state["processes"].get(name)
+        identity = run.ProcessId(**found) if found else None
+        return identity if identity is not None and identity.alive else None
+
+    def processes(self) -> dict[str, run.ProcessId]:
+        """All remembered processes that are still alive."""
+        known = {name: run.ProcessId(**found) for name, found in self.state["processes"].items()}
+        return {name: identity for name, identity in known.items() if identity.alive}
+
+    def remove_process(self, name: str) -> None:
+        with self._changing() as state:
+            state["processes"].pop(name, None)
+
+    def add_container(self, name: str) -> None:
+        """Remember a podman container by name, so that `sweep` removes it."""
+        with self._changing() as state:
+            if name not in state["containers"]:
+                state["containers"].append(name)
+
+    def remove_container(self, name: str) -> None:
+        with self._changing() as state:
+            if name in state["containers"]:
+                state["containers"].remove(name)
+
+    # clean-up ---------------------------------------------------------------------------------
+
+    def sweep(self, remove_container: Callable[[str], None] | None = None) -> list[str]:
+        """End everything that this lab left running; returns what was ended.
+
+        Containers are removed with `remove_container` (serve.remove_container); a failure to do
+        so is raised after all processes have been ended.
+        """
+        ended = []
+        for name, process in self.processes().items():
+            run.stop(process)
+            self.remove_process(name)
+            ended.append(f"{name} (pid {process.pid})")
+        failures: list[RfeError] = []
+        for name in self.state["containers"]:
+            try:
+                if remove_container is not None:
+                    remove_container(name)
+                    self.remove_container(name)
+                    ended.append(f"container {name}")
+            except RfeError as error:
+                failures.append(error)
+        if failures:
+            raise failures[0]
+        return ended
+
+    def clean(self, remove_container: Callable[[str], None] | None = None) -> list[str]:
+        """End everything, then delete what a lab consists of; the cache stays.
+
+        The directory goes too, unless something else is in it: somebody's home given as a lab
+        by mistake must survive.
+        """
+        ended = self.sweep(remove_container)
+        run.set_journal(None)
+        for name in _DIRECTORIES:
+            if (self.directory / name).exists():
+                shutil.rmtree(self.directory / name)
+        for name in ("lab.json", "lab.lock", "sandbox.lock"):
+            (self.directory / name).unlink(missing_ok=True)
+        if not any(self.directory.iterdir()):
+            self.directory.rmdir()
+        return ended
+
+    # lab.json ---------------------------------------------------------------------------------
+
+    def _read(self) -> dict[str, Any]:
+        path = self.directory / "lab.json"
+        try:
+            state = json.loads(path.read_text())
+        except FileNotFoundError:
+            return {
+                "version": STATE_VERSION,
+                "id": os.urandom(4).hex(),
+                "profile": None,
+                "steps": {},
+                "ports": {},
+                "processes": {},
+                "containers": [],
+            }
+        except (json.JSONDecodeError, UnicodeDecodeError) as error:
+            raise LabError(
+                f"{path} is damaged: {error}",
+                remedy=f"move it away and start over with `{self.command('lab clean')}`",
+            ) from None
+        if state.get("version") != STATE_VERSION:
+            raise LabError(
+                f"{path} was written by another version of the workbook",
+                remedy=self._start_over(),
+            )
+        return dict(state)
+
+    @contextmanager
+    def _changing(self) -> Iterator[dict[str, Any]]:
+        with files.locked(self.directory / "lab.lock"):
+            state = self._read()
+            yield state
+            files.write_json(self.directory / "lab.json", state, mode=0o600)

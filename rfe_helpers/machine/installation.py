@@ -1,0 +1,131 @@
+"""Install a machine from a boot ISO as a kickstart says, and follow the installer's console."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from rfe_helpers.core import files
+from rfe_helpers.core.progress import OnProgress
+from rfe_helpers.core.wait import Deadline, wait_for
+from rfe_helpers.errors import DeadlineExceededError, MachineError
+from rfe_helpers.install import media
+from rfe_helpers.lab.lab import Lab
+from rfe_helpers.machine import disks
+from rfe_helpers.machine.qemu import VmSpec
+from rfe_helpers.machine.vm import Machine
+
+GIB = 1024**3
+MEMORY_MIB = 1536
+ANACONDA_MEMORY_MIB = 2048  # as the demo gives it
+SECONDS = 900
+ROOM = 2 * GIB
+# What the sandbox's installer says on its consoles (rfe_helpers/sandbox/installer), and how the
+# kernel takes its leave after any installer.
+STEP = re.compile(r"RFE-INSTALL-STEP: (.*)")
+OK = re.compile(r"RFE-INSTALL-OK")
+FAILED = re.compile(r"RFE-INSTALL-FAILED: (.*)")
+SWITCHED_OFF = re.compile(r"reboot: (Restarting system|Power down|System halted)")
+
+
+def install(
+    lab: Lab,
+    name: str,
+    iso: Path,
+    kickstart_url: str,
+    *,
+    firmware: str = "bios",
+    disk_size: int = 10 * GIB,
+    memory_mib: int = 0,
+    network: bool = True,
+    deadline: Deadline | None = None,
+    on_progress: OnProgress = None,
+) -> Path:
+    """Install a machine from a boot ISO as a kickstart says; returns its disk.
+
+    The kernel of the ISO is booted directly, with `inst.stage2=` naming the ISO by its label and
+    `inst.ks=kickstart_url`, so nobody has to press TAB in its menu. Raises MachineError with the
+    installer's own reason if it fails, MediaError for an ISO that cannot be read or is damaged.
+    """
+    running = Machine.find(lab, name)
+    if running is not None:
+        running.kill()
+    directory = lab.folder("machines", name)
+    remedy = "free some space, or use another lab directory"
+    files.check_room(directory, ROOM, "an installation", MachineError, remedy=remedy)
+    media.check(iso)  # before a disk is replaced
+    boot = media.read(iso)
+    kernel, initrd = boot.extract_kernel(directory)
+    # A machine that is installed anew starts with firmware variables of the factory, too.
+    (directory / "uefi-vars.fd").unlink(missing_ok=True)
+    disk = disks.create(directory / "disk.qcow2", disk_size)
+    sandbox = lab.profile.backend == "sandbox"
+    spec = VmSpec(
+        name,
+        disk=disk,
+        memory_mib=memory_mib or (MEMORY_MIB if sandbox else ANACONDA_MEMORY_MIB),
+        firmware=firmware,
+        cdrom=iso,
+        kernel=kernel,
+        initrd=initrd,
+        append=boot.arguments(kickstart_url),
+        network=network,
+        cache="unsafe",  # an installation that is interrupted starts over
+        reboots=False,
+    )
+    machine = Machine.start(lab, spec)
+    said = ""
+
+    def ended() -> bool:
+        nonlocal said
+        state = read_installer(machine.console_of_boot())
+        if state.step not in ("", said):
+            said = state.step
+            if on_progress is not None:
+                on_progress(said)
+        if state.failure:
+            raise MachineError(
+                f"the installation of {name} failed: {state.failure}",
+                log=directory / "console.log",
+                remedy="nothing of it can be used: mend the reason and install again",
+            )
+        return state.ended
+
+    try:
+        limit = deadline or Deadline(SECONDS)
+        machine.wait_until(ended, limit, f"{name} is installed", on_progress)
+        with contextlib.suppress(DeadlineExceededError):  # a kickstart that ends with `halt`
+            wait_for(lambda: not machine.alive, Deadline(10), "QEMU ends", every=0.1)
+        machine.stop(grace=0)
+    finally:
+        machine.kill()
+    disks.keep(disk)
+    return disk
+
+
+@dataclass(frozen=True)
+class InstallerState:
+    """What a console says about an installation: the last step, whether it ended well, and why
+    it failed; "" for nothing."""
+
+    step: str
+    ended: bool
+    failure: str
+
+
+def read_installer(console: str) -> InstallerState:
+    """How far an installation is.
+
+    The sandbox's installer says so. Of any other, such as Anaconda, it is known by its switching
+    the machine off; when it fails it stays and waits for somebody.
+    """
+    steps = STEP.findall(console)
+    failed = FAILED.search(console)
+    done = OK.search(console) if steps else True
+    return InstallerState(
+        step=steps[-1].strip() if steps else "",
+        ended=bool(done and SWITCHED_OFF.search(console)),
+        failure=failed[1].strip() if failed else "",
+    )

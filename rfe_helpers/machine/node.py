@@ -1,0 +1,212 @@
+"""An installed edge system, over SSH: its deployments, updates, rollbacks, reboots.
+
+The lab has one SSH key (`keys/id_ed25519`, 0600), which the kickstart puts into the system, and
+remembers each machine's host key in `keys/known_hosts-<name>` from the first connection on.
+"""
+
+from __future__ import annotations
+
+import json
+import shlex
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from rfe_helpers.core import run, ssh
+from rfe_helpers.core.network import LOOPBACK
+from rfe_helpers.core.progress import OnProgress
+from rfe_helpers.core.run import Result
+from rfe_helpers.core.wait import Deadline, wait_for
+from rfe_helpers.errors import CommandFailedError, DeadlineExceededError, NodeError
+from rfe_helpers.lab import keys
+from rfe_helpers.lab.lab import Lab
+from rfe_helpers.machine.vm import Machine
+
+_BOOT_ID = "cat /proc/sys/kernel/random/boot_id"
+
+
+@dataclass(frozen=True)
+class Deployment:
+    """One bootable version of the system, as `rpm-ostree status --json` describes it."""
+
+    checksum: str
+    version: str
+    origin: str
+    osname: str
+    timestamp: datetime
+    booted: bool
+    staged: bool
+    pinned: bool
+
+
+@dataclass(frozen=True)
+class NodeStatus:
+    """All deployments of a system; the first one is what boots next."""
+
+    deployments: tuple[Deployment, ...]
+
+    @property
+    def booted(self) -> Deployment:
+        return self.deployments[self._booted_index]
+
+    @property
+    def pending(self) -> Deployment | None:
+        """What the next boot runs instead of the booted one, staged or not."""
+        return self.deployments[0] if self._booted_index > 0 else None
+
+    @property
+    def rollback(self) -> Deployment | None:
+        """What `rpm-ostree rollback` goes back to."""
+        following = self.deployments[self._booted_index + 1 :]
+        return following[0] if following else None
+
+    @property
+    def _booted_index(self) -> int:
+        for index, deployment in enumerate(self.deployments):
+            if deployment.booted:
+                return index
+        raise NodeError("none of the deployments is booted")
+
+
+class Node:
+    """An installed system, reached at `port` of `host`; `name` is that of its machine.
+
+    Where the lab runs the machine itself, waiting also notices that it has ended or panicked.
+    """
+
+    def __init__(
+        self, lab: Lab, name: str, *, port: int, user: str = "core", host: str = LOOPBACK
+    ) -> None:
+        self.lab = lab
+        self.name = name
+        self.host = host
+        self.port = port
+        self.user = user
+
+    def __repr__(self) -> str:
+        return f"Node({self.name}: {self.ssh_line})"
+
+    @property
+    def ssh_line(self) -> str:
+        """The command that opens a shell there, to be copied."""
+        return self._ssh.line
+
+    @property
+    def _ssh(self) -> ssh.Host:
+        return keys.host(self.lab, self.name, self.port, user=self.user, address=self.host)
+
+    def forget_host_key(self) -> None:
+        """Accept the next host key: the machine was installed anew."""
+        keys.forget(self.lab, self.name)
+
+    # commands ---------------------------------------------------------------------------------
+
+    def run(self, command: str, *, seconds: float = 300, check: bool = True) -> Result:
+        """Run a shell command there. Raises NodeError if it fails (unless `check` is false), if
+        the machine does not answer, or if it takes longer than `seconds`."""
+        try:
+            result = run.run(self._argv(command), seconds=seconds, check=False)
+        except DeadlineExceededError as error:
+            raise NodeError(f"{self.name}: {command!r} took longer than {seconds:.0f} s") from error
+        self._check_host_key(result)
+        if result.status == ssh.FAILED:
+            raise NodeError(
+                f"{self.name} does not answer over SSH: {result.stderr.strip()}",
+                remedy=f"is the machine running? try: {self.ssh_line}",
+            )
+        if check and result.status != 0:
+            said = run.tail_of(result.stderr.strip() or result.stdout.strip())
+            raise NodeError(f"{self.name}: {command!r} ended with {result.status}: {said}")
+        return result
+
+    def _check_host_key(self, result: Result) -> None:
+        if result.status == ssh.FAILED and "Host key verification failed" in result.stderr:
+            raise NodeError(
+                f"{self.name} has another host key than before",
+                remedy="is it another system that answers there? if it was installed anew, "
+                f"remove {keys.known_hosts(self.lab, self.name)}",
+            )
+
+    def sudo(self, command: str, *, seconds: float = 300, check: bool = True) -> Result:
+        """Run a shell command there as root."""
+        return self.run(f"sudo sh -c {shlex.quote(command)}", seconds=seconds, check=check)
+
+    def read(self, path: str) -> str:
+        """The content of a text file there."""
+        return self.sudo(f"cat {shlex.quote(path)}").stdout
+
+    # rpm-ostree -------------------------------------------------------------------------------
+
+    def status(self) -> NodeStatus:
+        """The deployments, from `rpm-ostree status --json`."""
+        answer = self.run("rpm-ostree status --json").stdout
+        try:
+            return parse_status(json.loads(answer))
+        except (ValueError, KeyError, TypeError) as error:
+            raise NodeError(f"{self.name}: rpm-ostree status --json is odd: {error!r}") from error
+
+    def upgrade(self, *, seconds: float = 1800) -> str:
+        """Pull and stage what the remote offers; returns what rpm-ostree printed."""
+        return self.sudo("rpm-ostree upgrade", seconds=seconds).stdout
+
+    def rollback(self) -> str:
+        """Make the previous deployment the one that boots next."""
+        return self.sudo("rpm-ostree rollback").stdout
+
+    # boots ------------------------------------------------------------------------------------
+
+    def boot_id(self) -> str:
+        """Different after every boot."""
+        return self.run(_BOOT_ID).stdout.strip()
+
+    def wait(
+        self, deadline: Deadline, on_progress: OnProgress = None, *, not_boot: str = ""
+    ) -> str:
+        """Wait until the system answers over SSH, in another boot than `not_boot`; returns the
+        boot id. Raises DeadlineExceededError with the end of its console, MachineError, or
+        NodeError for a host key that has changed."""
+
+        def answer() -> str | None:
+            if on_progress is not None:
+                on_progress(f"waiting for {self.name} to answer over SSH")
+            try:
+                result = run.run(self._argv(_BOOT_ID), seconds=30, check=False)
+            except (DeadlineExceededError, CommandFailedError):
+                return None
+            self._check_host_key(result)
+            found = result.stdout.strip()
+            return found if result.status == 0 and found and found != not_boot else None
+
+        machine = Machine.find(self.lab, self.name)
+        what = f"{self.name} answers over SSH"
+        if machine is not None:
+            return machine.wait_until(answer, deadline, what, on_progress, every=2)
+        return wait_for(answer, deadline, what, every=2)
+
+    def reboot(self, deadline: Deadline, on_progress: OnProgress = None) -> str:
+        """Reboot and wait for the next boot, told by its boot id; returns that."""
+        before = self.boot_id()
+        # The connection may or may not survive the command.
+        run.run(self._argv("sudo systemctl reboot"), deadline=deadline, check=False)
+        return self.wait(deadline, on_progress, not_boot=before)
+
+    def _argv(self, command: str) -> list[str]:
+        return self._ssh.argv(command)
+
+
+def parse_status(document: dict[str, Any]) -> NodeStatus:
+    """What `rpm-ostree status --json` says. Raises ValueError, KeyError or TypeError."""
+    return NodeStatus(tuple(_deployment(entry) for entry in document["deployments"]))
+
+
+def _deployment(entry: dict[str, Any]) -> Deployment:
+    return Deployment(
+        checksum=entry["checksum"],
+        version=entry.get("version") or "",
+        origin=entry.get("origin") or "",
+        osname=entry["osname"],
+        timestamp=datetime.fromtimestamp(entry["timestamp"], UTC),
+        booted=entry["booted"],
+        staged=entry.get("staged", False),
+        pinned=entry.get("pinned", False),
+    )

@@ -1,0 +1,258 @@
+"""QEMU's command line: what a machine consists of, as arguments. Nothing is started here."""
+
+from __future__ import annotations
+
+import json
+import platform
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from shlex import quote
+from typing import Any
+
+from rfe_helpers.core import run
+from rfe_helpers.errors import MachineError, ToolMissingError
+
+# RHEL and CentOS Stream have QEMU under the second name only, for their own architecture.
+PROGRAMS = ("qemu-system-x86_64", "/usr/libexec/qemu-kvm")
+ARCHITECTURES = ("x86_64", "aarch64")
+# What guests run on: the machine, and what its firmware's description calls it.
+_MACHINES = {"x86_64": ("q35", "pc-q35"), "aarch64": ("virt", "virt")}
+FIRMWARE_DESCRIPTIONS = ("/etc/qemu/firmware", "/usr/share/qemu/firmware")
+# TCG's settings are those that booted fastest of the ones tried (qemu64 against max: 6.9 s to 8.5).
+ACCELERATORS = {
+    "kvm": ("-accel", "kvm", "-cpu", "host"),
+    "tcg": ("-accel", "tcg,thread=multi,tb-size=512", "-cpu", "qemu64"),
+}
+# RHEL 9 needs the instructions of x86-64-v2, RHEL 10 those of v3, which qemu64 has not; "max" has
+# all that the emulation knows, with pointer authentication made cheap on aarch64.
+FULL_CPU = {"x86_64": "max", "aarch64": "max,pauth-impdef=on"}
+FIRMWARES = ("bios", "uefi", "secureboot")
+
+
+@dataclass(frozen=True)
+class VmSpec:
+    """What a machine consists of.
+
+    `disk` is a qcow2 image; `forwards` are (host, guest) TCP ports, on loopback; `snapshot` throws
+    away what is written to the disk; `cache` is QEMU's cache mode of it, "unsafe" for disks that
+    can be made again; without `reboots` QEMU ends when the guest reboots. `kernel`, `initrd` and
+    `append` boot directly, without boot loader. `firmware` is bios, uefi or secureboot. `seed` is
+    a second CD, cloud-init's; `display` is QEMU's kind of window, "none" for a screen that nobody
+    watches. `cpu` is an emulated CPU model, "" for the fastest one. `write_log` is a file that gets
+    every write and flush of the disk (rfe_helpers.prove.writelog); `incoming` is a saved machine
+    to continue from.
+    """
+
+    name: str
+    disk: Path | None = None
+    memory_mib: int = 1024
+    cpus: int = 2
+    firmware: str = "bios"
+    cdrom: Path | None = None
+    kernel: Path | None = None
+    initrd: Path | None = None
+    append: str = ""
+    forwards: tuple[tuple[int, int], ...] = ()
+    network: bool = True
+    snapshot: bool = False
+    cache: str = "writeback"
+    reboots: bool = True
+    arch: str = "x86_64"
+    cpu: str = ""
+    seed: Path | None = None
+    display: str = "none"
+    write_log: Path | None = None
+    incoming: Path | None = None
+
+
+@dataclass(frozen=True)
+class Firmware:
+    """A UEFI firmware: code (read only) and the template of its variables, with their formats."""
+
+    code: Path
+    code_format: str
+    variables: Path
+    variables_format: str
+
+
+def argv(
+    spec: VmSpec,
+    accelerator: str,
+    directory: Path,
+    qmp: Path,
+    firmware: Firmware | None = None,
+    *,
+    program: str = "",
+) -> list[str]:
+    """QEMU's command line for a machine whose files are in `directory`; starts nothing."""
+    program = program or f"qemu-system-{spec.arch}"
+    return [
+        *(program, "-name", spec.name, "-nodefaults", "-no-user-config"),
+        *_machine_words(spec, accelerator),
+        *("-smp", str(spec.cpus), "-m", str(spec.memory_mib)),
+        # The screen, for screenshots even if nobody watches; the console on a file.
+        *("-display", spec.display),
+        *(("-vga", "std") if spec.arch == "x86_64" else ("-device", "virtio-gpu-pci")),
+        *_keyboard_words(spec),
+        *("-chardev", f"file,id=console,path={_quoted(directory / 'console.log')}"),
+        *("-serial", "chardev:console"),
+        *("-chardev", f"socket,id=qmp,path={_quoted(qmp)},server=on,wait=off"),
+        *("-mon", "chardev=qmp,mode=control"),
+        # Entropy from the host: without it the guest's random generator delays the boot.
+        *("-object", "rng-random,id=rng0,filename=/dev/urandom"),
+        *("-device", "virtio-rng-pci,rng=rng0"),
+        *_firmware_words(firmware, directory),
+        *_disk_words(spec),
+        *_network_words(spec),
+        *_kernel_words(spec),
+        *([] if spec.reboots else ["-no-reboot"]),
+        *(["-incoming", f"exec:cat {quote(str(spec.incoming))}"] if spec.incoming else []),
+    ]
+
+
+def _machine_words(spec: VmSpec, accelerator: str) -> list[str]:
+    machine = _MACHINES[spec.arch][0]
+    accel, kind, _, cpu = ACCELERATORS[accelerator]
+    if accelerator == "tcg":
+        default = cpu if spec.arch == "x86_64" else FULL_CPU[spec.arch]
+        cpu = spec.cpu or default
+    words = ["-machine", f"{machine},smm=on" if spec.firmware == "secureboot" else machine]
+    if spec.firmware == "secureboot":
+        # Only the firmware, in system management mode, may write its variables; without S3 it
+        # cannot be made to forget that.
+        words += ["-global", "driver=cfi.pflash01,property=secure,value=on"]
+        words += ["-global", "ICH9-LPC.disable_s3=1"]
+    return [*words, accel, kind, "-cpu", cpu]
+
+
+def _keyboard_words(spec: VmSpec) -> list[str]:
+    """A PC has a keyboard; the virt machine has none, and a window needs one."""
+    if spec.arch == "x86_64" or spec.display == "none":
+        return []
+    return ["-device", "qemu-xhci", "-device", "usb-kbd", "-device", "usb-tablet"]
+
+
+def _quoted(path: Path) -> str:
+    """A path inside one of QEMU's comma separated options."""
+    return str(path).replace(",", ",,")
+
+
+def _firmware_words(firmware: Firmware | None, directory: Path) -> list[str]:
+    if firmware is None:
+        return []
+    code = f"file={_quoted(firmware.code)},format={firmware.code_format},readonly=on"
+    variables = _quoted(directory / "uefi-vars.fd")
+    return [
+        *("-drive", f"if=pflash,unit=0,{code}"),
+        *("-drive", f"if=pflash,unit=1,file={variables},format={firmware.variables_format}"),
+    ]
+
+
+def _disk_words(spec: VmSpec) -> list[str]:
+    words = []
+    if spec.disk is not None and spec.write_log is not None:
+        image, log = _quoted(spec.disk), _quoted(spec.write_log)
+        image = f"driver=qcow2,node-name=image,file.driver=file,file.filename={image}"
+        log = f"log.driver=file,log.filename={log}"
+        words += ["-blockdev", image]
+        words += ["-blockdev", f"driver=blklogwrites,node-name=disk,file=image,{log}"]
+        words += ["-device", "virtio-blk-pci,drive=disk,bootindex=1"]
+    elif spec.disk is not None:
+        snapshot = "on" if spec.snapshot else "off"
+        options = f"format=qcow2,cache={spec.cache},discard=unmap,snapshot={snapshot}"
+        words += ["-drive", f"if=none,id=disk,file={_quoted(spec.disk)},{options}"]
+        words += ["-device", "virtio-blk-pci,drive=disk,bootindex=1"]
+    discs = [("cdrom", spec.cdrom, ",bootindex=2"), ("seed", spec.seed, "")]
+    present = [(name, path, boot) for name, path, boot in discs if path is not None]
+    drive = "ide-cd"
+    if present and spec.arch != "x86_64":  # which has no IDE
+        words += ["-device", "virtio-scsi-pci"]
+        drive = "scsi-cd"
+    for name, path, boot in present:
+        options = "format=raw,media=cdrom,readonly=on"
+        words += ["-drive", f"if=none,id={name},file={_quoted(path)},{options}"]
+        words += ["-device", f"{drive},drive={name}{boot}"]
+    return words
+
+
+def _network_words(spec: VmSpec) -> list[str]:
+    if not spec.network:
+        return []
+    forwards = "".join(f",hostfwd=tcp:127.0.0.1:{host}-:{guest}" for host, guest in spec.forwards)
+    return ["-netdev", f"user,id=net0{forwards}", "-device", "virtio-net-pci,netdev=net0"]
+
+
+def _kernel_words(spec: VmSpec) -> list[str]:
+    if spec.kernel is None:
+        return []
+    initrd = [] if spec.initrd is None else ["-initrd", str(spec.initrd)]
+    return ["-kernel", str(spec.kernel), *initrd, "-append", spec.append]
+
+
+def find_program(arch: str = "x86_64") -> str:
+    """QEMU's name on this machine. Raises ToolMissingError if it is not installed."""
+    wanted = f"qemu-system-{arch}"
+    names = [wanted, *(PROGRAMS[1:] if arch == platform.machine() else ())]
+    found = next((name for name in names if run.which(name) is not None), None)
+    if found is None and arch != "x86_64":
+        raise ToolMissingError(
+            f"not installed: {wanted}",
+            remedy="install qemu-system-arm and qemu-efi-aarch64 (Debian, Ubuntu), "
+            "or qemu-system-aarch64-core and edk2-aarch64 (Fedora)",
+        )
+    if found is None:
+        run.require(wanted)
+    return found or wanted
+
+
+def find_firmware(
+    directories: Sequence[str] = FIRMWARE_DESCRIPTIONS,
+    *,
+    secure: bool = False,
+    arch: str = "x86_64",
+) -> Firmware:
+    """The UEFI firmware of this machine, from the descriptions that QEMU's packages install
+    (docs/interop/firmware.json of QEMU): without secure boot, or, if `secure`, with it and the
+    keys enrolled that distributions sign with. Raises MachineError if there is none."""
+    described: dict[str, Path] = {}
+    for directory in directories:
+        for path in Path(directory).glob("*.json"):
+            described.setdefault(path.name, path)
+    for _, path in sorted(described.items()):
+        if not path.stat().st_size:  # an empty file hides the description of that name
+            continue
+        found = _firmware(json.loads(path.read_text()), secure, arch)
+        if found is not None and found.code.exists() and found.variables.exists():
+            return found
+    names = ("ovmf", "edk2-ovmf") if arch == "x86_64" else ("qemu-efi-aarch64", "edk2-aarch64")
+    raise MachineError(
+        f"no UEFI firmware {'with secure boot ' if secure else ''}for QEMU is installed",
+        remedy=f"install the package {names[0]} (Debian, Ubuntu) or {names[1]} (Fedora, RHEL)",
+    )
+
+
+def _firmware(description: dict[str, Any], secure: bool, arch: str) -> Firmware | None:
+    mapping = description.get("mapping", {})
+    features = set(description.get("features", []))
+    fits = (
+        {"secure-boot", "enrolled-keys"} <= features
+        if secure
+        else not {"requires-smm", "enrolled-keys"} & features
+    )
+    if (
+        "uefi" not in description.get("interface-types", [])
+        or mapping.get("device") != "flash"
+        or "nvram-template" not in mapping
+        or not fits
+        or not any(
+            target["architecture"] == arch
+            and any(machine.startswith(_MACHINES[arch][1]) for machine in target["machines"])
+            for target in description.get("targets", [])
+        )
+    ):
+        return None
+    code, variables = mapping["executable"], mapping["nvram-template"]
+    return Firmware(
+        Path(code["filename"]), code["format"], Path(variables["filename"]), variables["format"]
+    )

@@ -1,0 +1,405 @@
+"""Virtual machines: QEMU processes that outlive the notebook which started them.
+
+A machine of a lab lives in `machines/<name>/`:
+
+    machine.json     the VmSpec it was started with
+    console.log      what it wrote to its serial port, from its last start on
+    boot-starts      where in it the boot since the last reset begins, once there was one
+    restarts         how often `wait_until` has restarted it, see below
+    qemu.log         what QEMU itself said
+    uefi-vars.fd     the variables of its UEFI firmware
+
+Its process is registered in the lab as `machine-<name>`, and it is controlled over QMP (qemu.qmp)
+on the socket `<name>.qmp`, so that any notebook finds it again with `Machine.find`.
+
+Under emulation a guest kernel panics now and then while it boots (1 of 14 boots measured), and QEMU
+itself has crashed (1 of some hundred starts): whoever waits for a machine does so with
+`Machine.wait_until`, which resets it then or starts it again, and says so.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import platform
+import re
+import shlex
+import signal
+import threading
+from collections.abc import Callable
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any, TypeVar
+
+from qemu.qmp import QMPClient, QMPError
+
+from rfe_helpers.core import files, run
+from rfe_helpers.core.progress import OnProgress
+from rfe_helpers.core.wait import Deadline, wait_for
+from rfe_helpers.errors import DeadlineExceededError, GuestPanicError, MachineError, QemuCrashError
+from rfe_helpers.lab.lab import Lab
+from rfe_helpers.machine.accelerator import find_accelerator
+from rfe_helpers.machine.qemu import (
+    FIRMWARES,
+    FULL_CPU,
+    Firmware,
+    VmSpec,
+    argv,
+    find_firmware,
+    find_program,
+)
+
+MOST_RESTARTS = 3
+CRASHES = (-signal.SIGSEGV, -signal.SIGABRT, -signal.SIGBUS, -signal.SIGILL)
+STATUS_SECONDS = 5
+# The kernel's own words; the second comes from the SMP boots under emulation that fail.
+PANIC = re.compile(r"Kernel panic - not syncing|Oops: int3")
+
+T = TypeVar("T")
+
+
+class Machine:
+    """A machine that was started in a lab."""
+
+    def __init__(self, lab: Lab, spec: VmSpec, process: run.ProcessId) -> None:
+        self.lab = lab
+        self.spec = spec
+        self.name = spec.name
+        self._last = process
+
+    def __repr__(self) -> str:
+        return f"Machine({self.name}, {'running' if self.alive else 'off'})"
+
+    @classmethod
+    def start(cls, lab: Lab, spec: VmSpec) -> Machine:
+        """Start a machine. Raises MachineError with QEMU's own words if it does not start."""
+        if cls.find(lab, spec.name) is not None:
+            raise MachineError(
+                f"machine {spec.name} runs already",
+                remedy=f"stop it first: Machine.find(lab, {spec.name!r}).stop()",
+            )
+        directory = lab.folder("machines", spec.name)
+        firmware = _prepare_firmware(spec, directory)
+        for leftover in ("console.log", "boot-starts", "restarts", "qemu.log"):
+            (directory / leftover).unlink(missing_ok=True)
+        socket = lab.socket(f"{spec.name}.qmp")
+        socket.unlink(missing_ok=True)
+        chosen = "tcg" if spec.arch != platform.machine() else find_accelerator(spec.kernel)
+        if not spec.cpu and lab.profile.backend == "osbuild":
+            spec = replace(spec, cpu=FULL_CPU[spec.arch])
+        program = find_program(spec.arch)
+        command = argv(spec, chosen, directory, socket, firmware, program=program)
+        # Before the process is known: whoever finds it reads this.
+        files.write_json(directory / "machine.json", _spec_to_json(spec), mode=0o600)
+        process = run.start(
+            command,
+            log=directory / "qemu.log",
+            env=_window(spec),
+            on_start=lambda process: lab.add_process(f"machine-{spec.name}", process),
+        )
+        machine = cls(lab, spec, process)
+        wait_for(
+            lambda: not process.alive or (socket.exists() and machine._answers()),
+            Deadline(60),
+            f"QEMU of {spec.name} is ready",
+            every=0.05,
+        )
+        if not process.alive:
+            raise machine._ended()
+        return machine
+
+    @classmethod
+    def find(cls, lab: Lab, name: str) -> Machine | None:
+        """The running machine of that name in the lab, None if it does not run."""
+        process = lab.process(f"machine-{name}")
+        if process is None:
+            return None
+        values = json.loads((lab.folder("machines", name) / "machine.json").read_text())
+        return cls(lab, _spec_from_json(values), process)
+
+    @classmethod
+    def ensure(cls, lab: Lab, spec: VmSpec) -> Machine:
+        """The running machine of that name, started as `spec` says if it does not run."""
+        return cls.find(lab, spec.name) or cls.start(lab, spec)
+
+    def _answers(self) -> bool:
+        """Whether QEMU is complete: its socket is there before it has looked at everything."""
+        try:
+            return bool(self._command("query-status"))
+        except MachineError:
+            return False
+
+    @property
+    def directory(self) -> Path:
+        return self.lab.folder("machines", self.name)
+
+    @property
+    def alive(self) -> bool:
+        return self._process.alive
+
+    @property
+    def restarts(self) -> int:
+        """How often `wait_until`, of any program, has restarted it: after a panic of its kernel,
+        or a crash of QEMU."""
+        try:
+            return int((self.directory / "restarts").read_text())
+        except FileNotFoundError:
+            return 0
+
+    @property
+    def _process(self) -> run.ProcessId:
+        """The QEMU of this machine now: another one, if it was started again meanwhile."""
+        recorded = self.lab.state["processes"].get(f"machine-{self.name}")
+        return run.ProcessId(**recorded) if recorded else self._last
+
+    def console(self) -> str:
+        """All that the machine has written to its serial console since it was started."""
+        try:
+            return (self.directory / "console.log").read_text(errors="replace")
+        except FileNotFoundError:
+            return ""
+
+    def console_of_boot(self) -> str:
+        """What it has written since `reset` was pressed last."""
+        try:
+            begins = int((self.directory / "boot-starts").read_text())
+        except FileNotFoundError:
+            begins = 0
+        return self.console()[begins:]
+
+    def screenshot(self, path: Path) -> Path:
+        """Save the machine's screen as PNG."""
+        path = path.absolute()
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._command("screendump", filename=str(path), format="png")
+        return path
+
+    def reset(self) -> None:
+        """Press the reset button; what the guest had not written is lost."""
+        if self.spec.reboots:
+            # Paused, so that it writes nothing more of the boot that ends here.
+            self._command("stop")
+            files.write(self.directory / "boot-starts", str(len(self.console())))
+            self._command("system_reset")
+            self._command("cont")
+            return
+        # QEMU with -no-reboot ends at a reset, and set-action does not prevent it: SeaBIOS does a
+        # second reset of its own. So the machine is switched off and on.
+        self._start_again()
+
+    def _start_again(self) -> None:
+        restarts = self.restarts
+        self.kill()
+        self._last = self.start(self.lab, self.spec)._last
+        self._count(restarts)
+
+    def _count(self, restarts: int) -> None:
+        files.write(self.directory / "restarts", str(restarts))
+
+    def save(self, path: Path, deadline: Deadline) -> None:
+        """Write the running machine, its memory and all, to a file, and end it: another one goes
+        on from there with VmSpec.incoming. Its disk stays as it was in that moment."""
+        self._command("migrate", uri=f"exec:cat > {shlex.quote(str(path))}")
+
+        def saved() -> bool:
+            state = self._command("query-migrate").get("status")
+            if state == "failed":
+                raise MachineError(f"{self.name} cannot be saved to {path}")
+            return bool(state == "completed")
+
+        wait_for(saved, deadline, f"{self.name} is saved", every=0.2)
+        self._command("quit")
+        wait_for(lambda: not self.alive, deadline, "QEMU ends", every=0.1)
+        self._forget()
+
+    def power_button(self) -> None:
+        """Press the power button: the guest shuts down if it reacts to ACPI."""
+        self._command("system_powerdown")
+
+    def stop(self, *, grace: float = 60) -> None:
+        """Switch off: the guest gets `grace` seconds to shut down, then QEMU is ended."""
+        limit = Deadline(grace)
+        with contextlib.suppress(MachineError):
+            self.power_button()
+        with contextlib.suppress(DeadlineExceededError):
+            wait_for(lambda: not self.alive, limit, f"{self.name} shuts down", every=0.2)
+        with contextlib.suppress(MachineError):
+            if self.alive:
+                self._command("quit")
+        run.stop(self._process)
+        self._forget()
+
+    def kill(self) -> None:
+        """End QEMU at once, as a crash of the host would."""
+        run.kill(self._process)
+        self._forget()
+
+    def _forget(self) -> None:
+        """A process that was killed holds its disk's lock until its last thread has gone, a moment
+        after it counts as ended."""
+        entry = Path(f"/proc/{self._process.pid}")
+        with contextlib.suppress(DeadlineExceededError):
+            wait_for(lambda: not entry.exists(), Deadline(5), "QEMU has gone", every=0.02)
+        self.lab.remove_process(f"machine-{self.name}")
+
+    def wait_until(
+        self,
+        ready: Callable[[], T | None],
+        deadline: Deadline,
+        what: str,
+        on_progress: OnProgress = None,
+        *,
+        every: float = 0.5,
+    ) -> T:
+        """Wait until `ready()` is true, and return that; `what` completes "… did not happen".
+
+        A guest whose kernel panics is reset, and one whose QEMU has crashed is started again, at
+        most MOST_RESTARTS times together, counted in `restarts` and said through `on_progress`.
+        Raises GuestPanicError or QemuCrashError after that, MachineError if the machine has ended,
+        DeadlineExceededError; each with the console as its log.
+        """
+        look_again = Deadline(STATUS_SECONDS)
+        while True:
+            alive = self.alive
+            if result := ready():
+                return result
+            if not alive and not self._recover_from_crash(on_progress):
+                raise self._ended()
+            self.recover_from_panic(on_progress)
+            if look_again.expired:
+                self._check_running()
+                look_again = Deadline(STATUS_SECONDS)
+            if deadline.expired:
+                raise DeadlineExceededError(
+                    f"{what}: not within {deadline.seconds:.0f} s; the console ends with:\n"
+                    + run.tail_of(self.console(), 5),
+                    log=self.directory / "console.log",
+                    remedy=f"look at the console of {self.name}, or give it more time",
+                )
+            threading.Event().wait(min(every, deadline.left))
+
+    def recover_from_panic(self, on_progress: OnProgress = None) -> None:
+        """Reset a guest whose kernel has panicked in this boot. Raises GuestPanicError when it has
+        done so too often."""
+        if panic := PANIC.search(self.console_of_boot()):
+            self._restart(f"the guest kernel panicked ({panic[0]})", GuestPanicError, on_progress)
+
+    def _recover_from_crash(self, on_progress: OnProgress) -> bool:
+        """Start a machine again whose QEMU has crashed; False if it ended in another way, or if it
+        cannot just be started again."""
+        status = run.status(self._process)
+        if status not in CRASHES or self.spec.incoming or self.spec.write_log:
+            return False
+        self._restart(f"QEMU crashed ({signal.Signals(-status).name})", QemuCrashError, on_progress)
+        return True
+
+    def _restart(self, reason: str, error: type[MachineError], on_progress: OnProgress) -> None:
+        """Reset a machine that runs, start one that does not; raise `error` if that was done too
+        often already."""
+        restarts = self.restarts + 1
+        self._count(restarts)
+        if restarts > MOST_RESTARTS:
+            raise error(
+                f"{self.name} was restarted {MOST_RESTARTS} times, and again {reason}",
+                log=self.directory / "console.log",
+                remedy="the console shows the last boot; try another kernel or accelerator",
+            )
+        if on_progress is not None:
+            on_progress(f"{reason}; restart {restarts} of at most {MOST_RESTARTS}")
+        if error is QemuCrashError:
+            self._start_again()
+        else:
+            self.reset()
+
+    def _check_running(self) -> None:
+        """QEMU pauses a machine whose disk image cannot grow, and waits for somebody."""
+        status = ""
+        with contextlib.suppress(MachineError):  # it may be ending just now
+            status = self._command("query-status")["status"]
+        if status == "io-error":
+            raise MachineError(
+                f"{self.name} is paused: its disk could not be written, {self.directory} is full",
+                remedy="free some space and start it again; an installation starts over",
+                log=self.directory / "console.log",
+            )
+
+    def _ended(self) -> MachineError:
+        log = self.directory / "qemu.log"
+        words = run.tail_of(log.read_text(errors="replace"), 5) if log.exists() else ""
+        self.lab.remove_process(f"machine-{self.name}")
+        if words:
+            remedy = "another program has that port: `ss -ltnp`" if "hostfwd" in words else ""
+            return MachineError(f"QEMU of {self.name} ended: {words}", log=log, remedy=remedy)
+        return MachineError(
+            f"machine {self.name} is not running any more: it was switched off, or QEMU was killed",
+            log=self.directory / "console.log",
+            remedy="start it again; its disk is as the last write left it",
+        )
+
+    def _command(self, name: str, **arguments: Any) -> Any:
+        """One QMP command, over a connection of its own, in a thread of its own: the caller may
+        have an event loop running, as Jupyter does."""
+        socket = self.lab.socket(f"{self.name}.qmp")
+        answer: list[Any] = []
+
+        def talk() -> None:
+            try:
+                answer.append(asyncio.run(_qmp(socket, name, arguments)))
+            except (QMPError, OSError, EOFError, TimeoutError) as error:
+                answer.append(error)
+
+        thread = threading.Thread(target=talk, name=f"qmp-{self.name}")
+        thread.start()
+        thread.join()
+        if isinstance(answer[0], Exception):
+            raise MachineError(
+                f"machine {self.name} does not answer to {name}: "
+                f"{answer[0] or type(answer[0]).__name__}",
+                log=self.directory / "qemu.log",
+                remedy="see whether it still runs: `rfe lab show`",
+            )
+        return answer[0]
+
+
+async def _qmp(socket: Path, command: str, arguments: dict[str, Any]) -> Any:
+    client = QMPClient("rfe")
+    await asyncio.wait_for(client.connect(str(socket)), 10)
+    try:
+        return await asyncio.wait_for(client.execute(command, arguments or None), 30)
+    finally:
+        # After `quit` QEMU closes the connection itself.
+        with contextlib.suppress(EOFError, QMPError):
+            await client.disconnect()
+
+
+def _prepare_firmware(spec: VmSpec, directory: Path) -> Firmware | None:
+    """The firmware of a machine, with variables of its own that stay with it."""
+    if spec.firmware not in FIRMWARES:
+        raise MachineError(f"unknown firmware {spec.firmware!r}: choose {' or '.join(FIRMWARES)}")
+    if spec.firmware == "bios" and spec.arch == "x86_64":
+        return None
+    firmware = find_firmware(secure=spec.firmware == "secureboot", arch=spec.arch)
+    variables = directory / "uefi-vars.fd"
+    if not variables.exists():
+        files.write(variables, firmware.variables.read_bytes(), mode=0o600)
+    return firmware
+
+
+def _window(spec: VmSpec) -> dict[str, str]:
+    """What QEMU needs from the caller's environment to open a window."""
+    names = ("DISPLAY", "WAYLAND_DISPLAY", "XAUTHORITY") if spec.display != "none" else ()
+    return {name: os.environ[name] for name in names if name in os.environ}
+
+
+def _spec_to_json(spec: VmSpec) -> dict[str, Any]:
+    return {key: str(v) if isinstance(v, Path) else v for key, v in asdict(spec).items()}
+
+
+def _spec_from_json(values: dict[str, Any]) -> VmSpec:
+    values["forwards"] = tuple((host, guest) for host, guest in values["forwards"])
+    for key in ("disk", "cdrom", "kernel", "initrd", "seed", "write_log", "incoming"):
+        # A machine that an earlier version of the workbook has started lacks the newer ones.
+        values[key] = Path(values[key]) if values.get(key) else None
+    return VmSpec(**values)

@@ -1,0 +1,299 @@
+"""A machine that is killed in the middle of its update, again and again, at random moments.
+
+In the manner of ostree's own test of transactions: one update is timed, from asking for it to the
+end of the shutdown that completes it; then, round after round, the same update is begun and QEMU
+gets SIGKILL at a moment between 0 and 1.1 times that. It is timed again now and then, since how
+long it takes depends on what else the host does. The machine is switched on again and must
+run the old or the new commit, whole, and take the update then.
+
+Each round begins from the same machine, saved with its memory just before the update, and writes
+to a disk layer of its own. That saves one boot a round and weakens nothing: from there on the
+machine runs as it would have. What the host's page cache saves, a loss of power does not: for that
+there is rfe_helpers.prove.powerloss.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TypeVar
+
+from rfe_helpers.core import progress
+from rfe_helpers.core.progress import OnProgress
+from rfe_helpers.core.wait import Deadline, wait_for
+from rfe_helpers.errors import DeadlineExceededError, InputError, MachineError, NodeError
+from rfe_helpers.lab.lab import Lab
+from rfe_helpers.machine import disks
+from rfe_helpers.machine.node import Node
+from rfe_helpers.machine.qemu import VmSpec
+from rfe_helpers.machine.vm import Machine
+from rfe_helpers.prove.powerloss import UPDATE, leave_marks
+
+BEYOND = 1.1
+TIMED_EVERY = 10  # rounds
+BOOT_SECONDS = 900
+UPDATE_SECONDS = 900
+# A saved machine that goes on answers in seconds. Under emulation it hangs now and then, a virtual
+# processor gone: then it is taken up again, as a guest whose kernel panics is started again.
+RESUME_SECONDS = 120
+ATTEMPTS = 3
+# Shutting down completes a staged update; this does just that part of it.
+FINALIZE = "systemctl stop ostree-finalize-staged.service"
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Saved:
+    """A machine saved just before its update: memory, disk, how it is built, what it runs, and
+    files with the content that no update may change."""
+
+    memory: Path
+    disk: Path
+    spec: VmSpec
+    old: str
+    new: str
+    kept: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class Round:
+    """One kill, after `share` (0 to 1.1) of the `cycle` seconds that the update takes: which commit
+    ran afterwards ("old" or "new"), whether it then took the update, and what went wrong ("" for
+    nothing). `restarts` counts boots that were repeated because the guest's kernel panicked, or
+    QEMU crashed, as happens under emulation. `seconds` is how long all of that took."""
+
+    number: int
+    share: float
+    cycle: float
+    booted: str
+    updated: bool
+    problem: str
+    restarts: int
+    seconds: float
+
+    @property
+    def moment(self) -> float:
+        """Seconds after asking for the update."""
+        return self.share * self.cycle
+
+
+def save(
+    lab: Lab,
+    name: str,
+    disk: Path,
+    directory: Path,
+    *,
+    port: int,
+    new: str,
+    on_progress: OnProgress = None,
+) -> Saved:
+    """Boot a layer on an installed disk, leave marks in /etc and /var, and save the machine.
+
+    `new` is the commit that is published for it. `disk` must not change as long as it is used.
+    """
+    directory.mkdir(parents=True, exist_ok=True)
+    layer, memory = directory / "saved.qcow2", directory / "memory"
+    disks.overlay(disk, layer)
+    spec = VmSpec(name, disk=layer, forwards=((port, 22),))
+    machine = Machine.start(lab, spec)
+    try:
+        node = Node(lab, name, port=port)
+        node.forget_host_key()  # a system that was never booted makes its own now
+        node.wait(Deadline(BOOT_SECONDS), on_progress)
+        kept = leave_marks(node)
+        node.sudo("systemctl is-system-running --wait", seconds=BOOT_SECONDS, check=False)
+        old = node.status().booted.checksum
+        refuse_no_update(old, new)
+        machine.save(memory, Deadline(300))
+    finally:
+        machine.kill()
+    return Saved(memory, layer, spec, old, new, kept)
+
+
+def refuse_no_update(old: str, new: str) -> None:
+    """Raise InputError if what is published is what runs: nothing would be interrupted."""
+    if old == new:
+        raise InputError(
+            f"the machine runs what is published, {new[:12]}: there is no update to interrupt",
+            remedy="roll it back and reboot it (`rpm-ostree rollback`), or publish another commit",
+        )
+
+
+def cycle(lab: Lab, saved: Saved, *, on_progress: OnProgress = None) -> float:
+    """Seconds from asking for the update to the end of the shutdown that completes it."""
+
+    def timed() -> float:
+        with resumed(lab, saved) as (machine, node):
+            began = begin(node)
+
+            def down() -> bool:
+                if on_progress is not None:
+                    on_progress("timing one update")
+                said = machine.console()
+                if "rcu_preempt detected stalls" in said:
+                    raise MachineError(f"{machine.name} hangs")
+                return "reboot: Restarting system" in said
+
+            limit = Deadline(UPDATE_SECONDS)
+            wait_for(down, limit, "the update and the shutdown after it", every=0.1)
+            return time.monotonic() - began
+
+    return _taken_up_again(timed, on_progress)
+
+
+def rounds(
+    lab: Lab,
+    saved: Saved,
+    number: int,
+    seed: int,
+    *,
+    on_round: Callable[[Round], None] | None = None,
+    on_progress: OnProgress = None,
+) -> list[Round]:
+    """So many rounds, with moments chosen by `seed`."""
+    chance = random.Random(seed)  # noqa: S311
+    shares = [chance.uniform(0, BEYOND) for _ in range(number)]
+    found: list[Round] = []
+    seconds = 0.0
+    for index, share in enumerate(shares):
+        if index % TIMED_EVERY == 0:
+            seconds = cycle(lab, saved, on_progress=on_progress)
+        found.append(_round(lab, saved, index + 1, share, seconds, on_progress))
+        if on_round is not None:
+            on_round(found[-1])
+    return found
+
+
+def begin(node: Node) -> float:
+    """Ask for the update and the reboot after it; returns the time of that."""
+    node.sudo(f"systemd-run --quiet --unit=update sh -c '{UPDATE}'", seconds=RESUME_SECONDS)
+    return time.monotonic()
+
+
+@contextmanager
+def resumed(lab: Lab, saved: Saved) -> Iterator[tuple[Machine, Node]]:
+    """The saved machine, going on, on a layer of its own; killed at the end of the block."""
+    layer = saved.disk.with_name("round.qcow2")
+    disks.overlay(saved.disk, layer)
+    machine = Machine.start(lab, replace(saved.spec, disk=layer, incoming=saved.memory))
+    try:
+        node = _node(lab, saved)
+        node.wait(Deadline(RESUME_SECONDS))
+        yield machine, node
+    finally:
+        machine.kill()
+
+
+def _round(
+    lab: Lab, saved: Saved, number: int, share: float, cycle: float, on_progress: OnProgress
+) -> Round:
+    say = progress.say(on_progress)
+    moment = share * cycle
+    clock = time.monotonic()
+    booted, updated, problem, restarts = "", False, "", 0
+    say(f"round {number}: killing after {moment:.1f} s")
+
+    def kill() -> None:
+        with resumed(lab, saved) as (_, node):
+            began = begin(node)
+            time.sleep(max(0.0, moment - (time.monotonic() - began)))
+
+    _taken_up_again(kill, on_progress)
+    disk = saved.disk.with_name("round.qcow2")
+    machine = Machine.start(lab, replace(saved.spec, disk=disk))
+    node = _node(lab, saved)
+    try:
+        node.wait(Deadline(BOOT_SECONDS), on_progress)
+        booted = _booted(node, saved)
+        say(f"round {number}: {booted} is running")
+        _check(node, saved)
+        updated = _update(node, saved)
+    except (MachineError, NodeError, DeadlineExceededError) as error:
+        problem = error.message
+    finally:
+        restarts = machine.restarts
+        machine.kill()
+    seconds = time.monotonic() - clock
+    return Round(
+        number=number,
+        share=share,
+        cycle=cycle,
+        booted=booted,
+        updated=updated,
+        problem=problem,
+        restarts=restarts,
+        seconds=seconds,
+    )
+
+
+def _node(lab: Lab, saved: Saved) -> Node:
+    return Node(lab, saved.spec.name, port=saved.spec.forwards[0][0])
+
+
+def _taken_up_again(act: Callable[[], T], on_progress: OnProgress) -> T:
+    for _ in range(ATTEMPTS - 1):
+        try:
+            return act()
+        except (MachineError, NodeError, DeadlineExceededError) as error:
+            if on_progress is not None:
+                on_progress(f"the saved machine is taken up again: {error.message}")
+    return act()
+
+
+def _booted(node: Node, saved: Saved) -> str:
+    running = node.status().booted.checksum
+    names = {saved.old: "old", saved.new: "new"}
+    if running not in names:
+        raise NodeError(f"an unknown commit is running: {running}")
+    return names[running]
+
+
+def _check(node: Node, saved: Saved) -> None:
+    """The repository and what the machine keeps are whole."""
+    for path, text in saved.kept.items():
+        if (found := node.read(path)) != text:
+            raise NodeError(f"{path} holds {found!r}, not {text!r}")
+    node.sudo("ostree fsck --quiet", seconds=BOOT_SECONDS)
+    if failed := node.run("systemctl --failed --no-legend --plain").stdout.strip():
+        raise NodeError(f"units have failed: {failed}")
+
+
+def _update(node: Node, saved: Saved) -> bool:
+    """Whether the update is taken now, as far as the boot loader's entry."""
+    node.sudo("rpm-ostree upgrade", seconds=UPDATE_SECONDS)
+    node.sudo(FINALIZE, seconds=UPDATE_SECONDS)
+    first = node.status().deployments[0]
+    if first.checksum != saved.new or first.staged:
+        raise NodeError(f"the update was not taken: {first.checksum[:12]} boots next")
+    return True
+
+
+def table(found: Sequence[Round]) -> str:
+    """Moments by tenths of the update, against outcomes."""
+    lines = [f"{'moment':>12} {'old':>5} {'new':>5} {'broken':>7}"]
+    counts: Counter[tuple[int, str]] = Counter()
+    for one in found:
+        counts[int(one.share * 10), "broken" if one.problem else one.booted] += 1
+    for tenth in range(round(BEYOND * 10)):
+        row = [counts[tenth, kind] for kind in ("old", "new", "broken")]
+        label = f"{tenth / 10:.1f} to {(tenth + 1) / 10:.1f}"
+        lines.append(f"{label:>12} {row[0]:5} {row[1]:5} {row[2]:7}")
+    good = sum(not one.problem and one.updated for one in found)
+    lines.append(f"{len(found)} rounds, {good} ended well")
+    return "\n".join(lines)
+
+
+def problems(found: Sequence[Round]) -> list[str]:
+    """One line for each round that did not end well."""
+    return [f"round {r.number} at {r.moment:.1f} s: {r.problem}" for r in found if r.problem]
+
+
+def discard(saved: Saved) -> None:
+    """Remove what `save` made."""
+    for path in (saved.memory, saved.disk, saved.disk.with_name("round.qcow2")):
+        path.unlink(missing_ok=True)

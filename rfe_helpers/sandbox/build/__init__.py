@@ -1,0 +1,1 @@
+"""From a blueprint to a tree, to a commit, to an artifact."""

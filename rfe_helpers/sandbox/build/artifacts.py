@@ -1,0 +1,228 @@
+"""From a commit to the file that a compose hands out.
+
+commit.tar      `./compose.json` and `./repo/`, an archive repository with the one new commit
+container.tar   an OCI archive whose only layer is nginx and that repository; it serves
+                http://HOST:8080/repo
+installer.iso   made in offline.py
+disk.qcow2      made in guest_image.py
+image.raw.xz    made in raw.py
+
+The first two as in section 13 of the weldr API contract. What a reader of the commit needs first
+(compose.json, configuration, ref, commit object) stands first in commit.tar.
+"""
+
+from __future__ import annotations
+
+import shutil
+import tarfile
+from pathlib import Path
+from typing import Any
+
+from rfe_helpers.commit import oci
+from rfe_helpers.commit.ostree import Repo
+from rfe_helpers.core import files, run
+from rfe_helpers.errors import BuilderError
+from rfe_helpers.sandbox.build import guest_image, image_types, offline, raw, tree
+
+WEB_ROOT = "usr/share/nginx/html"
+SPACE = 4_000_000_000
+_NGINX_CONF = """\
+worker_processes auto;
+pid /tmp/nginx.pid;
+daemon off;
+events { worker_connections 1024; }
+http {
+    access_log /dev/stdout;
+    error_log /dev/stderr;
+    sendfile on;
+    # An OSTree client asks for thousands of small files.
+    keepalive_requests 100000;
+    server {
+        listen 8080;
+        root /usr/share/nginx/html;
+    }
+}
+"""
+# Debian's nginx runs its workers as nobody:nogroup.
+_USERS = "root:x:0:0:root:/:/bin/sh\nnobody:x:65534:65534:nobody:/:/bin/sh\n"
+_GROUPS = "root:x:0:\nnogroup:x:65534:\n"
+_PATH = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+# Writable for whatever user the container runs as.
+_DIRECTORIES = {
+    "usr": 0o755,
+    "usr/share": 0o755,
+    "usr/share/nginx": 0o755,
+    WEB_ROOT: 0o755,
+    "tmp": 0o1777,
+    "var": 0o755,
+    "var/log": 0o755,
+    "var/log/nginx": 0o777,
+    "var/lib": 0o755,
+    "var/lib/nginx": 0o777,
+    "var/www": 0o755,
+}
+# What Debian's base-files would have linked, and the web root of RHEL 8.4's container, for
+# documents of that age.
+_LINKS = {
+    **{name: f"usr/{name}" for name in ("bin", "lib", "lib64", "sbin")},
+    "var/www/html": f"/{WEB_ROOT}",
+}
+
+
+def build(request: tree.Request, work: tree.Work) -> Path:
+    """Make the artifact of a compose in `work.directory` and return its path.
+
+    Raises BuilderError, CommandFailedError or CommitError. It can be killed at any moment and run
+    again: the artifact appears under its name when it is whole.
+    """
+    tree.check_space(work.directory, SPACE)
+    kind = image_types.find(request.image_type)
+    if kind is None:
+        raise BuilderError(f"the sandbox cannot make {request.image_type}")
+    target = work.directory / kind.filename
+    if kind.deploys:
+        make = raw.build if kind.size else offline.build
+        return make(request, work, target)
+    if not kind.ostree:
+        return guest_image.build(request, work, target)
+    content = work.directory / "content"
+    shutil.rmtree(content, ignore_errors=True)
+    repository = Repo(content / "repo").init("archive")
+    try:
+        commit = tree.commit(request, work, repository)
+        for leftover in ("tmp", "state", "extensions", ".lock"):
+            _remove(repository.path / leftover)
+        work.on_stage("artifact", target.name)
+        if request.image_type == "edge-commit":
+            composed = compose_json(repository, request, commit)
+            files.write_json(content / "compose.json", composed)
+            write_commit_tar(content, commit, target)
+        else:
+            write_container(content, nginx(work), target)
+    finally:
+        shutil.rmtree(content, ignore_errors=True)
+    return target
+
+
+def _remove(path: Path) -> None:
+    """ostree's own working files, which it makes again when it needs them."""
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def compose_json(repository: Repo, request: tree.Request, commit: str) -> dict[str, Any]:
+    """What rpm-ostree writes into compose.json; counted in this repository, where all was new."""
+    objects = [path for path in (repository.path / "objects").glob("*/*") if path.is_file()]
+    content = [path for path in objects if path.suffix == ".filez"]
+    info = repository.show(commit)
+    return {
+        "ref": request.ref,
+        "ostree-commit": commit,
+        "ostree-content-checksum": repository.content_checksum(commit),
+        "ostree-version": info.version,
+        "ostree-timestamp": f"{info.timestamp:%Y-%m-%dT%H:%M:%SZ}",
+        "ostree-n-metadata-total": len(objects) - len(content),
+        "ostree-n-metadata-written": len(objects) - len(content),
+        "ostree-n-content-total": len(content),
+        "ostree-n-content-written": len(content),
+        "ostree-n-cache-hits": 0,
+        "ostree-content-bytes-written": sum(path.stat().st_size for path in content),
+        "rpm-ostree-inputhash": str(info.metadata["rpmostree.inputhash"]),
+        **({"ostree-parent": info.parent} if info.parent else {}),
+    }
+
+
+def write_commit_tar(content: Path, commit: str, target: Path) -> None:
+    """Pack `content` (compose.json and repo/) with the parts that readers want in front."""
+    head = [
+        "./compose.json",
+        "./repo",
+        "./repo/config",
+        *_below(content, "./repo/refs"),
+        "./repo/objects",
+        f"./repo/objects/{commit[:2]}",
+        f"./repo/objects/{commit[:2]}/{commit[2:]}.commit",
+    ]
+    seen = set(head)
+    names = head + [name for name in _below(content, "./repo") if name not in seen]
+    with files.replacing(target) as temporary:
+        run.run(
+            [
+                *("tar", "--create", "--format=gnu", "--owner=root:0", "--group=root:0"),
+                *(f"--file={temporary}", f"--directory={content}"),
+                *("--no-recursion", "--files-from=-"),
+            ],
+            input="\n".join(names) + "\n",
+        )
+
+
+def _below(directory: Path, name: str) -> list[str]:
+    """`name` and everything below it, sorted, as names for tar."""
+    found = sorted(path.relative_to(directory) for path in (directory / name).rglob("*"))
+    return [name, *(f"./{path}" for path in found)]
+
+
+# container ----------------------------------------------------------------------------------------
+
+
+def nginx(work: tree.Work) -> Path:
+    """A root file system with Debian's nginx and what it needs, as a tar in the cache."""
+    target = work.cache / f"nginx-{tree.SUITE}.tar"
+    if not tree.is_fresh(target):
+        work.on_stage("container", "extract nginx")
+        extracted = work.directory / "nginx.tar"
+        try:
+            tree.extract(work, ["nginx"], extracted)
+            with files.replacing(target) as temporary:
+                _repack(extracted, temporary)
+        finally:
+            extracted.unlink(missing_ok=True)
+    return target
+
+
+def _repack(extracted: Path, target: Path) -> None:
+    """Keep what nginx needs at run time, owned by root."""
+    unwanted = ("dev", "etc/nginx", "usr/share", "var/cache", "var/lib/apt", "var/www")
+    with tarfile.open(extracted) as source, tarfile.open(target, "w") as tar:
+        for entry in source:
+            entry.name = entry.name.removeprefix("./")
+            if not entry.name.startswith(unwanted):
+                tar.addfile(
+                    oci.anonymous(entry), source.extractfile(entry) if entry.isreg() else None
+                )
+
+
+def write_container(content: Path, nginx_tar: Path, target: Path) -> None:
+    """Write an OCI archive whose only layer is nginx and the repository in `content`."""
+    path = content.parent / "layer.tar.gz"
+    try:
+        # The repository is compressed already: store it.
+        layer = oci.write_layer(
+            path, lambda tar: _fill_layer(tar, nginx_tar, content / "repo"), compression=0
+        )
+        config = {
+            "Env": [_PATH],
+            "Cmd": ["nginx", "-c", "/etc/nginx.conf"],
+            "ExposedPorts": {"8080": {}},
+        }
+        oci.write_archive(target, [layer], config, created_by="rfe_helpers.sandbox")
+    finally:
+        path.unlink(missing_ok=True)
+
+
+def _fill_layer(tar: tarfile.TarFile, nginx_tar: Path, repository: Path) -> None:
+    for name, mode in _DIRECTORIES.items():
+        oci.add_directory(tar, name, mode)
+    with tarfile.open(nginx_tar) as source:
+        for entry in source:
+            # Container tools refuse a layer that has a path twice.
+            if entry.name not in (*_DIRECTORIES, *_LINKS):
+                tar.addfile(entry, source.extractfile(entry) if entry.isreg() else None)
+    for name, target in _LINKS.items():
+        oci.add_link(tar, name, target)
+    oci.add_file(tar, "etc/nginx.conf", _NGINX_CONF.encode())
+    oci.add_file(tar, "etc/passwd", _USERS.encode())
+    oci.add_file(tar, "etc/group", _GROUPS.encode())
+    tar.add(repository, f"{WEB_ROOT}/repo", filter=oci.anonymous)

@@ -1,0 +1,271 @@
+"""What a blueprint asks for, checked against what an image type can do.
+
+A blueprint's values travel into a chroot and onto command lines there, so each is held to the
+grammar of the thing it names. What the sandbox cannot do is refused by name, never ignored.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import ipaddress
+import posixpath
+import re
+import zoneinfo
+from collections.abc import Callable, Mapping
+from functools import cache
+from typing import Any
+
+from rfe_helpers.build.blueprint import Blueprint
+from rfe_helpers.errors import BlueprintError
+from rfe_helpers.sandbox.build.image_types import KERNELS, ImageType
+
+# adduser's and systemd's common ground; shadow takes up to 32 characters
+_USER = re.compile(r"[a-z_][a-z0-9_-]{0,31}")
+_LABEL = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?")
+_HASH = re.compile(r"\$(?:2[aby]|5|6|y)\$[A-Za-z0-9./$=,]{8,200}")
+_COMMENT = re.compile(r"[^:,=\x00-\x1f\x7f]{0,200}")
+_KEY = re.compile(
+    r"(ssh-rsa|ssh-ed25519|ecdsa-sha2-nistp(?:256|384|521)|sk-ssh-ed25519@openssh\.com"
+    r"|sk-ecdsa-sha2-nistp256@openssh\.com) ([A-Za-z0-9+/]+={0,2})(?: [^\x00-\x1f\x7f]*)?"
+)
+_PROGRAM = re.compile(r"(?:/[A-Za-z0-9_+-][A-Za-z0-9._+-]*)+")
+_UNIT = re.compile(r"[A-Za-z0-9_][A-Za-z0-9:_.\\@-]{0,254}")
+_LOCALE = re.compile(r"(?:C|POSIX|[a-z]{2,3}(?:_[A-Z]{2})?)(?:\.[A-Za-z0-9-]{1,15})?(?:@[a-z]+)?")
+_KEYBOARD = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+_MODE = re.compile(r"0?[0-7]{3,4}")
+_ARGUMENTS = re.compile(r"[A-Za-z0-9 ._=:,/+@-]{1,2000}")
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+_TIMEZONE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_+/-]{0,63}")
+# osbuild/images, policies of OSTree commits
+_FILE_ROOTS = ("/etc", "/root", "/usr/local/bin", "/usr/local/sbin")
+_DENIED_FILES = ("/etc/fstab", "/etc/shadow", "/etc/passwd", "/etc/group")
+_MAXIMUM_ID = 2**32 - 2
+_LONGEST_LIST = 1000
+
+
+def check(blueprint: Blueprint, kind: ImageType) -> None:
+    """Raise BlueprintError unless the type can do all that the blueprint asks for."""
+    wanted = {key: value for key, value in blueprint.customizations.items() if value}
+    refused = sorted(set(wanted) - set(kind.customizations))
+    if refused:
+        allowed = ", ".join(kind.customizations)
+        raise BlueprintError(
+            f'unsupported blueprint customizations found for image type "{kind.name}": '
+            f"{', '.join(refused)} (allowed: {allowed})"
+        )
+    for name in ("groups", "containers", "enabled_modules"):
+        if getattr(blueprint, name):
+            raise _refusal(kind, name, "Debian has no such thing here")
+    if not kind.packages and (blueprint.packages or blueprint.modules):
+        raise _refusal(kind, "packages", "the commit that it deploys has them already")
+    for name, value in wanted.items():
+        _check_length(value, f"customizations.{name}")
+        _CHECKS[name](value, f"customizations.{name}", kind)
+
+
+def kernel(blueprint: Blueprint) -> str:
+    """The kernel package that a blueprint asks for. "kernel", the default's name in other
+    distributions, is the first of KERNELS."""
+    name = (blueprint.customizations.get("kernel") or {}).get("name") or "kernel"
+    return KERNELS[0] if name == "kernel" else str(name)
+
+
+def _refusal(kind: ImageType, name: str, why: str) -> BlueprintError:
+    return BlueprintError(f'"{name}" is not supported for image type "{kind.name}": {why}')
+
+
+def _check_length(value: Any, where: str) -> None:
+    """Refuse lists that nobody means, and no command line in the chroot could take."""
+    if isinstance(value, list) and len(value) > _LONGEST_LIST:
+        raise BlueprintError(f"{where} has {len(value)} entries, at most {_LONGEST_LIST} are taken")
+    for inner in (
+        value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    ):
+        _check_length(inner, where)
+
+
+def _must(fits: object, where: str, value: object, what: str) -> None:
+    if not fits:
+        text = ascii(value)
+        shown = text if len(text) <= 80 else text[:77] + "..."
+        raise BlueprintError(f"{where}: {shown} is not {what}")
+
+
+def _matches(pattern: re.Pattern[str], value: str, where: str, what: str) -> None:
+    _must(pattern.fullmatch(value), where, value, what)
+
+
+def _hostname(value: str, where: str, _: ImageType) -> None:
+    fits = len(value) <= 64 and all(_LABEL.fullmatch(label) for label in value.split("."))
+    _must(fits, where, value, "a host name")
+
+
+def _kernel(value: Mapping[str, Any], where: str, kind: ImageType) -> None:
+    for key in value:
+        if value[key] and key not in kind.kernel:
+            raise _refusal(kind, f"{where}.{key}", "set kernel arguments when it is deployed")
+    if append := value.get("append"):
+        _matches(_ARGUMENTS, append, f"{where}.append", "kernel arguments")
+    name = value.get("name") or "kernel"
+    _must(name in (*KERNELS, "kernel"), f"{where}.name", name, f"one of {', '.join(KERNELS)}")
+
+
+def _users(entries: list[dict[str, Any]], where: str, _: ImageType) -> None:
+    for number, entry in enumerate(entries):
+        here = f"{where}[{number}]"
+        _matches(_USER, entry.get("name", ""), f"{here}.name", "a user name")
+        for key, pattern, what in (
+            ("description", _COMMENT, "a comment without : , = and control characters"),
+            ("password", _HASH, "a crypted password"),
+            ("home", _PROGRAM, "an absolute path of plain characters"),
+            ("shell", _PROGRAM, "an absolute path of plain characters"),
+        ):
+            if entry.get(key):
+                _matches(pattern, entry[key], f"{here}.{key}", what)
+        if entry.get("key"):
+            _ssh_key(entry["key"], f"{here}.key")
+        for group in entry.get("groups", []):
+            _matches(_USER, group, f"{here}.groups", "a group name")
+        for key, most in (("uid", _MAXIMUM_ID), ("gid", _MAXIMUM_ID), ("expiredate", 2**31 - 1)):
+            if key in entry:
+                lowest = 0 if key == "expiredate" or entry["name"] == "root" else 1
+                fits = lowest <= entry[key] <= most
+                _must(fits, f"{here}.{key}", entry[key], f"a number from {lowest} to {most}")
+    _distinct([entry["name"] for entry in entries], where)
+
+
+def _groups(entries: list[dict[str, Any]], where: str, _: ImageType) -> None:
+    for number, entry in enumerate(entries):
+        here = f"{where}[{number}]"
+        _matches(_USER, entry.get("name", ""), f"{here}.name", "a group name")
+        if "gid" in entry:
+            fits = 1 <= entry["gid"] <= _MAXIMUM_ID
+            _must(fits, f"{here}.gid", entry["gid"], f"a number from 1 to {_MAXIMUM_ID}")
+    _distinct([entry["name"] for entry in entries], where)
+
+
+def _ssh_keys(entries: list[dict[str, Any]], where: str, _: ImageType) -> None:
+    for number, entry in enumerate(entries):
+        here = f"{where}[{number}]"
+        _matches(_USER, entry.get("user", ""), f"{here}.user", "a user name")
+        _ssh_key(entry.get("key", ""), f"{here}.key")
+
+
+def _ssh_key(value: str, where: str) -> None:
+    """One public key per line; inside the base64 the type stands again, after its length."""
+    lines = value.strip().split("\n")
+    for line in lines:
+        found = _KEY.fullmatch(line.strip())
+        _must(found, where, line, "an SSH public key")
+        assert found is not None
+        try:
+            blob = base64.b64decode(found[2], validate=True)
+        except binascii.Error:
+            blob = b""
+        kind = found[1].encode()
+        fits = blob.startswith(len(kind).to_bytes(4, "big") + kind)
+        _must(fits, where, line, "an SSH public key")
+
+
+def _timezone(value: Mapping[str, Any], where: str, _: ImageType) -> None:
+    if zone := value.get("timezone"):
+        fits = _TIMEZONE.fullmatch(zone) and zone in _timezones()
+        _must(fits, f"{where}.timezone", zone, "a time zone")
+    for server in value.get("ntpservers", []):
+        _must(_is_host(server), f"{where}.ntpservers", server, "a host name or an address")
+
+
+@cache
+def _timezones() -> frozenset[str]:
+    return frozenset(zoneinfo.available_timezones())
+
+
+def _is_host(value: str) -> bool:
+    try:
+        return "%" not in value and bool(ipaddress.ip_address(value))
+    except ValueError:
+        labels = value.split(".")
+        return len(value) <= 253 and all(_LABEL.fullmatch(label) for label in labels)
+
+
+def _locale(value: Mapping[str, Any], where: str, _: ImageType) -> None:
+    for language in value.get("languages", []):
+        _matches(_LOCALE, language, f"{where}.languages", "a locale such as en_US.UTF-8")
+    if keyboard := value.get("keyboard"):
+        _matches(_KEYBOARD, keyboard, f"{where}.keyboard", "a keyboard layout")
+
+
+def _services(value: Mapping[str, Any], where: str, _: ImageType) -> None:
+    for key, units in value.items():
+        for unit in units:
+            _matches(_UNIT, unit, f"{where}.{key}", "the name of a systemd unit")
+
+
+def _installer(value: Mapping[str, Any], where: str, kind: ImageType) -> None:
+    if value.get("modules"):
+        raise _refusal(kind, f"{where}.modules", "its installer has none")
+    for name in value.get("sudo-nopasswd", []):
+        _matches(_USER, name.removeprefix("%"), f"{where}.sudo-nopasswd", "a user or %group")
+    contents = (value.get("kickstart") or {}).get("contents", "")
+    _must("\0" not in contents, f"{where}.kickstart.contents", contents, "text")
+
+
+def _directories(entries: list[dict[str, Any]], where: str, _: ImageType) -> None:
+    for number, entry in enumerate(entries):
+        _path(entry, f"{where}[{number}]", ("/etc",))
+    _distinct([entry["path"] for entry in entries], where)
+
+
+def _files(entries: list[dict[str, Any]], where: str, kind: ImageType) -> None:
+    for number, entry in enumerate(entries):
+        here = f"{where}[{number}]"
+        _path(entry, here, _FILE_ROOTS)
+        _must(entry["path"] not in _DENIED_FILES, f"{here}.path", entry["path"], "allowed")
+        if entry.get("uri"):
+            raise _refusal(kind, f"{here}.uri", "give the content in `data`")
+    _distinct([entry["path"] for entry in entries], where)
+
+
+def _path(entry: Mapping[str, Any], where: str, roots: tuple[str, ...]) -> None:
+    """A path below one of `roots`, written the one plain way, with its owner and mode."""
+    path = entry.get("path", "")
+    plain = path.startswith("/") and posixpath.normpath(path) == path and not path.startswith("//")
+    short = len(path.encode()) < 4096 and all(len(p.encode()) < 256 for p in path.split("/"))
+    fits = plain and short and not _CONTROL.search(path)
+    _must(fits, f"{where}.path", path, "an absolute path without . and ..")
+    fits = any(path.startswith(root + "/") for root in roots)
+    _must(fits, f"{where}.path", path, f"below {', '.join(roots)}")
+    for key in ("user", "group"):
+        owner = entry.get(key)
+        if isinstance(owner, int):
+            _must(0 <= owner <= _MAXIMUM_ID, f"{where}.{key}", owner, "an id")
+        elif owner:
+            _matches(_USER, owner, f"{where}.{key}", "a name")
+    mode = entry.get("mode")
+    if isinstance(mode, int):
+        _must(0 <= mode <= 0o7777, f"{where}.mode", mode, "a mode")
+    elif mode:
+        _matches(_MODE, mode, f"{where}.mode", 'an octal mode such as "0644"')
+
+
+def _distinct(names: list[str], where: str) -> None:
+    seen: set[str] = set()
+    for name in names:
+        _must(name not in seen, where, name, "there once only")
+        seen.add(name)
+
+
+_CHECKS: dict[str, Callable[[Any, str, ImageType], None]] = {
+    "directories": _directories,
+    "files": _files,
+    "group": _groups,
+    "hostname": _hostname,
+    "installer": _installer,
+    "kernel": _kernel,
+    "locale": _locale,
+    "services": _services,
+    "sshkey": _ssh_keys,
+    "timezone": _timezone,
+    "user": _users,
+}

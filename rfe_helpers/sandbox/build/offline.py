@@ -1,0 +1,231 @@
+"""edge-installer: the boot ISO with a commit inside, for machines without a network.
+
+Laid out like osbuild-composer's: the repository at /ostree/repo, the kickstart at /osbuild.ks,
+named in every entry of the boot menu. Beside the repository, and only here, `payload.json` says
+what the commit takes unpacked. The installed system's remote is the URL that the compose was
+given, so later updates come from there.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import shlex
+import shutil
+import struct
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from rfe_helpers.commit.ostree import Repo
+from rfe_helpers.core import files
+from rfe_helpers.errors import BuilderError
+from rfe_helpers.install import kickstart, media
+from rfe_helpers.lab import profile
+from rfe_helpers.sandbox.build import ostree_options, tree
+from rfe_helpers.sandbox.installer import iso as installer
+
+FACTS = "ostree/payload.json"  # what the installer wants to know before it partitions a disk
+BLOCK = 4096  # of the file systems that it will be on
+MEDIUM = "/run/install/repo"  # where an installer, Anaconda too, has its boot medium
+SOURCE = "source"
+# What a kickstart's `user` and `rootpw` have no words for.
+_UNSAYABLE = {"expiredate", "force_password_reset"}
+_ROOT_KEYS = {"name", "password", "key"}
+UNATTENDED = (
+    *("text --non-interactive", "zerombr", "clearpart --all --initlabel"),
+    *("autopart --type=plain --fstype=ext4 --nohome", "network --bootproto=dhcp", "reboot"),
+    f"bootloader --append={shlex.quote(kickstart.CONSOLES)}",
+)
+
+
+def build(request: tree.Request, work: tree.Work, target: Path) -> Path:
+    """Make the ISO of a compose at `target`; `request.parent` is the commit to put into it.
+
+    Raises BuilderError if the blueprint leaves questions open, which this installer cannot ask;
+    CommitError if the commit cannot be fetched, KickstartError for contents that do not parse.
+    """
+    text = osbuild_kickstart(request)
+    with payload(request, work) as repository:
+        boot = installer.boot_iso(work)
+        work.on_stage("artifact", target.name)
+        script, facts = work.directory / media.KICKSTART, work.directory / "payload.json"
+        try:
+            script.write_text(text)
+            files.write_json(facts, {"bytes": unpacked_bytes(repository)})
+            media.add_files(
+                boot,
+                target,
+                {media.REPOSITORY: repository.path, FACTS: facts, media.KICKSTART: script},
+                # rd.live.check is dracut's word for it: look at the medium before using it.
+                arguments=f"inst.ks={media.read(boot).own_kickstart} rd.live.check",
+                deadline=work.deadline,
+                on_start=work.on_process,
+            )
+        finally:
+            facts.unlink(missing_ok=True)
+            script.unlink(missing_ok=True)  # it may hold password hashes
+    return target
+
+
+@contextlib.contextmanager
+def payload(request: tree.Request, work: tree.Work) -> Iterator[Repo]:
+    """A repository with nothing but the commit that a request deploys; removed at the end."""
+    work.on_stage("payload", "ostree pull")
+    directory = work.directory / "payload"
+    shutil.rmtree(directory, ignore_errors=True)
+    try:
+        fetch(request, directory, work)
+        yield Repo(directory)
+    finally:
+        shutil.rmtree(directory, ignore_errors=True)
+
+
+def fetch(request: tree.Request, directory: Path, work: tree.Work) -> str:
+    """Pull the commit of a request, without its history, into a repository of its own."""
+    repository = Repo(directory).init("archive")
+    repository.add_remote(SOURCE, ostree_options.reachable(request.url))
+    wanted = request.parent or request.ref
+    commit = repository.pull(SOURCE, wanted, deadline=work.deadline, log=work.log)
+    repository.set_ref(request.ref, commit)
+    repository.update_summary()
+    return commit
+
+
+def unpacked_bytes(repository: Repo) -> int:
+    """What the files of an archive repository take when they are deployed.
+
+    Each .filez begins with the length of its header, padding to 8 bytes, and the size of the file,
+    all big-endian (ostree's repository format, "archive").
+    """
+    total = 0
+    for path in (repository.path / "objects").glob("*/*.filez"):
+        with path.open("rb") as file:
+            size: int = struct.unpack(">8xQ", file.read(16))[0]
+        total += -(-size // BLOCK) * BLOCK
+    return total
+
+
+def check(wanted: Mapping[str, Any]) -> None:
+    """Raise BuilderError if customizations contradict each other, leave questions open, or ask for
+    what a kickstart cannot say."""
+    for user in wanted.get("user", []):
+        kept = _ROOT_KEYS if user["name"] == "root" else set(user) - _UNSAYABLE
+        _refuse(f"user.{user['name']}", [key for key in user if user[key] and key not in kept])
+    _refuse("timezone", ["ntpservers"] if (wanted.get("timezone") or {}).get("ntpservers") else [])
+    options = wanted.get("installer") or {}
+    contents = (options.get("kickstart") or {}).get("contents", "")
+    unattended = bool(options.get("unattended"))
+    if contents and (unattended or options.get("sudo-nopasswd")):
+        # osbuild/images refuses it in the same words.
+        raise BuilderError(
+            "installer.kickstart.contents are not supported in combination with "
+            "unattended or sudo-nopasswd"
+        )
+    if not contents and not unattended:
+        raise BuilderError(
+            "the sandbox's installer asks nothing, so it must be told what to do: set "
+            "customizations.installer.unattended = true, or give "
+            "customizations.installer.kickstart.contents"
+        )
+
+
+def _refuse(where: str, keys: Sequence[str]) -> None:
+    if keys:
+        raise BuilderError(
+            f"customizations.{where}: {', '.join(sorted(keys))} cannot be set by the installer",
+            remedy="set it in the blueprint of the commit",
+        )
+
+
+def osbuild_kickstart(request: tree.Request) -> str:
+    """The kickstart of the ISO: the payload, what the blueprint asks for, the real remote."""
+    wanted = request.blueprint.customizations
+    check(wanted)
+    options = wanted.get("installer") or {}
+    contents = (options.get("kickstart") or {}).get("contents", "")
+    unattended = bool(options.get("unattended"))
+    facts = profile.load("sandbox")
+    lines = [
+        f"ostreesetup --nogpg --osname={facts.ostree.osname} --remote={facts.ostree.remote} "
+        f"--url=file://{MEDIUM}/{media.REPOSITORY} --ref={shlex.quote(request.ref)}",
+        *(UNATTENDED if unattended else ()),
+        *_accounts(wanted),
+        *_settings(wanted, unattended=unattended),
+        *([contents.rstrip()] if contents else []),
+        *_sudo(options.get("sudo-nopasswd", [])),
+        *_remote(facts.ostree.remote, request.url),
+    ]
+    text = "\n".join(lines) + "\n"
+    kickstart.validate(text, facts.kickstart.version)
+    return text
+
+
+def _accounts(wanted: Mapping[str, Any]) -> list[str]:
+    lines = []
+    for group in wanted.get("group", []):
+        lines.append(_line("group", name=group["name"], gid=group.get("gid")))
+    for user in wanted.get("user", []):
+        lines += _ssh_keys(user["name"], user.get("key"))
+        if user["name"] == "root":
+            if user.get("password"):
+                lines.append(f"rootpw --iscrypted {shlex.quote(user['password'])}")
+            continue
+        lines.append(
+            _line(
+                "user",
+                name=user["name"],
+                gecos=user.get("description"),
+                groups=",".join(user.get("groups") or []),
+                homedir=user.get("home"),
+                shell=user.get("shell"),
+                uid=user.get("uid"),
+                gid=user.get("gid"),
+                password=user.get("password"),
+            )
+            + (" --iscrypted" if user.get("password") else "")
+        )
+    for key in wanted.get("sshkey", []):
+        lines += _ssh_keys(key["user"], key["key"])
+    return lines
+
+
+def _ssh_keys(user: str, keys: str | None) -> list[str]:
+    """A directive for each of the lines of a blueprint's key."""
+    found = [line.strip() for line in (keys or "").strip().splitlines()]
+    return [f"sshkey --username={user} {shlex.quote(key)}" for key in found]
+
+
+def _settings(wanted: Mapping[str, Any], *, unattended: bool) -> list[str]:
+    """Language, keyboard and time zone; with defaults where nobody is to be asked."""
+    locale, zone = wanted.get("locale") or {}, wanted.get("timezone") or {}
+    languages = locale.get("languages") or (["C.UTF-8"] if unattended else [])
+    keyboard = locale.get("keyboard") or ("us" if unattended else "")
+    timezone = zone.get("timezone") or ("UTC" if unattended else "")
+    return [
+        *([f"lang {shlex.quote(languages[0])}"] if languages else []),
+        *([f"keyboard {shlex.quote(keyboard)}"] if keyboard else []),
+        *([f"timezone {shlex.quote(timezone)} --utc"] if timezone else []),
+    ]
+
+
+def _sudo(names: Iterable[str]) -> list[str]:
+    """A file for each user or %group that may use sudo without a password."""
+    lines = []
+    for number, name in enumerate(names):
+        path = f"/etc/sudoers.d/50-blueprint-{number}"
+        rule = shlex.quote(f"{name} ALL=(ALL) NOPASSWD: ALL")
+        commands = [f"echo {rule} > {path}", f"chmod 440 {path}"]
+        lines += ["%post --erroronfail", *commands, "%end"]
+    return lines
+
+
+def _remote(remote: str, url: str) -> list[str]:
+    """Without this the system would look for updates on the ISO for ever."""
+    add = f"ostree remote add --no-sign-verify --no-gpg-verify {remote} {shlex.quote(url)}"
+    return ["%post --erroronfail", f"ostree remote delete {remote}", add, "%end"]
+
+
+def _line(directive: str, **options: Any) -> str:
+    given = {key: value for key, value in options.items() if value not in (None, "")}
+    words = [f"--{key}={shlex.quote(str(value))}" for key, value in given.items()]
+    return " ".join([directive, *words])

@@ -1,0 +1,422 @@
+"""Debian's package index and apt's own solver, without root.
+
+apt gets a root of its own in the cache, `apt/`, shared by all services of a user:
+
+    lock            held (flock) while apt works
+    lists/          what apt-get update fetched, for all sets of sources together
+    <set>/          one set of sources: the system's, or those and additional ones
+        apt.conf, sources.list.d/, pkgcache.bin   what apt needs to work on this set
+        index.sqlite                              the set's packages, made after each update
+
+A set is named by the digest of its sources; one that was not used for a week is removed. An
+index older than a day is fetched again; without a network the old one goes on serving.
+
+The system's sources are what mmdebstrap would use for the suite (with RFE_DEBIAN_MIRROR, if that
+is set), so depsolve sees what a compose will install.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+import re
+import shutil
+import sqlite3
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from fnmatch import translate
+from functools import cmp_to_key
+from pathlib import Path
+from typing import Any
+
+from rfe_helpers.build.blueprint import PackageSpec
+from rfe_helpers.core import files, run
+from rfe_helpers.errors import BuilderError, CommandFailedError, RfeError
+
+SUITE = "trixie"
+KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
+FRESH_SECONDS = 86400
+FORGOTTEN_SECONDS = 7 * 86400
+# Debian's architectures by the names that the API's clients know
+ARCHITECTURES = {"amd64": "x86_64", "all": "noarch", "arm64": "aarch64"}
+# mmdebstrap gets them in one word, which Linux limits to 128 KiB.
+_LONGEST_REQUEST = 100_000
+_NAME = re.compile(r"[a-z0-9][a-z0-9+.-]+")
+_INSTALLED = re.compile(r"Inst (\S+) (?:\[\S+\] )?\((\S+) .*\[(\w+)\]\)")
+_SCHEMA = """
+CREATE TABLE packages (
+    name TEXT, version TEXT, arch TEXT, summary TEXT, homepage TEXT, at TEXT
+);
+CREATE INDEX packages_by_name ON packages (name);
+CREATE TABLE provides (name TEXT PRIMARY KEY) WITHOUT ROWID;
+"""
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class AptPackage:
+    """One version of a package. `arch` as the API has it; `at`: when its index was made."""
+
+    name: str
+    debian_version: str
+    arch: str
+    summary: str = ""
+    homepage: str = ""
+    at: str = ""
+
+    @property
+    def epoch(self) -> int:
+        epoch, colon, _ = self.debian_version.partition(":")
+        return int(epoch) if colon and epoch.isdecimal() else 0
+
+    @property
+    def version(self) -> str:
+        rest = self.debian_version.partition(":")[2] or self.debian_version
+        return rest.rpartition("-")[0] or rest
+
+    @property
+    def release(self) -> str:
+        """Debian's revision, "" for a native package."""
+        upstream, _, revision = self.debian_version.rpartition("-")
+        return revision if upstream else ""
+
+    @property
+    def evra(self) -> str:
+        """[epoch:]version[-release].arch, as blueprints are frozen to."""
+        epoch = f"{self.epoch}:" if self.epoch else ""
+        release = f"-{self.release}" if self.release else ""
+        return f"{epoch}{self.version}{release}.{self.arch}"
+
+    def to_dependency(self) -> dict[str, Any]:
+        """The API's short form; what is empty is left out."""
+        found = {"name": self.name, "epoch": self.epoch, "version": self.version}
+        return found | ({"release": self.release} if self.release else {}) | {"arch": self.arch}
+
+    def matches(self, version: re.Pattern[str]) -> bool:
+        """Whether a version glob means this one: with or without epoch, release and arch."""
+        without_epoch = self.debian_version.partition(":")[2] or self.debian_version
+        spellings = (self.debian_version, without_epoch, self.version, self.evra)
+        return any(version.fullmatch(text) for text in spellings)
+
+
+def system_sources() -> str:
+    """The Debian sources, one per line in apt's one-line form, as mmdebstrap chooses them."""
+    # With no hook that succeeds it stops before it fetches anything.
+    show = """--setup-hook=sed 's/^/SOURCE: /' "$1/etc/apt/sources.list"; false"""
+    mirror = os.environ.get("RFE_DEBIAN_MIRROR")
+    argv = ["mmdebstrap", "--variant=custom", "--format=null", "--architectures=amd64", show]
+    if os.geteuid() != 0:
+        argv.insert(1, "--mode=unshare")
+    result = run.run([*argv, SUITE, "/dev/null", *([mirror] if mirror else [])], check=False)
+    lines = (result.stdout + result.stderr).splitlines()
+    found = [line.removeprefix("SOURCE: ") for line in lines if line.startswith("SOURCE: ")]
+    if not found:
+        raise BuilderError(
+            f"mmdebstrap does not tell its package sources:\n{run.tail_of(result.stderr)}",
+            remedy="`rfe doctor` checks what mmdebstrap needs",
+        )
+    return "\n".join(_signed(line) for line in found if line.startswith("deb "))
+
+
+def _signed(line: str) -> str:
+    """A source with Debian's keyring as its key, where nothing else is said."""
+    kind, _, rest = line.partition(" ")
+    if rest.startswith("[") or not KEYRING.exists():
+        return line
+    return f"{kind} [signed-by={KEYRING}] {rest}"
+
+
+class Index:
+    """The packages of the system's and additional sources. Any thread may use it.
+
+    `sources`: the system's sources instead of `system_sources()`. Every method raises RfeError
+    when apt is not there, or there is neither a network nor an index from before.
+    """
+
+    def __init__(self, cache: Path, sources: str | None = None) -> None:
+        self.directory = cache / "apt"
+        self._system = sources
+        self._guard = threading.RLock()
+        self._names: dict[Path, tuple[float, tuple[str, ...]]] = {}
+        self._solved: dict[tuple[Any, ...], list[AptPackage]] = {}
+
+    def system_sources(self) -> str:
+        """The system's sources, in apt's one-line form."""
+        with self._guard:
+            if self._system is None:
+                kept = self.directory / "system.list"
+                try:
+                    self._system = system_sources()
+                    files.write(kept, self._system)
+                except RfeError:
+                    if not kept.exists():
+                        raise
+                    self._system = kept.read_text()
+            return self._system
+
+    def names(self, globs: Sequence[str] = (), extra: Sequence[str] = ()) -> list[str]:
+        """The names of packages that match one of the globs (none given: all), sorted.
+
+        `extra` here and below are additional sources as deb822 text.
+        """
+        known = self._all_names(self._open(extra))
+        if not globs:
+            return list(known)
+        pattern = re.compile("|".join(translate(glob) for glob in globs))
+        return [name for name in known if pattern.match(name)]
+
+    def versions(self, names: Sequence[str], extra: Sequence[str] = ()) -> list[list[AptPackage]]:
+        """For each name that exists, all versions of it."""
+        found = []
+        with self._database(self._open(extra)) as db:
+            for name in names:
+                rows = db.execute("SELECT * FROM packages WHERE name = ?", [name]).fetchall()
+                if rows:
+                    found.append([AptPackage(*row) for row in dict.fromkeys(rows)])
+        return found
+
+    def resolve(self, specs: Sequence[PackageSpec], extra: Sequence[str] = ()) -> list[str]:
+        """What was asked for as apt's words, "name" or "name=version", globs expanded.
+
+        Raises BuilderError naming what does not exist.
+        """
+        words: list[str] = []
+        with self._database(self._open(extra)) as db:
+            for spec in specs:
+                words += self._resolve_one(db, spec, extra)
+        words = list(dict.fromkeys(words))
+        if sum(len(word) + 1 for word in words) > _LONGEST_REQUEST:
+            raise BuilderError(f"{len(words)} packages are more than can be asked for at once")
+        return words
+
+    def depsolve(self, words: Sequence[str], extra: Sequence[str] = ()) -> list[AptPackage]:
+        """What apt would install into an empty system, sorted by name.
+
+        `words` come from `resolve`. Raises BuilderError with apt's explanation.
+        """
+        where = self._open(extra)
+        key = (where, where.joinpath("index.sqlite").stat().st_mtime_ns, *sorted(words))
+        with self._guard:
+            if key not in self._solved:
+                argv = ["apt-get", "install", "--simulate", "-qq", "--", *words]
+                try:
+                    result = run.run(argv, env={"APT_CONFIG": str(where / "apt.conf")})
+                except CommandFailedError as error:
+                    raise BuilderError(_explanation(error.tail)) from None
+                if len(self._solved) > 100:
+                    self._solved.clear()
+                self._solved[key] = sorted(_installed(result.stdout), key=lambda p: p.name)
+            return self._solved[key]
+
+    # one set of sources -----------------------------------------------------------------------
+
+    def _open(self, extra: Sequence[str]) -> Path:
+        """The directory of a set of sources whose index is there, and fresh if it can be."""
+        system = self.system_sources()
+        digest = hashlib.sha256("\0".join([system, *extra]).encode()).hexdigest()[:12]
+        where = self.directory / digest
+        index = where / "index.sqlite"
+        with self._guard:
+            if _age(index) < FRESH_SECONDS:
+                return where
+            with self._locked():
+                if _age(index) >= FRESH_SECONDS:
+                    self._refresh(where, system, extra)
+        return where
+
+    def _refresh(self, where: Path, system: str, extra: Sequence[str]) -> None:
+        run.require("apt-get", "apt-cache")
+        self._write_configuration(where, system, extra)
+        environment = {"APT_CONFIG": str(where / "apt.conf")}
+        update = ["apt-get", "update", "-qq", "-o", "APT::Update::Error-Mode=any"]
+        index = where / "index.sqlite"
+        try:
+            run.run(update, env=environment, seconds=300)
+            targets = run.run(
+                ["apt-get", "indextargets", "--format", "$(FILENAME)", "Created-By: Packages"],
+                env=environment,
+            ).stdout.split()
+            with files.replacing(index) as temporary:
+                _make_index(temporary, [Path(target) for target in targets])
+        except RfeError as error:
+            if not index.exists():
+                raise BuilderError(
+                    f"the package index cannot be fetched: {_explanation(error.message)}",
+                    remedy="check the network, or set RFE_DEBIAN_MIRROR to a mirror in reach",
+                ) from None
+            _log.warning("the package index is old, and a new one cannot be fetched: %s", error)
+            # Not again with every request.
+            os.utime(index, (time.time(), time.time() - FRESH_SECONDS + 600))
+        for other in self.directory.glob("*/index.sqlite"):
+            if other != index and time.time() - other.stat().st_mtime > FORGOTTEN_SECONDS:
+                shutil.rmtree(other.parent, ignore_errors=True)
+
+    def _write_configuration(self, where: Path, system: str, extra: Sequence[str]) -> None:
+        for directory in (where / "sources.list.d", where / "empty", self.directory / "lists"):
+            directory.mkdir(parents=True, exist_ok=True)
+        (where / "cache" / "archives" / "partial").mkdir(parents=True, exist_ok=True)
+        files.write(where / "status", "")
+        files.write(where / "sources.list.d" / "system.list", system + "\n")
+        for number, text in enumerate(extra):
+            files.write(where / "sources.list.d" / f"extra-{number}.sources", text)
+        # Absolute all over: apt takes "./x" as relative to wherever it was started.
+        settings = {
+            "Dir": "/",
+            "Dir::State": where,
+            "Dir::State::lists": self.directory / "lists",
+            "Dir::State::status": where / "status",
+            "Dir::Cache": where / "cache",
+            "Dir::Etc": where,
+            "Dir::Etc::sourcelist": "/dev/null",
+            "Dir::Etc::sourceparts": where / "sources.list.d",
+            "Dir::Etc::parts": where / "empty",
+            "Dir::Etc::main": "/dev/null",
+            "Dir::Etc::preferences": "/dev/null",
+            "Dir::Etc::preferencesparts": where / "empty",
+            "APT::Architecture": "amd64",
+            "APT::Install-Recommends": "false",
+            "APT::Get::List-Cleanup": "false",
+            "Acquire::Languages": "none",
+            "Acquire::GzipIndexes": "false",
+            "Acquire::Retries": "2",
+            "Debug::NoLocking": "true",
+            **({"APT::Sandbox::User": "root"} if os.geteuid() == 0 else {}),
+        }
+        lines = [f'{key} "{value}";\n' for key, value in settings.items()]
+        files.write(where / "apt.conf", "".join([*lines, 'APT::Architectures { "amd64"; };\n']))
+
+    @contextmanager
+    def _locked(self) -> Iterator[None]:
+        with files.locked(self.directory / "lock"):
+            yield
+
+    @contextmanager
+    def _database(self, where: Path) -> Iterator[sqlite3.Connection]:
+        db = sqlite3.connect(f"file:{where / 'index.sqlite'}?mode=ro", uri=True)
+        try:
+            yield db
+        finally:
+            db.close()
+
+    def _all_names(self, where: Path) -> tuple[str, ...]:
+        made = (where / "index.sqlite").stat().st_mtime
+        with self._guard:
+            if self._names.get(where, (None,))[0] != made:
+                with self._database(where) as db:
+                    rows = db.execute("SELECT DISTINCT name FROM packages ORDER BY name").fetchall()
+                self._names[where] = (made, tuple(row[0] for row in rows))
+            return self._names[where][1]
+
+    def _resolve_one(
+        self, db: sqlite3.Connection, spec: PackageSpec, extra: Sequence[str]
+    ) -> list[str]:
+        names = [spec.name]
+        if any(character in spec.name for character in "*?["):
+            names = self.names([spec.name], extra)
+        any_version = spec.version in ("", "*")
+        words = []
+        for name in names:
+            rows = db.execute("SELECT * FROM packages WHERE name = ?", [name]).fetchall()
+            versions = [AptPackage(*row) for row in rows]
+            if versions and any_version:
+                words.append(name)
+            elif versions:
+                pattern = re.compile(translate(spec.version))
+                fitting = {p.debian_version for p in versions if p.matches(pattern)}
+                if fitting:
+                    words.append(f"{name}={_highest(fitting)}")
+            elif any_version and _NAME.fullmatch(name) and _is_provided(db, name):
+                words.append(name)
+        if not words:
+            version = "" if any_version else f" in version {ascii(spec.version)[1:-1][:80]}"
+            raise BuilderError(f"no package {ascii(spec.name)[1:-1][:80]}{version}")
+        return words
+
+
+def _is_provided(db: sqlite3.Connection, name: str) -> bool:
+    """Whether the name is that of a virtual package; apt chooses who provides it."""
+    return db.execute("SELECT 1 FROM provides WHERE name = ?", [name]).fetchone() is not None
+
+
+def _highest(versions: set[str]) -> str:
+    """The newest version by Debian's rules, which dpkg knows."""
+
+    def compare(one: str, other: str) -> int:
+        argv = ["dpkg", "--compare-versions", one, "gt", other]
+        return 1 if run.run(argv, check=False).status == 0 else -1
+
+    return max(versions, key=cmp_to_key(compare))
+
+
+def _installed(output: str) -> Iterator[AptPackage]:
+    for line in output.splitlines():
+        if found := _INSTALLED.match(line):
+            name, version, arch = found.groups()
+            yield AptPackage(name.partition(":")[0], version, ARCHITECTURES.get(arch, arch))
+
+
+def _explanation(tail: str) -> str:
+    """apt's errors in one line."""
+    skipped = ("Reading package lists", "Building dependency tree", "Reading state information")
+    lines = [line.strip() for line in tail.splitlines()]
+    return " ".join(line for line in lines if line and not line.startswith(skipped))
+
+
+def _age(path: Path) -> float:
+    try:
+        return time.time() - path.stat().st_mtime
+    except FileNotFoundError:
+        return float("inf")
+
+
+def _make_index(path: Path, sources: Sequence[Path]) -> None:
+    """Read Debian's Packages files into a database."""
+    db = sqlite3.connect(path)
+    try:
+        db.executescript(_SCHEMA)
+        for source in sources:
+            if not source.exists():
+                continue  # an empty index is not stored
+            at = datetime.fromtimestamp(source.stat().st_mtime, UTC).strftime("%Y-%m-%dT%H:%M:%S")
+            for fields in _paragraphs(source):
+                db.execute(
+                    "INSERT INTO packages VALUES (?, ?, ?, ?, ?, ?)",
+                    [
+                        fields["Package"],
+                        fields["Version"],
+                        ARCHITECTURES.get(fields["Architecture"], fields["Architecture"]),
+                        fields.get("Description", ""),
+                        fields.get("Homepage", ""),
+                        at,
+                    ],
+                )
+                for provided in fields.get("Provides", "").split(","):
+                    name = provided.partition("(")[0].strip()
+                    db.execute("INSERT OR IGNORE INTO provides VALUES (?)", [name])
+        db.commit()
+    finally:
+        db.close()
+
+
+_NEEDED = {"Package", "Version", "Architecture"}
+
+
+def _paragraphs(source: Path) -> Iterator[dict[str, str]]:
+    """The first line of each field of each package."""
+    fields: dict[str, str] = {}
+    with source.open(errors="replace") as lines:
+        for line in lines:
+            if line == "\n":
+                if fields.keys() >= _NEEDED:
+                    yield fields
+                fields = {}
+            elif not line.startswith((" ", "\t")):
+                key, _, value = line.partition(":")
+                fields[key] = value.strip()
+    if fields.keys() >= _NEEDED:
+        yield fields

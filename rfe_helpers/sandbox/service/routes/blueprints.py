@@ -1,0 +1,339 @@
+"""Routes of section 5: blueprints, their history, workspace, depsolve and freeze."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from starlette.responses import Response
+
+from rfe_helpers.build import blueprint as blueprints
+from rfe_helpers.build.blueprint import Blueprint, PackageSpec
+from rfe_helpers.core import run
+from rfe_helpers.errors import BlueprintError, RfeError
+from rfe_helpers.sandbox.build import customizations
+from rfe_helpers.sandbox.build.image_types import ARCHITECTURE, DISTRO
+from rfe_helpers.sandbox.service.packages import AptPackage
+from rfe_helpers.sandbox.service.store import UnknownError
+from rfe_helpers.sandbox.service.wire import (
+    DONE,
+    JSON,
+    ONLY_V1,
+    SLOW,
+    TOML,
+    Call,
+    Refusal,
+    Route,
+    Service,
+    check_names,
+    load_json,
+    page,
+    problem,
+)
+
+_NOT_UNDERSTOOD = (
+    "400 Bad Request: The browser (or proxy) sent a request that this server could not understand: "
+)
+_CRYPTED = ("$2b$", "$5$", "$6$", "$y$")
+# What `openssl passwd` reads of a line
+_LONGEST_PASSWORD = 256
+
+
+def list_names(service: Service, call: Call) -> dict[str, Any]:
+    names = service.store.blueprint_names()
+    offset, limit = call.paging()
+    offset = min(offset, len(names))
+    limit = min(limit, len(names) - offset)
+    shown = page(names, offset, limit)
+    return {"total": len(names), "offset": offset, "limit": limit, "blueprints": shown}
+
+
+def info(service: Service, call: Call) -> dict[str, Any] | Response:
+    found, changes, errors = [], [], []
+    wanted = call.format()
+    for name in call.names("names"):
+        try:
+            blueprint, changed = service.store.newest(name)
+        except UnknownError:
+            errors.append(problem("UnknownBlueprint", f"{name}: "))
+            continue
+        found.append(blueprint)
+        changes.append({"changed": changed, "name": name})
+    if wanted == "toml":
+        if errors:
+            refusal = Refusal(errors[0]["id"], errors[0]["msg"])
+            refusal.errors = list(errors)
+            raise refusal
+        return _one_as_toml(found)
+    return {"blueprints": [b.to_json() for b in found], "changes": changes, "errors": errors}
+
+
+def changes(service: Service, call: Call) -> dict[str, Any]:
+    found, errors = [], []
+    offset, limit = call.paging()
+    for name in call.names("names"):
+        try:
+            history = service.store.changes(name)
+        except UnknownError:
+            errors.append(problem("UnknownBlueprint", name))
+            continue
+        rows = [
+            {
+                "commit": change.id,
+                "message": change.message,
+                "revision": change.revision,
+                "timestamp": change.timestamp,
+            }
+            for change in history
+        ]
+        found.append({"changes": rows, "name": name, "total": len(rows)})
+    return {"blueprints": found, "errors": errors, "limit": limit, "offset": offset}
+
+
+def change(service: Service, call: Call) -> dict[str, Any] | Response:
+    blueprint = _commit(service, call)
+    if call.format() == "toml":
+        return _toml(blueprint)
+    return blueprint.to_json()
+
+
+def push(service: Service, call: Call) -> dict[str, Any]:
+    blueprint = _read(call)
+    if blueprint.distro not in ("", DISTRO) or blueprint.architecture not in ("", ARCHITECTURE):
+        distro, architecture = blueprint.distro or DISTRO, blueprint.architecture or ARCHITECTURE
+        raise Refusal(
+            "BlueprintsError",
+            f"'{distro}' is not a valid distribution (architecture '{architecture}')",
+        )
+    service.store.push(blueprint)
+    return DONE
+
+
+def set_workspace(service: Service, call: Call) -> dict[str, Any]:
+    service.store.set_workspace(_read(call))
+    return DONE
+
+
+def delete_workspace(service: Service, call: Call) -> dict[str, Any]:
+    name = call.name("name")
+    try:
+        service.store.delete_workspace(name)
+    except UnknownError:
+        raise Refusal("BlueprintsError", f"Unknown blueprint: {name}") from None
+    return DONE
+
+
+def undo(service: Service, call: Call) -> dict[str, Any]:
+    blueprint = _commit(service, call)
+    commit = call.path["commit"]
+    service.store.push(blueprint, f"{blueprint.name}.toml reverted to commit {commit}")
+    return DONE
+
+
+def tag(service: Service, call: Call) -> dict[str, Any]:
+    try:
+        service.store.tag(call.name("name"))
+    except UnknownError:
+        raise Refusal("BlueprintsError", "Unknown blueprint") from None
+    return DONE
+
+
+def delete(service: Service, call: Call) -> dict[str, Any]:
+    name = call.name("name")
+    try:
+        service.store.delete_blueprint(name)
+    except UnknownError:
+        raise Refusal("BlueprintsError", f"Unknown blueprint: {name}") from None
+    return DONE
+
+
+def diff(service: Service, call: Call) -> dict[str, Any]:
+    name = call.name("name")
+    for key, known in (("old", "NEWEST"), ("new", "WORKSPACE")):
+        revision = call.name(key)
+        if revision != known:
+            raise Refusal("UnknownCommit", f"ggit-error: revspec '{revision}' not found (-3)")
+    try:
+        new, _ = service.store.newest(name)
+        old = service.store.committed(name)
+    except UnknownError:
+        msg = f"Unknown blueprint name: {name}"
+        raise Refusal("UnknownBlueprint", msg, status=404) from None
+    before = {spec.name: spec.version for spec in old.packages}
+    after = {spec.name: spec.version for spec in new.packages}
+
+    def entry(versions: dict[str, str], package: str) -> dict[str, Any] | None:
+        if package not in versions:
+            return None
+        return {"Package": {"name": package, "version": versions[package]}}
+
+    return {
+        "diff": [
+            {"new": entry(after, package), "old": entry(before, package)}
+            for package in {**before, **after}
+            if before.get(package) != after.get(package)
+        ]
+    }
+
+
+def depsolve(service: Service, call: Call) -> dict[str, Any]:
+    found, errors = [], []
+    for name in call.names("names"):
+        try:
+            blueprint, _ = service.store.newest(name)
+        except UnknownError:
+            errors.append(problem("UnknownBlueprint", f"{name}: blueprint not found"))
+            continue
+        packages: list[AptPackage] = []
+        try:
+            packages = solve(service, blueprint)
+        except RfeError as error:
+            errors.append(problem("BlueprintsError", f"{name}: {error.message}"))
+        dependencies = [package.to_dependency() for package in packages]
+        found.append({"blueprint": blueprint.to_json(), "dependencies": dependencies})
+    return {"blueprints": found, "errors": errors}
+
+
+def freeze(service: Service, call: Call) -> dict[str, Any] | Response:
+    found, errors = [], []
+    wanted = call.format()
+    for name in call.names("names"):
+        try:
+            blueprint, _ = service.store.newest(name)
+            found.append(frozen(service, blueprint))
+        except UnknownError:
+            errors.append(problem("UnknownBlueprint", f"{name}: blueprint not found"))
+            break
+        except RfeError as error:
+            errors.append(problem("BlueprintsError", f"{name}: {error.message}"))
+            break
+    if wanted == "toml":
+        return _one_as_toml(found) if found else Response()
+    return {"blueprints": [{"blueprint": b.to_json()} for b in found], "errors": errors}
+
+
+# what composes use too ----------------------------------------------------------------------------
+
+
+def wanted_packages(service: Service, blueprint: Blueprint) -> list[str]:
+    """The packages that a blueprint asks for as apt's words. Raises RfeError."""
+    if blueprint.groups:
+        raise BlueprintError(f"groups are not supported: {', '.join(blueprint.groups)}")
+    specs = [*blueprint.packages, *blueprint.modules]
+    return service.index.resolve(specs, service.extra_sources())
+
+
+def solve(service: Service, blueprint: Blueprint) -> list[AptPackage]:
+    """What a blueprint brings into an image besides what is in all of them. Raises RfeError."""
+    kernel = PackageSpec(customizations.kernel(blueprint))
+    words = [*wanted_packages(service, blueprint), *service.index.resolve([kernel])]
+    return service.index.depsolve(words, service.extra_sources())
+
+
+def frozen(service: Service, blueprint: Blueprint) -> Blueprint:
+    """The blueprint with its globs expanded and exact versions. Raises RfeError."""
+    exact = {package.name: package.evra for package in solve(service, blueprint)}
+
+    def freeze_specs(specs: tuple[PackageSpec, ...]) -> tuple[PackageSpec, ...]:
+        words = service.index.resolve(specs, service.extra_sources())
+        names = sorted({word.partition("=")[0] for word in words})
+        # A virtual package is not in the result by its own name; any version of it will do.
+        return tuple(PackageSpec(name, exact.get(name, "*")) for name in names)
+
+    return replace(
+        blueprint,
+        packages=freeze_specs(blueprint.packages),
+        modules=freeze_specs(blueprint.modules),
+    )
+
+
+# details ------------------------------------------------------------------------------------------
+
+
+def _commit(service: Service, call: Call) -> Blueprint:
+    name, commit = call.name("name"), call.name("commit")
+    try:
+        return service.store.change(name, commit)
+    except UnknownError as error:
+        raise Refusal("UnknownCommit", f"Unknown {error.what}") from None
+
+
+def _one_as_toml(found: list[Blueprint]) -> Response:
+    if len(found) > 1:
+        raise Refusal("HTTPError", "toml format only supported when requesting one blueprint")
+    return _toml(found[0])
+
+
+def _toml(blueprint: Blueprint) -> Response:
+    try:
+        return Response(blueprints.to_toml(blueprint))
+    except BlueprintError as error:
+        raise Refusal("BlueprintsError", error.message) from None
+
+
+def _read(call: Call) -> Blueprint:
+    """The blueprint in the body, its passwords crypted. Raises Refusal."""
+    if not call.content_type:
+        raise Refusal("BlueprintsError", "missing Content-Type header")
+    if not call.body:
+        raise Refusal("BlueprintsError", "Missing blueprint")
+    try:
+        if call.content_type == JSON:
+            blueprint = blueprints.parse_json(load_json(call.body))
+        elif call.content_type == TOML:
+            blueprint = blueprints.parse_toml(call.body)
+        else:
+            raise ValueError(f"unknown content type {call.content_type}")
+    except BlueprintError as error:
+        # Two checks of the content have messages of their own.
+        own = error.message.startswith(("Invalid 'version'", "All package entries"))
+        raise Refusal(
+            "BlueprintsError", error.message if own else _NOT_UNDERSTOOD + error.message
+        ) from None
+    except ValueError as error:
+        raise Refusal("BlueprintsError", f"{_NOT_UNDERSTOOD}{error}") from None
+    check_names(blueprint.name)
+    return _with_crypted_passwords(blueprint)
+
+
+def _with_crypted_passwords(blueprint: Blueprint) -> Blueprint:
+    users = blueprint.customizations.get("user", [])
+    if not any("password" in user for user in users):
+        return blueprint
+    crypted = []
+    for user in users:
+        kept = {key: value for key, value in user.items() if key != "password"}
+        if password := user.get("password"):
+            kept["password"] = _crypt(password)
+        crypted.append(kept)
+    return replace(blueprint, customizations={**blueprint.customizations, "user": crypted})
+
+
+def _crypt(password: str) -> str:
+    """SHA-512 crypt by openssl, which gets the password on stdin. An already crypted one stays."""
+    if password.startswith(_CRYPTED):
+        return password
+    if len(password.encode()) > _LONGEST_PASSWORD or not password.isprintable():
+        raise Refusal(
+            "BlueprintsError",
+            f"a password must be printable and have at most {_LONGEST_PASSWORD} bytes",
+        )
+    argv = ["openssl", "passwd", "-6", "-stdin"]
+    return run.run(argv, input=password + "\n", seconds=30).stdout.strip()
+
+
+ROUTES = (
+    Route("GET", "/blueprints/list", list_names),
+    Route("GET", "/blueprints/info/{names:path}", info),
+    Route("GET", "/blueprints/changes/{names:path}", changes),
+    Route("GET", "/blueprints/change/{name}/{commit}", change, ONLY_V1),
+    Route("POST", "/blueprints/new", push),
+    Route("POST", "/blueprints/workspace", set_workspace),
+    Route("DELETE", "/blueprints/workspace/{name}", delete_workspace),
+    Route("POST", "/blueprints/undo/{name}/{commit}", undo),
+    Route("POST", "/blueprints/tag/{name}", tag),
+    Route("DELETE", "/blueprints/delete/{name}", delete),
+    Route("GET", "/blueprints/diff/{name}/{old}/{new}", diff),
+    Route("GET", "/blueprints/depsolve/{names:path}", depsolve, lane=SLOW),
+    Route("GET", "/blueprints/freeze/{names:path}", freeze, lane=SLOW),
+)

@@ -1,0 +1,144 @@
+"""Routes of section 3: projects and modules, which are Debian packages here."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rfe_helpers.build.blueprint import PackageSpec
+from rfe_helpers.errors import RfeError
+from rfe_helpers.sandbox.service.packages import AptPackage
+from rfe_helpers.sandbox.service.wire import SLOW, Call, Refusal, Route, Service, page
+
+# Each is a run of apt of half a second or more.
+_MOST_SOLVED = 50
+
+
+def list_projects(service: Service, call: Call) -> dict[str, Any]:
+    call.check_distro()
+    offset, limit = call.paging()
+    extra = service.extra_sources()
+    try:
+        names = service.index.names((), extra)
+        shown = [_info(versions) for versions in _versions(service, page(names, offset, limit))]
+    except RfeError as error:
+        raise Refusal("ProjectsError", f"msg: {error.message}") from None
+    return {"total": len(names), "offset": offset, "limit": limit, "projects": shown}
+
+
+def list_modules(service: Service, call: Call) -> dict[str, Any]:
+    call.check_distro()
+    offset, limit = call.paging()
+    globs = [glob for glob in call.path.get("globs", "").split(",") if glob]
+    try:
+        names = service.index.names(globs, service.extra_sources())
+    except RfeError as error:
+        raise Refusal("ModulesError", f"msg: {error.message}") from None
+    if not names:
+        raise Refusal("UnknownModule", "No packages have been found.")
+    modules = [{"name": name, "group_type": "rpm"} for name in page(names, offset, limit)]
+    return {"total": len(names), "offset": offset, "limit": limit, "modules": modules}
+
+
+def project_info(service: Service, call: Call) -> dict[str, Any]:
+    found = _find(service, call, "UnknownProject", "ProjectsError")
+    return {"projects": [_info(versions) for versions in found]}
+
+
+def module_info(service: Service, call: Call) -> dict[str, Any]:
+    found = _find(service, call, "UnknownModule", "ModulesError")
+    if len(found) > _MOST_SOLVED:
+        msg = f"msg: {len(found)} packages match, at most {_MOST_SOLVED} are solved at once"
+        raise Refusal("ModulesError", msg)
+    modules = []
+    for versions in found:
+        try:
+            solved = _depsolve(service, [PackageSpec(versions[0].name)])
+        except RfeError as error:
+            raise Refusal("ModulesError", f"msg: {error.message}") from None
+        dependencies = [package.to_dependency() for package in solved]
+        modules.append({**_info(versions), "dependencies": dependencies})
+    return {"modules": modules}
+
+
+def depsolve_projects(service: Service, call: Call) -> dict[str, Any]:
+    call.check_distro()
+    names = _names(call, "UnknownProject")
+    try:
+        solved = _depsolve(service, [PackageSpec(name) for name in names])
+    except RfeError as error:
+        raise Refusal("ProjectsError", f"BadRequest: {error.message}") from None
+    return {"projects": [package.to_dependency() for package in solved]}
+
+
+def _names(call: Call, unknown: str) -> list[str]:
+    names = [name for name in call.path.get("names", "").split(",") if name]
+    if not names:
+        raise Refusal(unknown, "No packages specified.")
+    return names
+
+
+def _find(service: Service, call: Call, unknown: str, failed: str) -> list[list[AptPackage]]:
+    call.check_distro()
+    wanted = _names(call, unknown)
+    try:
+        found = _versions(service, service.index.names(wanted, service.extra_sources()))
+    except RfeError as error:
+        raise Refusal(failed, f"msg: {error.message}") from None
+    if not found:
+        raise Refusal(unknown, "No packages have been found.")
+    return found
+
+
+def _versions(service: Service, names: Any) -> list[list[AptPackage]]:
+    return service.index.versions(names, service.extra_sources())
+
+
+def _depsolve(service: Service, specs: list[PackageSpec]) -> list[AptPackage]:
+    extra = service.extra_sources()
+    return service.index.depsolve(service.index.resolve(specs, extra), extra)
+
+
+def _info(versions: list[AptPackage]) -> dict[str, Any]:
+    """All versions of one package as the API's PackageInfo. Debian's index has no licenses and
+    no build times; the time is that of the index."""
+    first = versions[0]
+    return {
+        "name": first.name,
+        "summary": first.summary,
+        "description": first.summary,
+        "homepage": first.homepage,
+        "upstream_vcs": "UPSTREAM_VCS",
+        "builds": [
+            {
+                "arch": package.arch,
+                "build_time": package.at,
+                "epoch": package.epoch,
+                "release": package.release,
+                "source": {
+                    "license": "",
+                    "version": package.version,
+                    "source_ref": "SOURCE_REF",
+                    "metadata": {},
+                },
+                "changelog": "CHANGELOG_NEEDED",
+                "build_config_ref": "BUILD_CONFIG_REF",
+                "build_env_ref": "BUILD_ENV_REF",
+                "metadata": {},
+            }
+            for package in versions
+        ],
+    }
+
+
+ROUTES = (
+    Route("GET", "/projects/list", list_projects, lane=SLOW),
+    Route("GET", "/projects/list/", list_projects, lane=SLOW),
+    Route("GET", "/projects/info", project_info, lane=SLOW),
+    Route("GET", "/projects/info/{names:path}", project_info, lane=SLOW),
+    Route("GET", "/projects/depsolve", depsolve_projects, lane=SLOW),
+    Route("GET", "/projects/depsolve/{names:path}", depsolve_projects, lane=SLOW),
+    Route("GET", "/modules/list", list_modules, lane=SLOW),
+    Route("GET", "/modules/list/{globs:path}", list_modules, lane=SLOW),
+    Route("GET", "/modules/info", module_info, lane=SLOW),
+    Route("GET", "/modules/info/{names:path}", module_info, lane=SLOW),
+)

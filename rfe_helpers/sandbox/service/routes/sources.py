@@ -1,0 +1,124 @@
+"""Routes of section 4: sources. Version 0 knows them by name, version 1 by id."""
+
+from __future__ import annotations
+
+import tomllib
+from typing import Any
+
+import tomlkit
+from starlette.responses import Response
+
+from rfe_helpers.errors import RfeError
+from rfe_helpers.sandbox.service import sources
+from rfe_helpers.sandbox.service.store import UnknownError
+from rfe_helpers.sandbox.service.wire import (
+    DONE,
+    JSON,
+    SLOW,
+    TOML,
+    Call,
+    Refusal,
+    Route,
+    Service,
+    load_json,
+    lowered,
+    not_found,
+    problem,
+)
+
+_KEYS = (
+    *("id", "name", "type", "url", "check_gpg", "check_ssl", "system", "rhsm", "check_repogpg"),
+    *("proxy", "gpgkeys", "distros", "module_hotfixes"),
+)
+
+
+def list_sources(service: Service, call: Call) -> dict[str, Any]:
+    key = "id" if call.version == 1 else "name"
+    user = sorted(source[key] for source in service.store.sources())
+    return {"sources": user + [source[key] for source in _system(service)]}
+
+
+def info(service: Service, call: Call) -> dict[str, Any] | Response:
+    if not call.path["names"]:
+        raise not_found()
+    wanted = call.format()
+    key = "id" if call.version == 1 else "name"
+    known = {source[key]: source for source in [*service.store.sources(), *_system(service)]}
+    names = list(known) if call.path["names"] == "*" else call.path["names"].split(",")
+    found = {
+        name: sources.for_version(known[name], call.version) for name in names if name in known
+    }
+    errors = [
+        problem("UnknownSource", f"{name} is not a valid source")
+        for name in names
+        if name not in known
+    ]
+    if wanted == "toml":
+        return Response(tomlkit.dumps(found))
+    return {"sources": found, "errors": errors}
+
+
+def add(service: Service, call: Call) -> dict[str, Any]:
+    if not call.content_type:
+        raise Refusal("HTTPError", "malformed Content-Type header")
+    if not call.body:
+        raise Refusal("ProjectsError", "Missing source")
+    try:
+        source = sources.parse(_read(call), call.version)
+    except sources.DistributionsError as error:
+        raise Refusal("ProjectsError", str(error)) from None
+    except ValueError as error:
+        raise Refusal("ProjectsError", f"Problem parsing POST body: {error}") from None
+    if source["id"] in [known["id"] for known in _system(service)]:
+        msg = f"{source['id']} is a system source, it cannot be changed."
+        raise Refusal("SystemSource", msg)
+    service.store.set_source(source)
+    return DONE
+
+
+def delete(service: Service, call: Call) -> dict[str, Any]:
+    name = call.path["names"].partition(",")[0]
+    if not name:
+        raise not_found()
+    key = "id" if call.version == 1 else "name"
+    if name in [source[key] for source in _system(service)]:
+        raise Refusal("SystemSource", f"{name} is a system source, it cannot be deleted.")
+    ids = [source["id"] for source in service.store.sources() if source[key] == name]
+    try:
+        service.store.delete_source(ids[0] if ids else "")
+    except UnknownError:
+        raise Refusal("UnknownSource", f"{name} is not a valid source.") from None
+    return DONE
+
+
+def _system(service: Service) -> list[dict[str, Any]]:
+    try:
+        return sources.system(service.index.system_sources())
+    except RfeError as error:
+        raise Refusal("ProjectsError", f"msg: {error.message}") from None
+
+
+def _read(call: Call) -> dict[str, Any]:
+    """The source in the body; TOML may wrap it in a table with its id. Raises ValueError."""
+    if call.content_type == JSON:
+        data = load_json(call.body)
+    elif call.content_type == TOML:
+        try:
+            data = tomllib.loads(call.body.decode())
+        except RecursionError:
+            raise ValueError("nested too deeply") from None
+        if len(data) == 1 and isinstance(inner := next(iter(data.values())), dict):
+            data = {"id": next(iter(data)), **inner}
+    else:
+        raise ValueError(f"unknown content type {call.content_type}")
+    if not isinstance(data, dict):
+        raise ValueError("a source is an object")
+    return lowered(data, _KEYS)
+
+
+ROUTES = (
+    Route("GET", "/projects/source/list", list_sources, lane=SLOW),
+    Route("GET", "/projects/source/info/{names:path}", info, lane=SLOW),
+    Route("POST", "/projects/source/new", add, lane=SLOW),
+    Route("DELETE", "/projects/source/delete/{names:path}", delete, lane=SLOW),
+)

@@ -1,0 +1,176 @@
+"""The service as a process: its state directory, its socket, its beginning and end.
+
+One service per state directory (flock on `lock`, which the kernel releases however a process
+ends) and per socket. A socket that nobody answers on is a leftover and is replaced. The socket
+is made with mode 0660 from the start: access to it is access to the service. Under systemd the
+socket may come from there (sd_listen_fds(3)) and is systemd's to keep.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import signal
+import socket
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NoReturn
+
+import uvicorn
+
+from rfe_helpers.core import files
+from rfe_helpers.errors import BuilderError
+from rfe_helpers.sandbox.service.app import create_app
+from rfe_helpers.sandbox.service.jobs import Builder, Queue
+from rfe_helpers.sandbox.service.packages import Index
+from rfe_helpers.sandbox.service.store import Store
+from rfe_helpers.sandbox.service.wire import Service
+
+_LONGEST_SOCKET = 107
+_BACKLOG = 512
+_FIRST_PASSED = 3  # SD_LISTEN_FDS_START
+
+
+def serve(
+    socket_path: Path | None,
+    state: Path,
+    cache: Path,
+    builder: Builder,
+    index: Index,
+    *,
+    base_packages: tuple[str, ...] = (),
+) -> None:
+    """Serve until SIGTERM or SIGINT, in the main thread. A running build is ended then and queued
+    again. Without `socket_path` the socket is the one that systemd passed.
+
+    Raises BuilderError if the state directory or the socket cannot be used.
+    """
+    # uvicorn handles the signal, then raises it once more, which must not end us uncleaned.
+    signal.signal(signal.SIGTERM, _exit)
+    listening = _passed() if socket_path is None else _listening(socket_path)
+    with _locked(state), listening as listener:
+        store = Store(state)
+        queue = Queue(store, state / "composes", cache, builder)
+        app = create_app(Service(store, queue, index, base_packages))
+        config = uvicorn.Config(
+            app,
+            lifespan="off",
+            log_level="warning",
+            access_log=False,
+            server_header=False,
+            backlog=_BACKLOG,
+            timeout_graceful_shutdown=5,
+        )
+        queue.start()
+        try:
+            with contextlib.suppress(SystemExit):  # the end that was asked for
+                uvicorn.Server(config).run(sockets=[listener])
+        finally:
+            queue.stop()
+            store.close()
+
+
+def leave(status: int) -> NoReturn:
+    """End the process, when everything is closed. Not by sys.exit: a thread may still wait for
+    another server, and there is nothing left for it to do."""
+    logging.shutdown()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(status)
+
+
+def _exit(number: int, frame: object) -> None:
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    raise SystemExit(0)
+
+
+@contextlib.contextmanager
+def _locked(state: Path) -> Iterator[None]:
+    """Have the state directory for ourselves."""
+    try:
+        state.mkdir(parents=True, exist_ok=True, mode=0o700)
+        state.chmod(0o700)
+    except OSError as error:
+        raise BuilderError(
+            f"cannot use {state} for the sandbox's state: {error.strerror}",
+            remedy="choose another directory with --state",
+        ) from None
+    try:
+        with files.locked(state / "lock", wait=False):
+            yield
+    except BlockingIOError:
+        raise BuilderError(
+            f"another sandbox Image Builder uses the state in {state}",
+            remedy="use that one, or stop it first: `rfe sandbox stop`",
+        ) from None
+
+
+@contextlib.contextmanager
+def _passed() -> Iterator[socket.socket]:
+    """The socket that systemd has opened for us."""
+    pid, count = os.environ.get("LISTEN_PID"), os.environ.get("LISTEN_FDS")
+    if pid != str(os.getpid()) or count != "1":
+        raise BuilderError(
+            "systemd has passed no socket", remedy="start it by its socket unit, or with --socket"
+        )
+    with socket.socket(fileno=_FIRST_PASSED) as listener:
+        yield listener
+
+
+@contextlib.contextmanager
+def _listening(path: Path) -> Iterator[socket.socket]:
+    """The listening socket; its file goes at the end if it is still ours."""
+    if len(os.fsencode(path)) > _LONGEST_SOCKET:
+        raise BuilderError(
+            f"the path of the socket is longer than {_LONGEST_SOCKET} bytes: {path}",
+            remedy="choose a shorter one with --socket",
+        )
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _remove_leftover(path)
+        # The file's mode comes from the umask: setting it afterwards would leave a moment.
+        before = os.umask(0o117)
+        try:
+            listener.bind(str(path))
+        finally:
+            os.umask(before)
+        ours = path.lstat().st_ino
+        listener.listen(_BACKLOG)
+    except OSError as error:
+        listener.close()
+        raise BuilderError(
+            f"cannot listen on {path}: {error.strerror}",
+            remedy="choose another path with --socket",
+        ) from None
+    except BaseException:
+        listener.close()
+        raise
+    try:
+        yield listener
+    finally:
+        listener.close()
+        with contextlib.suppress(FileNotFoundError):
+            if path.lstat().st_ino == ours:
+                path.unlink()
+
+
+def _remove_leftover(path: Path) -> None:
+    if not path.exists() and not path.is_symlink():
+        return
+    if not path.is_socket():
+        raise BuilderError(
+            f"{path} is there and is no socket", remedy="choose another path with --socket"
+        )
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        try:
+            probe.connect(str(path))
+        except (ConnectionRefusedError, FileNotFoundError):
+            path.unlink(missing_ok=True)
+            return
+    raise BuilderError(
+        f"another service answers on {path}",
+        remedy="use that one, or choose another path with --socket",
+    )

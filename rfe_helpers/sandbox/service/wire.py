@@ -1,0 +1,165 @@
+"""What all routes share: requests as handlers see them, refusals, paging, names, formats."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from starlette.responses import Response
+
+from rfe_helpers.build.blueprint import NAME
+from rfe_helpers.sandbox.build import image_types
+from rfe_helpers.sandbox.service import sources
+from rfe_helpers.sandbox.service.jobs import Queue
+from rfe_helpers.sandbox.service.packages import Index
+from rfe_helpers.sandbox.service.store import Store
+
+JSON = "application/json"
+TOML = "text/x-toml"
+BOTH, ONLY_V1 = (0, 1), (1,)
+_UNSIGNED = re.compile(r"[0-9]{1,18}", re.ASCII)
+
+
+@dataclass(frozen=True)
+class Service:
+    """What the handlers work on. `base_packages` are in every image, beside what is asked for."""
+
+    store: Store
+    queue: Queue
+    index: Index
+    base_packages: tuple[str, ...] = ()
+
+    def extra_sources(self) -> tuple[str, ...]:
+        """The additional sources as apt wants them."""
+        return tuple(sources.deb822(source) for source in self.store.sources())
+
+
+@dataclass(frozen=True)
+class Call:
+    """A request: the version of the API, the parts of the path by name, query, type and body."""
+
+    version: int
+    path: Mapping[str, str]
+    query: Mapping[str, str]
+    content_type: str
+    body: bytes
+
+    def names(self, key: str) -> list[str]:
+        """The comma-separated names in a part of the path. Raises Refusal: 404 for none."""
+        if not self.path[key]:
+            raise not_found()
+        names = self.path[key].split(",")
+        check_names(*names)
+        return names
+
+    def name(self, key: str) -> str:
+        """One name in a part of the path."""
+        check_names(self.path[key])
+        return self.path[key]
+
+    def format(self) -> str:
+        """ "json" or "toml", as the query asks for."""
+        chosen = self.query.get("format") or "json"
+        if chosen not in ("json", "toml"):
+            raise Refusal("InvalidChars", f"invalid format parameter: {chosen}")
+        return chosen
+
+    def paging(self) -> tuple[int, int]:
+        """Offset and limit, 0 and 20 by default."""
+        values = []
+        for key, default in (("offset", 0), ("limit", 20)):
+            text = self.query.get(key) or str(default)
+            if not _UNSIGNED.fullmatch(text):
+                raise Refusal("BadLimitOrOffset", f"BadRequest: {key} must be a number, not {text}")
+            values.append(int(text))
+        return values[0], values[1]
+
+    def check_distro(self) -> None:
+        """Refuse a `distro` or `arch` in the query that there is not."""
+        distro = self.query.get("distro") or image_types.DISTRO
+        if distro != image_types.DISTRO:
+            raise Refusal("DistroError", f"Invalid distro: {distro}")
+        architecture = self.query.get("arch") or image_types.ARCHITECTURE
+        if architecture != image_types.ARCHITECTURE:
+            raise Refusal("DistroError", f"Invalid arch: {architecture}")
+
+
+QUICK, SLOW, ENDING = "quick", "slow", "ending"
+Handler = Callable[[Service, Call], "dict[str, Any] | Response"]
+
+
+@dataclass(frozen=True)
+class Route:
+    """A route below /api/v<N>. `lane` says whose threads it runs in: QUICK, SLOW if it may take
+    seconds (apt, another server), ENDING if it waits for the end of a build."""
+
+    method: str
+    path: str
+    handler: Handler
+    versions: tuple[int, ...] = BOTH
+    lane: str = QUICK
+
+
+class Refusal(Exception):  # noqa: N818 - it is an answer, not a defect
+    """An answer of the contract that says no: status and one or more (id, msg)."""
+
+    def __init__(self, id: str, msg: str, *, status: int = 400) -> None:
+        self.status = status
+        self.errors: list[dict[str, Any]] = [{"id": id, "msg": msg}]
+        super().__init__(id, msg)
+
+
+def not_found() -> Refusal:
+    """The answer for a path, or a body, that the API has no place for."""
+    refusal = Refusal("HTTPError", "Not Found", status=404)
+    refusal.errors[0]["code"] = 404
+    return refusal
+
+
+def check_names(*names: str) -> None:
+    for name in names:
+        if not NAME.fullmatch(name):
+            raise Refusal("InvalidChars", "Invalid characters in API path")
+
+
+def problem(id: str, msg: str) -> dict[str, str]:
+    """An entry of the `errors` that stand beside results."""
+    return {"id": id, "msg": msg}
+
+
+def page(entries: Sequence[Any], offset: int, limit: int) -> Sequence[Any]:
+    return entries[offset : offset + limit]
+
+
+def load_json(body: bytes) -> Any:
+    """JSON in UTF-8; raises ValueError for all else, whatever it is.
+
+    Not-a-number, infinities and halves of surrogate pairs are no JSON either: they could not be
+    sent back.
+    """
+
+    def refuse(constant: str) -> None:
+        raise ValueError(f"{constant} is not JSON")
+
+    try:
+        value = json.loads(body.decode(), parse_constant=refuse)
+        json.dumps(value, ensure_ascii=False, allow_nan=False).encode()
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
+    return value
+
+
+def lowered(value: Mapping[str, Any], keys: Iterable[str]) -> dict[str, Any]:
+    """The entries with these keys, which match without case; null counts as not there."""
+    spelling = {key.lower(): key for key in keys}
+    return {
+        spelling[key.lower()]: entry
+        for key, entry in value.items()
+        if key.lower() in spelling and entry is not None
+    }
+
+
+DONE = {"status": True}

@@ -1,0 +1,183 @@
+"""A registry for the container images of a lab's devices, on loopback only.
+
+It is Debian's `docker-registry` (the reference implementation of the distribution API); images
+are pushed with skopeo. Virtual machines reach it at `network.HOST_FROM_GUEST`.
+
+On disk, below `registry/` of the lab (this module writes it):
+
+    config.yml      the registry's configuration
+    data/           its images
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import requests
+
+from rfe_helpers.core import files, run
+from rfe_helpers.core.network import HOST_FROM_GUEST, LOOPBACK
+from rfe_helpers.core.wait import Deadline, wait_for
+from rfe_helpers.errors import CommandFailedError, ServeError, ToolMissingError
+from rfe_helpers.lab.lab import Lab
+
+PROCESS = "registry"
+_PORT = 5000
+_PROGRAMS = ("docker-registry", "registry")  # as Debian calls it, and Fedora
+_START_SECONDS = 60
+# Both kinds of manifest that an image may have.
+_MANIFESTS = (
+    "application/vnd.oci.image.manifest.v1+json, "
+    "application/vnd.docker.distribution.manifest.v2+json"
+)
+
+
+@dataclass(frozen=True)
+class Registry:
+    """A registry that answers at `port` of 127.0.0.1."""
+
+    port: int
+    log: Path
+
+    @property
+    def address(self) -> str:
+        """What stands before an image's name on this machine."""
+        return f"{LOOPBACK}:{self.port}"
+
+    @property
+    def guest_address(self) -> str:
+        """The same for virtual machines."""
+        return f"{HOST_FROM_GUEST}:{self.port}"
+
+    @property
+    def answers(self) -> bool:
+        try:
+            return self._get("").status_code == 200
+        except requests.RequestException:
+            return False
+
+    def push(self, archive: Path, name: str, deadline: Deadline | None = None) -> str:
+        """Copy an OCI archive there under `name` ("edge/application:stable"); its digest.
+
+        Who had the name before keeps its digest only. Raises ServeError.
+        """
+        run.require("skopeo")
+        argv = ["skopeo", "copy", "--quiet", "--dest-tls-verify=false", f"oci-archive:{archive}"]
+        try:
+            run.run([*argv, f"docker://{self.address}/{name}"], deadline=deadline)
+        except CommandFailedError as error:
+            raise ServeError(
+                f"cannot push {archive.name} as {name}:\n{error.tail}",
+                remedy="see that the registry runs: `rfe lab show`",
+                log=self.log,
+            ) from None
+        return self.digest(name)
+
+    def digest(self, name: str) -> str:
+        """The digest ("sha256:…") of what a name stands for. Raises ServeError if there is none."""
+        repository, _, tag = name.rpartition(":")
+        answer = self._asked(f"{repository}/manifests/{tag}", name)
+        return str(answer.headers["Docker-Content-Digest"])
+
+    def tags(self, repository: str) -> tuple[str, ...]:
+        """The tags of a repository, sorted. Raises ServeError if there is no such repository."""
+        answer = self._asked(f"{repository}/tags/list", repository)
+        return tuple(sorted(answer.json()["tags"] or ()))
+
+    def _asked(self, path: str, what: str) -> requests.Response:
+        try:
+            answer = self._get(path)
+        except requests.RequestException as error:
+            raise ServeError(
+                f"the registry at {self.address} does not answer: {error}",
+                remedy="start it again: registry.start(lab)",
+                log=self.log,
+            ) from None
+        if answer.status_code != 200:
+            raise ServeError(f"the registry has no {what}", remedy="push it first", log=self.log)
+        return answer
+
+    def _get(self, path: str) -> requests.Response:
+        with requests.Session() as session:
+            session.trust_env = False  # no proxy for this machine's own addresses
+            return session.get(
+                f"http://{self.address}/v2/{path}", headers={"Accept": _MANIFESTS}, timeout=10
+            )
+
+
+def start(lab: Lab, deadline: Deadline | None = None) -> Registry:
+    """The lab's registry, started if it does not run; its port and images stay the same.
+
+    Raises ToolMissingError, or ServeError with the end of its log.
+    """
+    program = next(filter(run.which, _PROGRAMS), None)
+    if program is None:
+        raise ToolMissingError(
+            f"not installed: {_PROGRAMS[0]}",
+            remedy="run `rfe doctor`: it prints the command that installs it",
+        )
+    found = Registry(lab.port(PROCESS, _PORT), lab.log(PROCESS))
+    with _alone(lab):
+        if lab.process(PROCESS) is None:
+            config = lab.path("registry", "config.yml")
+            files.write_json(config, configuration(lab.path("registry", "data"), found.port))
+            run.start(
+                [program, "serve", config],
+                log=found.log,
+                on_start=lambda process: lab.add_process(PROCESS, process),
+            )
+
+        def answers() -> bool:
+            if lab.process(PROCESS) is None:
+                raise _ended(found.log)
+            return found.answers
+
+        limit = deadline or Deadline(_START_SECONDS)
+        wait_for(answers, limit, f"the registry answers at {found.address}", every=0.1)
+    return found
+
+
+def find(lab: Lab) -> Registry | None:
+    """The lab's registry if it runs."""
+    if lab.process(PROCESS) is None:
+        return None
+    return Registry(lab.port(PROCESS, _PORT), lab.log(PROCESS))
+
+
+def stop(lab: Lab) -> None:
+    """End it; the images stay."""
+    with _alone(lab):
+        process = lab.process(PROCESS)
+        if process is not None:
+            run.stop(process)
+        lab.remove_process(PROCESS)
+
+
+def configuration(data: Path, port: int) -> dict[str, object]:
+    """What stands in config.yml: JSON, which YAML can read."""
+    return {
+        "version": 0.1,
+        "log": {"level": "info"},
+        "storage": {"filesystem": {"rootdirectory": str(data)}, "delete": {"enabled": True}},
+        "http": {"addr": f"{LOOPBACK}:{port}"},
+    }
+
+
+def _ended(log: Path) -> ServeError:
+    text = log.read_text(errors="replace") if log.exists() else ""
+    taken = "address already in use" in text
+    return ServeError(
+        f"the registry has ended:\n{run.tail_of(text, 5)}",
+        remedy="another program has its port: `ss -ltnp` lists what listens" if taken else "",
+        log=log,
+    )
+
+
+@contextmanager
+def _alone(lab: Lab) -> Iterator[None]:
+    """One caller at a time starts or stops the registry of a lab."""
+    with files.locked(lab.path("registry", ".lock")):
+        yield

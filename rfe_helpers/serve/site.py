@@ -1,0 +1,238 @@
+"""Publish a commit and kickstarts over HTTP, on loopback only.
+
+A container.tar is run as it is, with podman; where podman cannot run, and for a commit.tar or the
+directory of a repository, the host's nginx serves the same files at the same addresses. With `tls`
+it does so over HTTPS, with a certificate of the lab's own authority. Virtual machines reach the
+host's loopback at `network.HOST_FROM_GUEST`.
+
+On disk, below `www/` of the lab:
+
+    site.json           the Site that is published (this module writes it)
+    kickstarts/         what is published; mounted into the container's web root (this module)
+    containers.conf     podman's settings, only where its own do not work (podman)
+    nginx.conf, …       see with_nginx
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import requests
+
+from rfe_helpers.commit import archive
+from rfe_helpers.core import files, progress
+from rfe_helpers.core.network import HOST_FROM_GUEST, LOOPBACK
+from rfe_helpers.core.progress import OnProgress
+from rfe_helpers.core.wait import Deadline, wait_for
+from rfe_helpers.errors import InputError, PodmanError, StepMissingError
+from rfe_helpers.lab.lab import Lab
+from rfe_helpers.serve import with_nginx, with_podman
+from rfe_helpers.serve.server import Content, Server
+
+_PORT = 8000
+_SECONDS = 600
+_ANSWER_SECONDS = 60  # of a server that runs
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+
+
+@dataclass(frozen=True)
+class Site:
+    """What is published: `url` for this machine, `guest_url` for its virtual machines.
+
+    Both end with a slash; the repository is below at repo/, each kickstart under its name.
+    `engine` is "podman" or "nginx", `note` says why it is nginx for a container; `ca` is the file
+    of the authority whose certificate an HTTPS server has, "" for HTTP.
+    """
+
+    url: str
+    guest_url: str
+    port: int
+    engine: str
+    artifact: str
+    kickstarts: tuple[str, ...] = ()
+    container: str = ""
+    note: str = ""
+    ca: str = ""
+
+    @property
+    def repo_url(self) -> str:
+        return f"{self.url}repo/"
+
+    @property
+    def guest_repo_url(self) -> str:
+        return f"{self.guest_url}repo/"
+
+    def kickstart_url(self, name: str) -> str:
+        """Where a virtual machine finds a kickstart."""
+        return f"{self.guest_url}{name}"
+
+    @property
+    def answers(self) -> bool:
+        """Whether the repository can be read now."""
+        return _get(f"{self.url}repo/config", self.ca) is not None
+
+
+def publish(
+    lab: Lab,
+    artifact: Path,
+    *,
+    kickstarts: Mapping[str, str] | None = None,
+    port: int = 0,
+    engine: str = "",
+    tls: bool = False,
+    deadline: Deadline | None = None,
+    on_progress: OnProgress = None,
+) -> Site:
+    """Serve a container.tar, a commit.tar or the directory of a repository (Publication.repo.path),
+    and kickstarts (name -> text), replacing what was served.
+
+    Without `kickstarts` those that are served now stay.
+    `port` 0 is the one published on before, or else the lab's own (8000 if it is free at first);
+    `engine` "nginx" avoids podman; `tls` is for nginx alone.
+    Returns when the repository and every kickstart answer. Raises InputError, CommitError for an
+    artifact that is none, ServeError.
+    """
+    texts = _kickstarts(lab) if kickstarts is None else dict(kickstarts)
+    for name in texts:
+        if not _NAME.fullmatch(name) or name == "repo":
+            raise InputError(f"a kickstart cannot be named {name!r}", remedy="edge.ks is a name")
+    if engine not in ("", "podman", "nginx"):
+        raise InputError(f"there is no engine {engine!r}", remedy="use podman or nginx")
+    is_container = not artifact.is_dir() and archive.is_container(artifact)
+    if engine == "podman" and (tls or not is_container):
+        reason = "serves no HTTPS here" if tls else "has nothing to run"
+        raise InputError(
+            f"{artifact.name} is not for podman, which {reason}",
+            remedy="let nginx serve it; for podman build an edge-container",
+        )
+    with files.locked(lab.path("www", ".lock")):
+        limit, say = deadline or Deadline(_SECONDS), progress.say(on_progress)
+        content = Content(lab, artifact, texts, port or port_of(lab), limit, say)
+        note = ""
+        for name, text in texts.items():
+            files.write(lab.path("www", "kickstarts", name), text)
+        if is_container and engine != "nginx" and not tls:
+            try:
+                return _ready(content, with_podman.start(content, with_nginx.stop))
+            except PodmanError as error:
+                if engine == "podman":
+                    raise
+                note = error.message
+                say("podman cannot run here, using the host's nginx")
+        server = with_nginx.start(content, tls=tls, stop_container=with_podman.stop)
+        return _ready(content, server, note)
+
+
+def published(lab: Lab) -> Site:
+    """What the lab has published last. Raises StepMissingError if there is nothing."""
+    try:
+        recorded = json.loads(_state(lab).read_text())
+    except FileNotFoundError:
+        raise StepMissingError(
+            "this lab has not published anything yet",
+            remedy=f"run the notebook that does it first: `{lab.command('run 40')}`",
+        ) from None
+    return Site(**{**recorded, "kickstarts": tuple(recorded["kickstarts"])})
+
+
+def _kickstarts(lab: Lab) -> dict[str, str]:
+    """The kickstarts that are published now."""
+    names = published(lab).kickstarts if _state(lab).exists() else ()
+    paths = (lab.path("www", "kickstarts", name) for name in names)
+    return {path.name: path.read_text() for path in paths if path.is_file()}
+
+
+@dataclass(frozen=True)
+class Earlier:
+    """A site as it was, with the text of its kickstarts, to be published again."""
+
+    site: Site
+    kickstarts: Mapping[str, str]
+
+    def publish(self, lab: Lab) -> Site:
+        """Serve it again, at the same address and in the same way."""
+        return publish(
+            lab,
+            Path(self.site.artifact),
+            kickstarts=self.kickstarts,
+            port=self.site.port,
+            engine=self.site.engine,
+            tls=bool(self.site.ca),
+        )
+
+
+def remember(lab: Lab) -> Earlier | None:
+    """What the lab serves now, to be published again later; None if nothing answers."""
+    if not _state(lab).exists() or not (served := published(lab)).answers:
+        return None
+    return Earlier(served, _kickstarts(lab))
+
+
+def port_of(lab: Lab) -> int:
+    """The port that the lab publishes on: the one published on last, or else its own."""
+    return published(lab).port if _state(lab).exists() else lab.port("web", _PORT)
+
+
+def stop(lab: Lab) -> None:
+    """End serving; what was built and written stays."""
+    with files.locked(lab.path("www", ".lock")):
+        with_podman.stop(lab)
+        with_nginx.stop(lab)
+        _state(lab).unlink(missing_ok=True)
+
+
+def _ready(content: Content, server: Server, note: str = "") -> Site:
+    """Wait until the site answers with what was published, then remember it."""
+    scheme = "https" if server.ca else "http"
+    site = Site(
+        url=f"{scheme}://{LOOPBACK}:{content.port}/",
+        guest_url=f"{scheme}://{HOST_FROM_GUEST}:{content.port}/",
+        port=content.port,
+        engine=server.engine,
+        artifact=str(content.artifact),
+        kickstarts=tuple(content.kickstarts),
+        container=server.container,
+        note=note,
+        ca=server.ca,
+    )
+    content.say("waiting for the first answer")
+
+    def complete() -> bool:
+        if not site.answers:
+            server.check()
+            return False
+        answers = {name: _get(site.url + name, site.ca) for name in content.kickstarts}
+        return all(answers[name] == text.encode() for name, text in content.kickstarts.items())
+
+    wait_for(
+        complete,
+        Deadline(min(_ANSWER_SECONDS, content.deadline.left)),
+        f"the repository and the kickstarts answer at {site.url}",
+        every=0.1,
+        remedy="look at the logs of podman or nginx in the lab",
+    )
+    lab = content.lab
+    files.write_json(_state(lab), asdict(site), mode=0o600)
+    # What notebook 40 has added, such as who may log in, holds for what is published after it.
+    before = lab.step("serve") if lab.has("serve") else {}
+    lab.record("serve", **{**before, **asdict(site)})
+    return site
+
+
+def _get(url: str, ca: str = "") -> bytes | None:
+    """The body at a URL, None if there is none; `ca` is the authority of an HTTPS server."""
+    with requests.Session() as session:
+        session.trust_env = False  # no proxy for this machine's own addresses
+        try:
+            answer = session.get(url, timeout=5, verify=ca or True)
+        except requests.RequestException:
+            return None
+        return answer.content if answer.status_code == 200 else None
+
+
+def _state(lab: Lab) -> Path:
+    return lab.path("www", "site.json")

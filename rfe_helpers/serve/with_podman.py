@@ -1,0 +1,91 @@
+"""Serve an edge container as it is, with podman."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from rfe_helpers.core import files, run
+from rfe_helpers.errors import ServeError
+from rfe_helpers.lab.lab import Lab, cache_directory
+from rfe_helpers.serve import podman
+from rfe_helpers.serve.podman import Mount, Podman
+from rfe_helpers.serve.server import Content, Server, check_port
+
+IMAGE = "localhost/rfe-mirror:latest"
+
+
+def start(content: Content, stop_nginx: Callable[[Lab], None]) -> Server:
+    """Import the container and run it in place of what was served; kickstarts are mounted into
+    its web root. Raises PodmanError where podman cannot run, ServeError."""
+    lab = content.lab
+    engine = _podman(lab)
+    log = lab.log("podman")
+    name = _name(lab)
+    facts = lab.profile.container
+    directory = lab.folder("www", "kickstarts")
+    mounts = [Mount(directory / k, f"{facts.web_root}/{k}") for k in content.kickstarts]
+    with _alone_on_this_machine():
+        before = engine.image_id(IMAGE)
+        content.say("importing the container")
+        engine.import_image(content.artifact, IMAGE, content.deadline, log)
+        content.say("starting the container")
+        stop_nginx(lab)
+        engine.remove(name)
+        check_port(content.port)
+        lab.add_container(name)
+        engine.start(
+            name,
+            IMAGE,
+            port=content.port,
+            container_port=facts.port,
+            mounts=mounts,
+            deadline=content.deadline,
+            log=log,
+        )
+        if before and before != engine.image_id(IMAGE):
+            engine.remove_image(before)
+
+    def check() -> None:
+        if not engine.is_running(name):
+            raise ServeError(
+                f"the container {name} has ended:\n{engine.logs(name)}",
+                remedy="see that the archive is one of Image Builder's edge containers",
+                log=log,
+            )
+
+    return Server("podman", check, container=name)
+
+
+def stop(lab: Lab) -> None:
+    """End the lab's container, if there is one."""
+    if _name(lab) in lab.state["containers"]:
+        _podman(lab).remove(_name(lab))
+        lab.remove_container(_name(lab))
+
+
+def remove_container(name: str) -> None:
+    """End and remove a container and its image, for `Lab.sweep`. Raises ServeError."""
+    podman.remove(name)
+    with _alone_on_this_machine():
+        run.run(
+            ["podman", "image", "rm", IMAGE],
+            env=podman.runtime_directory(),
+            check=False,
+            seconds=60,
+        )
+
+
+def _podman(lab: Lab) -> Podman:
+    return Podman.find(lab.path("www", "containers.conf"))
+
+
+def _name(lab: Lab) -> str:
+    return f"rfe-mirror-{lab.id}"
+
+
+@contextmanager
+def _alone_on_this_machine() -> Iterator[None]:
+    """One lab at a time moves the image's name, which all labs share."""
+    with files.locked(cache_directory() / "mirror.lock"):
+        yield

@@ -1,0 +1,32 @@
+from . import doctor, headless
+from .devices import timer_table, watch
+from .guidance import exercise, life_cycle
+from .masking import mask
+from .progress import Live, Progress
+from .show import Markup, Picture, Table, bars, check, deployments, facts, size
+from .ui import BlueprintEditor, CommitBrowser, ComposePanel, MachinePanel, NodePanel
+
+__all__ = [
+    "BlueprintEditor",
+    "CommitBrowser",
+    "ComposePanel",
+    "Live",
+    "MachinePanel",
+    "Markup",
+    "NodePanel",
+    "Picture",
+    "Progress",
+    "Table",
+    "bars",
+    "check",
+    "deployments",
+    "doctor",
+    "exercise",
+    "facts",
+    "headless",
+    "life_cycle",
+    "mask",
+    "size",
+    "timer_table",
+    "watch",
+]

@@ -1,0 +1,17 @@
+"""The notebooks as chapters of one life cycle: their numbers, titles and steps."""
+
+from __future__ import annotations
+
+# The steps of the life cycle, in order: notebook, what the reader calls it, what the lab calls it.
+LIFE_CYCLE = (
+    ("10", "Image Builder", "image-builder"),
+    ("20", "commit", "commit"),
+    ("30", "look inside", "inspect"),
+    ("40", "serve", "serve"),
+    ("50", "install", "install"),
+    ("60", "update, roll back", "update"),
+)
+
+# Notebooks beside the way of all readers, and their steps: a run leaves them out unless they are
+# named.
+FURTHER = {"65": "trust", "70": "offline", "80": "fleet"}

@@ -1,0 +1,71 @@
+"""Several devices in a notebook: how each is doing, as one table that refreshes, and its timers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+from rfe_helpers.core.wait import Deadline
+from rfe_helpers.errors import CheckFailedError
+from rfe_helpers.fleet import survey
+from rfe_helpers.fleet.survey import DeviceState, Goal, TimerStatus
+from rfe_helpers.machine.node import Node
+from rfe_helpers.workbook.progress import Live
+from rfe_helpers.workbook.show import Table
+
+
+def watch(
+    nodes: Sequence[Node],
+    goal: Goal,
+    deadline: Deadline,
+    what: str,
+    *,
+    versions: Mapping[str, str] | None = None,
+    **options: Any,
+) -> list[DeviceState]:
+    """Show the states of devices until every one has reached the goal; returns the states then.
+
+    `versions` are names of images by their digest; the rest is as `fleet.survey.watch` has it.
+    """
+    show = Live()
+    return survey.watch(
+        nodes, goal, deadline, what, on_states=lambda s: show(table(s, versions)), **options
+    )
+
+
+def table(states: Sequence[DeviceState], versions: Mapping[str, str] | None = None) -> Table:
+    """One row per device; `versions` are names of images by their digest."""
+    columns = ("device", "boot", "runs", "staged", "next look", "application", "its image")
+    return Table(columns, [_row(state, versions or {}) for state in states])
+
+
+def _row(state: DeviceState, versions: Mapping[str, str]) -> tuple[str, ...]:
+    if state.status is None:
+        return (state.device, "does not answer", *["–"] * 5)
+    pending = state.status.pending
+    looks = state.timer()
+    found = state.application
+    return (
+        state.device,
+        state.boot[:8],
+        state.status.booted.version,
+        pending.version if pending is not None and pending.staged else "–",
+        when(looks.next if looks else None),
+        found.state if found else "none",
+        versions.get(found.digest, found.digest.removeprefix("sha256:")[:12]) if found else "–",
+    )
+
+
+def timer_table(found: Sequence[TimerStatus], units: Sequence[str]) -> Table:
+    """Those of them that are named in `units`. Raises CheckFailedError if one is not there."""
+    known = {timer.unit: timer for timer in found}
+    if missing := [unit for unit in units if unit not in known]:
+        raise CheckFailedError(f"the device has no {', '.join(missing)}")
+    rows = [(unit, when(known[unit].next), known[unit].starts) for unit in units]
+    return Table(("timer", "next (UTC)", "starts"), rows)
+
+
+def when(moment: datetime | None) -> str:
+    """A moment as day and time, UTC."""
+    return f"{moment:%a %H:%M:%S}" if moment is not None else "–"

@@ -1,0 +1,269 @@
+"""What this machine has for the workbook, what it lacks, and the command that mends it.
+
+The packages come from `tools.tsv`, the table that `./set-up` installs from too. Every finding is
+looked up anew at each call, except whether KVM boots a guest, which `vm.accelerator` remembers.
+"""
+
+from __future__ import annotations
+
+import getpass
+import os
+import re
+import shutil
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+from typing import Literal
+
+from rfe_helpers.core import run
+from rfe_helpers.core.network import port_is_free
+from rfe_helpers.errors import RfeError
+from rfe_helpers.lab.lab import cache_directory, default_directory
+from rfe_helpers.machine.accelerator import find_accelerator
+
+Status = Literal["ok", "missing", "too old", "warning"]
+MIB = 1024 * 1024
+GIB = 1024 * MIB
+
+# Commands that print their version in another way than with --version.
+_VERSION_ARGUMENT = {
+    "ssh": "-V",
+    "nginx": "-v",
+    "xorriso": "-version",
+    "mksquashfs": "-version",
+    "openssl": "version",
+}
+_NO_VERSION = {"newuidmap", "ssh-keygen", "pasta", "mke2fs"}
+
+# Bytes that each step adds, measured with the sandbox profile and rounded up.
+DISK_STEPS = (
+    ("20 build a commit: package cache and base tree", "cache", 1 * GIB),
+    ("20 build a commit: the tree in work and the artifact", "lab", 2 * GIB),
+    ("30 inspect the commit: a second commit to compare with", "lab", 1 * GIB),
+    ("40 serve the commit: container image and repository", "lab", 1 * GIB),
+    ("50 install a machine: boot ISO", "cache", 1 * GIB),
+    ("50 install a machine: its disk", "lab", 2 * GIB),
+    ("60 update and roll back: another commit", "lab", 1 * GIB),
+)
+MEMORY_NEEDED = 3 * GIB
+PORTS = (("the web server", 8000), ("SSH to the machine", 2222))
+
+
+@dataclass(frozen=True)
+class Diagnosis:
+    """One thing looked at. `remedy` is the command or the action that mends it."""
+
+    name: str
+    status: Status
+    detail: str
+    remedy: str = ""
+    essential: bool = False
+
+    @property
+    def stops(self) -> bool:
+        """Whether the workbook cannot run like this."""
+        return self.essential and self.status in ("missing", "too old")
+
+
+@dataclass(frozen=True)
+class Tool:
+    """A line of tools.tsv. `probe` holds alternatives: command names or absolute globs."""
+
+    probe: tuple[str, ...]
+    minimum: str
+    debian: str
+    fedora: str
+    essential: bool
+    purpose: str
+
+    @property
+    def name(self) -> str:
+        return self.debian if self.probe[0].startswith("/") else self.probe[0]
+
+    def find(self) -> Path | None:
+        """The first alternative that is on this machine."""
+        for item in self.probe:
+            if item.startswith("/"):
+                found = next(iter(sorted(Path("/").glob(item[1:]))), None)
+            else:
+                found = run.which(item)
+            if found is not None:
+                return found
+        return None
+
+
+def examine() -> list[Diagnosis]:
+    """Look at everything; takes a few seconds, the first time longer (a guest is booted)."""
+    return [
+        _python(),
+        *map(_tool, tools()),
+        _user_namespaces(),
+        *_subids(),
+        _accelerator(),
+        _memory(),
+        *_disk(),
+        *(_port(purpose, port) for purpose, port in PORTS),
+    ]
+
+
+def install_command(findings: list[Diagnosis]) -> str:
+    """One command that installs all packages that are missing or too old, "" for none."""
+    names = {finding.name for finding in findings if finding.status in ("missing", "too old")}
+    apt = run.which("apt-get") is not None
+    packages = sorted({t.debian if apt else t.fedora for t in tools() if t.name in names})
+    return _install(*packages) if packages else ""
+
+
+def tools() -> list[Tool]:
+    """The table of what the workbook needs from the operating system; not what its tests need."""
+    text = (resources.files("rfe_helpers.workbook") / "tools.tsv").read_text()
+    rows = [line.split("\t") for line in text.splitlines() if line and line[0] != "#"]
+    return [
+        Tool(tuple(probe.split("|")), minimum, debian, fedora, need == "essential", purpose)
+        for probe, minimum, debian, fedora, need, purpose in rows
+        if need != "dev"
+    ]
+
+
+def _install(*packages: str) -> str:
+    sudo = "" if os.getuid() == 0 else "sudo "
+    if run.which("apt-get") is not None:
+        return f"{sudo}apt-get install --no-install-recommends {' '.join(packages)}"
+    return f"{sudo}dnf install {' '.join(packages)}"
+
+
+def _python() -> Diagnosis:
+    version = ".".join(map(str, sys.version_info[:3]))
+    return Diagnosis("python", "ok", f"{version} ({sys.executable})", essential=True)
+
+
+def _tool(tool: Tool) -> Diagnosis:
+    package = tool.debian if run.which("apt-get") is not None else tool.fedora
+    found = tool.find()
+    if found is None:
+        return Diagnosis(
+            tool.name, "missing", f"for {tool.purpose}", _install(package), tool.essential
+        )
+    if tool.probe[0].startswith("/") or tool.name in _NO_VERSION:
+        return Diagnosis(tool.name, "ok", str(found), essential=tool.essential)
+    version = _version(found)
+    if tool.minimum != "-" and version and _numbers(version) < _numbers(tool.minimum):
+        detail = f"{version}, at least {tool.minimum} is needed for {tool.purpose}"
+        return Diagnosis(tool.name, "too old", detail, _install(package), tool.essential)
+    return Diagnosis(tool.name, "ok", version or str(found), essential=tool.essential)
+
+
+def _version(command: Path) -> str:
+    """What a command says its version is, "" if it does not say."""
+    argument = _VERSION_ARGUMENT.get(command.name, "--version")
+    try:
+        result = run.run([command, argument], seconds=20, check=False)
+    except RfeError:
+        return ""
+    found = re.search(r"\d+(\.\d+)+", result.stdout + result.stderr)
+    return found[0] if found else ""
+
+
+def _numbers(version: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in version.split("."))
+
+
+def _user_namespaces() -> Diagnosis:
+    name = "user namespaces"
+    if os.getuid() == 0:
+        return Diagnosis(name, "ok", "not needed by root")
+    result = run.run(["unshare", "--user", "--map-root-user", "true"], seconds=20, check=False)
+    if result.status == 0:
+        return Diagnosis(name, "ok", "allowed", essential=True)
+    settings = ("kernel.apparmor_restrict_unprivileged_userns=0", "user.max_user_namespaces=15000")
+    apparmor = Path("/proc/sys/kernel/apparmor_restrict_unprivileged_userns").exists()
+    remedy = f"sudo sysctl -w {settings[0 if apparmor else 1]}"
+    return Diagnosis(name, "missing", result.stderr.strip() or "refused", remedy, essential=True)
+
+
+def _subids() -> Iterator[Diagnosis]:
+    user = _user()
+    if os.getuid() == 0:
+        yield Diagnosis("subordinate ids", "ok", "not needed by root")
+        return
+    for path, option in (("/etc/subuid", "--add-subuids"), ("/etc/subgid", "--add-subgids")):
+        yield _subid(user, Path(path), option)
+
+
+def _user() -> str:
+    """Who we are; in a container somebody may have a number only."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return str(os.getuid())
+
+
+def _subid(user: str, path: Path, option: str) -> Diagnosis:
+    """Whether `user` has at least 65536 ids in `path` (lines of name or uid, first, count)."""
+    lines = path.read_text().splitlines() if path.exists() else []
+    ranges = [line.split(":") for line in lines if line.count(":") == 2]
+    count = sum(int(number) for who, _, number in ranges if who in (user, str(os.getuid())))
+    if count >= 65536:
+        return Diagnosis(path.name, "ok", f"{count} ids for {user}", essential=True)
+    first = max([100000, *(int(start) + int(number) for _, start, number in ranges)])
+    remedy = f"sudo usermod {option} {first}-{first + 65535} {user}"
+    return Diagnosis(path.name, "missing", f"{count} ids for {user}", remedy, essential=True)
+
+
+def _accelerator() -> Diagnosis:
+    try:
+        accelerator = find_accelerator()
+    except RfeError as error:
+        return Diagnosis("KVM", "warning", error.message, error.remedy)
+    if accelerator == "kvm":
+        return Diagnosis("KVM", "ok", "boots a guest")
+    device = Path("/dev/kvm")
+    if not device.exists():
+        detail, remedy = (
+            "no /dev/kvm",
+            "switch virtualisation on in the firmware, or nothing: it works, slowly",
+        )
+    elif not os.access(device, os.R_OK | os.W_OK):
+        detail = "/dev/kvm may not be used by you"
+        remedy = f"sudo usermod --append --groups kvm {_user()}, then log in again"
+    else:
+        detail, remedy = (
+            "/dev/kvm is there, but a guest does not boot",
+            "nothing: it works, only slowly",
+        )
+    return Diagnosis("KVM", "warning", f"{detail}: machines are emulated, ten times slower", remedy)
+
+
+def _memory() -> Diagnosis:
+    text = Path("/proc/meminfo").read_text()
+    found = re.search(r"^MemAvailable:\s+(\d+) kB", text, re.MULTILINE)
+    available = int(found[1]) * 1024 if found else 0
+    detail = f"{available / GIB:.1f} GiB free, {MEMORY_NEEDED / GIB:.0f} GiB are enough"
+    if available >= MEMORY_NEEDED:
+        return Diagnosis("memory", "ok", detail)
+    return Diagnosis("memory", "warning", detail, "close other programs before notebook 50")
+
+
+def _disk() -> Iterator[Diagnosis]:
+    """One finding per step; steps on the same file system add up."""
+    places = {"cache": cache_directory(), "lab": Path(default_directory()).expanduser()}
+    used: dict[int, int] = {}
+    for step, place, size in DISK_STEPS:
+        directory = next(path for path in (places[place], *places[place].parents) if path.exists())
+        device = directory.stat().st_dev
+        used[device] = used.get(device, 0) + size
+        free = shutil.disk_usage(directory).free
+        detail = f"{size / GIB:.0f} GiB in {places[place]}, {free / GIB:.0f} GiB free"
+        enough = free >= used[device]
+        variable = "RFE_CACHE" if place == "cache" else "the parameter `lab`"
+        remedy = "" if enough else f"make room there or choose another directory with {variable}"
+        yield Diagnosis(f"disk, {step}", "ok" if enough else "warning", detail, remedy)
+
+
+def _port(purpose: str, port: int) -> Diagnosis:
+    if port_is_free(port):
+        return Diagnosis(f"port {port}", "ok", f"free, for {purpose}")
+    detail = f"in use; {purpose} will take the next free one"
+    return Diagnosis(f"port {port}", "warning", detail, "nothing, or stop what `ss -ltnp` shows")

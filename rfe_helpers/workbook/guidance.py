@@ -1,0 +1,170 @@
+"""How far a reader is, what is next and how long it takes; exercises and their checks.
+
+Times are those of one step on two cores of an AMD EPYC with the sandbox, measured without KVM and
+guessed from there with it; a real Image Builder takes some minutes for a compose. Once a lab has
+been through a step headless, its own time is used instead.
+"""
+
+from __future__ import annotations
+
+import html
+import json
+from collections.abc import Callable
+from typing import Any
+
+from rfe_helpers.core.units import size
+from rfe_helpers.errors import RfeError
+from rfe_helpers.lab.lab import Lab, cache_directory
+from rfe_helpers.machine.accelerator import find_accelerator
+from rfe_helpers.workbook.chapters import LIFE_CYCLE
+from rfe_helpers.workbook.doctor import DISK_STEPS
+from rfe_helpers.workbook.show import Markup
+
+# Seconds with KVM and without, by notebook.
+_SECONDS = {
+    **{"10": (5, 5), "20": (30, 30), "30": (45, 45), "40": (15, 15)},
+    **{"50": (60, 270), "60": (90, 270)},
+}
+_FIRST_BASE = 75  # more, when the base tree is not in the cache yet
+_FIRST_ISO = 90  # more, when the boot ISO is not
+_REAL_COMPOSE = 600  # osbuild-composer, instead of the sandbox
+_WIDTH, _BOX, _HIGH = 960, 146, 118
+_STYLE = """
+.box{fill:#f6f6f6;stroke:#888;stroke-width:1.2;stroke-dasharray:5 4}
+.done{fill:#e8f5ec;stroke:#1b7f3b;stroke-width:1.8}
+.next{fill:#eef4fb;stroke:#3a6ea5;stroke-width:2.6}
+.n{fill:#3a6ea5;font-size:12.5px;font-weight:600}
+.t{font-weight:600;fill:#16324f;font-size:13px}
+.s{fill:#333;font-size:12px} .m{fill:#333;font-size:11px;font-family:monospace}
+.a{fill:none;stroke:#3a6ea5;stroke-width:2;marker-end:url(#h)}
+"""
+
+
+class Drawing:
+    """An SVG with the text that stands for it."""
+
+    def __init__(self, svg: str, text: str) -> None:
+        self.svg = svg
+        self.text = text
+
+    def _repr_mimebundle_(self, **_: object) -> dict[str, str]:
+        return {"image/svg+xml": self.svg, "text/plain": self.text}
+
+    def __repr__(self) -> str:
+        return self.text
+
+
+def life_cycle(lab: Lab) -> Drawing:
+    """The steps of the workbook as a picture: what this lab has done, what is next, and how long
+    and how large the rest is here."""
+    steps = lab.state["steps"]
+    following = next((number for number, _, step in LIFE_CYCLE if step not in steps), "")
+    boxes, words = [], []
+    for index, (number, title, step) in enumerate(LIFE_CYCLE):
+        done = step in steps
+        kind = "done" if done else "next" if number == following else "box"
+        sign = {"done": "✔ done", "next": "● next", "box": "○ to do"}[kind]
+        cost = _cost(lab, number)
+        detail = _detail(step, steps[step]) if done else ""
+        boxes.append(_box(index, kind, number, title, [sign, detail if done else cost]))
+        words.append(f"{title} {sign[0]}" + ("" if done else f" ({cost})"))
+    arrows = [
+        f'<path class="a" d="M{_left(index) + _BOX} 59h11"/>'
+        for index in range(len(LIFE_CYCLE) - 1)
+    ]
+    text = " → ".join(words)
+    svg = (
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_WIDTH} {_HIGH}" width="{_WIDTH}" '
+        f'height="{_HIGH}" font-family="system-ui, sans-serif" role="img" '
+        f'aria-label="{html.escape(text)}"><style>{_STYLE}</style>'
+        '<defs><marker id="h" viewBox="0 0 8 8" refX="7" refY="4" markerWidth="7" '
+        'markerHeight="7" orient="auto"><path d="M0 0 8 4 0 8z" fill="#3a6ea5"/></marker></defs>'
+        f'<rect width="{_WIDTH}" height="{_HIGH}" rx="10" fill="#fff"/>'
+        f"{''.join(boxes)}{''.join(arrows)}</svg>"
+    )
+    return Drawing(svg, text)
+
+
+def _left(index: int) -> int:
+    return 8 + index * (_BOX + 14)
+
+
+def _box(index: int, kind: str, number: str, title: str, lines: list[str]) -> str:
+    x = _left(index)
+    texts = [("n", 32, number), ("t", 52, title), ("s", 72, lines[0]), ("m", 91, lines[1])]
+    written = "".join(
+        f'<text class="{style}" x="{x + 10}" y="{y}">{html.escape(text)}</text>'
+        for style, y, text in texts
+    )
+    return f'<rect class="{kind}" x="{x}" y="12" width="{_BOX}" height="94" rx="8"/>{written}'
+
+
+def _detail(step: str, results: dict[str, Any]) -> str:
+    """What a step has made, in one short line."""
+    port = results.get("port") or str(results.get("url", "")).rpartition(":")[2][:-1]
+    values = {
+        "image-builder": results.get("backend"),
+        "commit": str(results.get("commit", ""))[:16],
+        "inspect": f"{results.get('packages', '?')} packages",
+        "serve": f"port {port}",
+        "install": results.get("machine"),
+        "update": str(results.get("commit", ""))[:16],
+    }
+    return str(values[step] or "")
+
+
+def _cost(lab: Lab, number: str) -> str:
+    seconds, size_bytes = estimate(lab, number)
+    took = f"{round(seconds / 60)} min" if seconds >= 90 else f"{max(5, round(seconds, -1)):.0f} s"
+    return f"about {took}" + (f", {size(size_bytes).replace('.0 ', ' ')}" if size_bytes else "")
+
+
+def estimate(lab: Lab, number: str) -> tuple[float, int]:
+    """Seconds and bytes on disk that a notebook takes on this machine, with this profile."""
+    places = [entry for entry in DISK_STEPS if entry[0].startswith(number)]
+    cached = _in_cache()
+    needed = sum(size for name, place, size in places if place != "cache" or not cached[number])
+    measured = _measured(lab, number)
+    if measured is not None:
+        return measured, needed
+    kvm, emulated = _SECONDS[number]
+    seconds = float(kvm if find_accelerator() == "kvm" else emulated)
+    if number in ("20", "30", "60") and lab.profile.backend != "sandbox":
+        seconds += _REAL_COMPOSE
+    elif not cached[number]:
+        seconds += _FIRST_BASE if number == "20" else _FIRST_ISO
+    return seconds, needed
+
+
+def _in_cache() -> dict[str, bool]:
+    """Whether the cache has what a notebook puts there, by its number."""
+    cache = cache_directory()
+    found = dict.fromkeys(_SECONDS, True)
+    found["20"] = any(cache.glob("base-*/base.tar"))
+    found["50"] = any(cache.glob("boot-*/*.iso"))
+    return found
+
+
+def _measured(lab: Lab, number: str) -> float | None:
+    """How long the notebook took in the last headless run of the lab that passed it."""
+    for path in sorted(lab.folder("runs").glob("*/summary.json"), reverse=True):
+        for result in json.loads(path.read_text())["notebooks"]:
+            if result["name"].startswith(number) and result["status"] == "passed":
+                return float(result["seconds"])
+    return None
+
+
+def exercise(task: str, done: Callable[[], object], to_do: str) -> Markup:
+    """Say whether an optional exercise is done; if not, what to do. It never fails a run."""
+    said = ""
+    try:
+        holds = bool(done())
+    except RfeError as error:
+        holds, said = False, f" ({error.message})"
+    except (LookupError, TypeError, ValueError) as error:  # an answer of another kind
+        holds, said = False, f" ({type(error).__name__}: {error})"
+    if holds:
+        green = "var(--jp-success-color0, #1b7f3b)"
+        return Markup(f'<b style="color: {green}">✔</b> {html.escape(task)}', f"✔ {task}")
+    text = f"○ still open: {task}. {to_do}{said}"
+    return Markup(html.escape(text), text)

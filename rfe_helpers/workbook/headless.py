@@ -1,0 +1,304 @@
+"""Notebooks run without anybody watching: papermill does it, this adds what a run needs.
+
+Parameters are checked before anything runs, progress is told per cell, executed copies are kept
+whatever happens, outputs are scanned for secrets. A run leaves in `<lab>/runs/<time>/`:
+
+    <notebook>.ipynb    the executed copy, up to where it came
+    <notebook>.log      what its kernel said on the side
+    summary.json        `Summary.to_json`
+    report.html         one file for people, everything in it (rfe_helpers.workbook.report)
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import nbformat
+import papermill
+from jupyter_core.utils import ensure_event_loop
+from nbclient.exceptions import DeadKernelError
+from papermill.clientwrap import PapermillNotebookClient
+from papermill.engines import NBClientEngine, papermill_engines
+from papermill.exceptions import PapermillExecutionError
+from traitlets.config import Config
+
+from rfe_helpers.core import files
+from rfe_helpers.core.progress import OnProgress, Say, say
+from rfe_helpers.core.units import elapsed
+from rfe_helpers.errors import ParameterError, RfeError
+from rfe_helpers.lab.lab import Lab
+from rfe_helpers.workbook import report
+from rfe_helpers.workbook.chapters import FURTHER, LIFE_CYCLE
+from rfe_helpers.workbook.masking import mask, secrets_in
+from rfe_helpers.workbook.progress import PROGRESS, Sparing
+from rfe_helpers.workbook.results import Failure, NotebookResult, Status, Summary
+
+NOTEBOOKS = Path(__file__).resolve().parents[2] / "notebooks"
+KERNEL = "python3"
+
+
+def find_notebooks(names: Sequence[str] = ()) -> list[Path]:
+    """The notebooks meant by `names`: "20", "20-build-a-commit", a path, or a step of the lab.
+
+    Without names the short path: those that every reader takes, in order. Raises ParameterError
+    for a name that is none.
+    """
+    known = all_notebooks()
+    if not names:
+        return [path for path in known if path.name[:2] not in FURTHER]
+    return [_find_notebook(name, known) for name in names]
+
+
+def all_notebooks() -> list[Path]:
+    """Every notebook of the workbook, in order."""
+    return sorted(NOTEBOOKS.glob("[0-9][0-9]-*.ipynb"))
+
+
+def _find_notebook(name: str, known: Sequence[Path]) -> Path:
+    if name.endswith(".ipynb") and Path(name).is_file():
+        return Path(name).absolute()
+    # StepMissingError names a step of the lab.
+    wanted = next((number for number, _, step in LIFE_CYCLE if step == name), name)
+    for path in known:
+        if wanted in (path.name, path.stem, path.name[:2]):
+            return path
+    raise ParameterError(
+        f"there is no notebook {name!r}",
+        remedy=f"choose from: {', '.join(path.stem for path in known)}",
+    )
+
+
+def run_notebooks(
+    notebooks: Sequence[Path],
+    lab: Lab,
+    parameters: Mapping[str, str] | None = None,
+    on_progress: OnProgress = None,
+) -> Summary:
+    """Run notebooks one after the other in `lab`; the first that does not pass ends the run.
+
+    `parameters` are given as text and become what the notebook's parameters cell says; each
+    goes to those notebooks that have it. Raises ParameterError before anything runs if no
+    notebook has one of them or a value does not fit. Everything after that, Ctrl-C too, is told
+    by the Summary, which is on disk with the report when this returns.
+    """
+    tell = say(on_progress)
+    values = _values(notebooks, parameters or {}, lab)
+    started = datetime.now(UTC)
+    directory = _new_directory(lab, started)
+    began = time.monotonic()
+    results: list[NotebookResult] = []
+    for path, given in zip(notebooks, values, strict=True):
+        if all(result.status == "passed" for result in results):
+            tell(path.stem)
+            results.append(_run_one(path, directory / path.name, given, tell))
+            tell(f"    {results[-1].status} in {elapsed(results[-1].seconds)}")
+        else:
+            results.append(NotebookResult(path.stem, "not run"))
+    seconds = time.monotonic() - began
+    summary = Summary(directory, lab.profile.name, started, seconds, tuple(results))
+    files.write_json(directory / "summary.json", summary.to_json())
+    files.write(summary.report, report.render(summary))
+    return summary
+
+
+def _new_directory(lab: Lab, started: datetime) -> Path:
+    """A new runs/<time>, in local time; a second run within the second gets a suffix."""
+    name = started.astimezone().strftime("%Y-%m-%dT%H-%M-%S")
+    for suffix in ("", *(f".{number}" for number in range(2, 100))):
+        directory = lab.path("runs", name + suffix)
+        try:
+            directory.mkdir()
+        except FileExistsError:
+            continue
+        return directory
+    raise RfeError(f"too many runs in {lab.path('runs')} at the same second")
+
+
+def _values(
+    notebooks: Sequence[Path], parameters: Mapping[str, str], lab: Lab
+) -> list[dict[str, Any]]:
+    """The typed parameters of each notebook. Papermill would only warn about unknown ones."""
+    known = [papermill.inspect_notebook(path) for path in notebooks]
+    names = {name for found in known for name in found} - {"lab", "profile"}
+    for name in parameters:
+        if name in ("lab", "profile"):
+            raise ParameterError(
+                f"parameter {name} is not given with -p", remedy=f"use the option --{name}"
+            )
+        if name not in names:
+            raise ParameterError(
+                f"no notebook of this run has a parameter {name!r}",
+                remedy=f"they have: {', '.join(sorted(names))}",
+            )
+    fixed = {"lab": str(lab.directory), "profile": lab.profile.name}
+    return [
+        {name: value for name, value in fixed.items() if name in found}
+        | {
+            name: typed(name, text, found[name])
+            for name, text in parameters.items()
+            if name in found
+        }
+        for found in known
+    ]
+
+
+def typed(name: str, text: str, parameter: Mapping[str, Any]) -> str | int | float | bool:
+    """`text` as a value of the type that papermill found for the parameter.
+
+    Raises ParameterError if it does not fit; types other than bool, int, float and str are
+    taken as text.
+    """
+    kind = str(parameter["inferred_type_name"])
+    try:
+        if kind == "bool":
+            return {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}[
+                text.lower()
+            ]
+        if kind in ("int", "float"):
+            return int(text) if kind == "int" else float(text)
+    except (KeyError, ValueError):
+        raise ParameterError(
+            f"parameter {name} must be {kind}, not {text!r}",
+            remedy=f"its default is {parameter['default']}; {parameter['help']}".rstrip("; "),
+        ) from None
+    return text
+
+
+def _run_one(path: Path, executed: Path, values: dict[str, Any], tell: Say) -> NotebookResult:
+    """Run one notebook to its end or its first failing cell."""
+    began = time.monotonic()
+    status: Status = "passed"
+    failure = None
+    papermill_engines.register("rfe", _Engine)
+    try:
+        papermill.execute_notebook(
+            path,
+            executed,
+            values,
+            engine_name="rfe",
+            kernel_name=KERNEL,
+            progress_bar=False,
+            cwd=path.parent,
+            tell=tell,
+            kernel_log=executed.with_suffix(".log"),
+        )
+    except KeyboardInterrupt:
+        status = "interrupted"
+    except PapermillExecutionError as error:
+        status, failure = "failed", _failure(error)
+    except DeadKernelError:
+        status = "failed"
+        failure = Failure(-1, "", "DeadKernelError", "the notebook's kernel was killed or died")
+    found = _remove_secrets(executed)
+    if found is not None and status == "passed":
+        status, failure = "failed", found
+    return NotebookResult(path.stem, status, time.monotonic() - began, failure, executed)
+
+
+def _failure(error: PapermillExecutionError) -> Failure:
+    return Failure(int(error.cell_index), error.source, error.ename, error.evalue)
+
+
+def _remove_secrets(executed: Path) -> Failure | None:
+    """Hide secrets in the outputs of an executed notebook; a Failure names the first cell."""
+    notebook = nbformat.read(executed, as_version=4)
+    first = None
+    for index, cell in enumerate(notebook.cells):
+        kinds: list[str] = []
+        for output in cell.get("outputs", ()):
+            for holder, key, text in _texts(output):
+                kinds += secrets_in(text)
+                holder[key] = mask(text)
+        if kinds and first is None:
+            message = f"an output held {' and '.join(sorted(set(kinds)))}; it was removed"
+            first = Failure(index, cell.source, "SecretInOutput", message)
+    if first is not None:
+        nbformat.write(notebook, executed)
+    return first
+
+
+def _texts(output: Any) -> list[tuple[Any, Any, str]]:
+    """Every text of an output as (container, key, text)."""
+    places: list[tuple[Any, Any]] = [(output, key) for key in ("text", "evalue")]
+    places += [(output.get("data", {}), key) for key in output.get("data", {})]
+    places += [(output.get("traceback", []), i) for i in range(len(output.get("traceback", [])))]
+    return [
+        (holder, key, holder[key])
+        for holder, key in places
+        if (isinstance(holder, list) or key in holder) and isinstance(holder[key], str)
+    ]
+
+
+class _Engine(NBClientEngine):  # type: ignore[misc]
+    """Papermill's own engine with a client that tells its progress."""
+
+    @classmethod
+    def execute_managed_notebook(
+        cls, nb_man: Any, kernel_name: str, *, tell: Say, kernel_log: Path, **options: Any
+    ) -> None:
+        settings = {key: options[key] for key in ("log_output", "stdout_file", "stderr_file")}
+        # On a machine with several users nobody else can reach a kernel on unix sockets.
+        with tempfile.TemporaryDirectory(prefix="rfe-kernel-") as sockets:
+            transport = {"transport": "ipc", "ip": f"{sockets}/kernel"}
+            client = _Client(
+                nb_man,
+                kernel_name=kernel_name,
+                startup_timeout=options["start_timeout"],
+                timeout=None,
+                config=Config({"KernelManager": transport}),
+                **settings,
+            )
+            client.tell, client.worth_telling = tell, Sparing()
+            # Nobody clicks in a run, even if it was started from a notebook that somebody has open.
+            environment = {k: v for k, v in os.environ.items() if k != "JPY_SESSION_NAME"}
+            with kernel_log.open("ab") as log:
+                client.execute(stdout=log, stderr=log, env=environment)
+
+
+class _Client(PapermillNotebookClient):  # type: ignore[misc]
+    """Runs cells, and tells their titles and the progress that they display."""
+
+    tell: Say
+    worth_telling: Sparing
+    _title = ""
+    _shown = ""
+
+    def execute_cell(self, cell: Any, index: int, **options: Any) -> Any:
+        if cell.cell_type == "markdown":
+            self._title = title_of(cell.source) or self._title
+            return cell
+        if self._title:
+            self.tell(f"    [{index + 1:2}/{len(self.nb.cells)}] {self._title}")
+            self._title = ""
+        try:
+            return super().execute_cell(cell, index, **options)
+        except KeyboardInterrupt:
+            _abandon_tasks()
+            raise
+
+    def process_message(self, message: Any, cell: Any, index: int) -> Any:
+        line = message["content"].get("data", {}).get(PROGRESS, "")
+        ends = line[:1] in ("✔", "✘")
+        if line and line != self._shown and (ends or self.worth_telling(line)):
+            self._shown = line
+            self.tell(f"            {line}")
+        return super().process_message(message, cell, index)
+
+
+def _abandon_tasks() -> None:
+    """After Ctrl-C nobody asks how the cell's tasks end; asyncio would print that, traceback and
+    all, when they fail because their kernel is ended."""
+    for task in asyncio.all_tasks(ensure_event_loop()):
+        task.add_done_callback(lambda ended: ended.cancelled() or ended.exception())
+
+
+def title_of(markdown: str) -> str:
+    """The text of the first heading of a markdown cell, "" if it has none."""
+    return next((line.lstrip("# ") for line in markdown.splitlines() if line.startswith("#")), "")

@@ -1,0 +1,88 @@
+"""JupyterLab over the workbook, on loopback and with a token: `rfe lab open`.
+
+`jupyter_settings/` is read by the server through JUPYTER_CONFIG_PATH: no news from the internet,
+and panels are saved as their static twins. With the default lab the notebooks of the clone are
+opened; any other lab gets copies of its own in `<lab>/notebooks`, in which the parameter `lab` is
+that lab, so that several people can work from one clone.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import sys
+from importlib import resources
+from pathlib import Path
+
+import nbformat
+
+from rfe_helpers.core import files, run
+from rfe_helpers.lab.lab import DEFAULT, Lab
+from rfe_helpers.workbook.headless import NOTEBOOKS, all_notebooks
+
+PROCESS = "jupyter"
+_PORT = 8888
+_FIRST = "00-start-here.ipynb"
+
+
+def open_lab(lab: Lab, *, browser: bool = True) -> None:
+    """Become JupyterLab: this does not return. The lab knows the process, as "jupyter"."""
+    root = notebooks_of(lab)
+    # After the change this process is JupyterLab, with the same pid and start time.
+    if (identity := run.ProcessId.of(os.getpid())) is not None:
+        lab.add_process(PROCESS, identity)
+    run.become(
+        argv(root, lab.port(PROCESS, _PORT), browser=browser),
+        env=environment(lab),
+    )
+
+
+def environment(lab: Lab) -> dict[str, str]:
+    """Settings of the server; and in its terminals `rfe` is found, and means this lab."""
+    programs = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
+    directory = str(lab.directory)
+    return {"JUPYTER_CONFIG_PATH": _config_path(), "PATH": programs, "RFE_LAB": directory}
+
+
+def argv(root: Path, port: int, *, browser: bool = True) -> list[str]:
+    """The command line of JupyterLab; it makes a token of its own, which its address carries."""
+    return [
+        *(sys.executable, "-m", "jupyterlab", "--ServerApp.ip=127.0.0.1"),
+        *(f"--ServerApp.port={port}", "--ServerApp.port_retries=0"),
+        f"--ServerApp.root_dir={root}",
+        f"--LabApp.default_url=/lab/tree/{_FIRST}",
+        *([] if browser else ["--no-browser"]),
+        *(["--allow-root"] if os.getuid() == 0 else []),
+    ]
+
+
+def notebooks_of(lab: Lab) -> Path:
+    """The directory of the notebooks of a lab; its copies are made once and then left alone."""
+    if lab.directory == Path(DEFAULT).expanduser().absolute():
+        return NOTEBOOKS
+    root = lab.folder("notebooks")
+    shutil.copytree(NOTEBOOKS / "pictures", root / "pictures", dirs_exist_ok=True)
+    for path in all_notebooks():
+        if not (root / path.name).exists():
+            files.write(root / path.name, with_lab(path, lab))
+    return root
+
+
+def with_lab(path: Path, lab: Lab) -> str:
+    """A notebook whose parameters name another lab and its profile."""
+    notebook = nbformat.read(path, as_version=4)
+    values = {"lab": str(lab.directory), "profile": lab.profile.name}
+    for cell in notebook.cells:
+        if "parameters" in cell.metadata.get("tags", ()):
+            for name, value in values.items():
+                line = re.compile(rf'^({name}: str) = "[^"]*"', re.MULTILINE)
+                text = json.dumps(value).replace("\\", r"\\")
+                cell.source = line.sub(rf"\1 = {text}", cell.source)
+    return str(nbformat.writes(notebook)) + "\n"
+
+
+def _config_path() -> str:
+    ours = str(resources.files("rfe_helpers.workbook") / "jupyter_settings")
+    return os.pathsep.join(filter(None, [ours, os.environ.get("JUPYTER_CONFIG_PATH", "")]))

@@ -1,0 +1,107 @@
+"""report.html: one file about a headless run, with everything in it, pictures too.
+
+The result of each notebook and the failing cell come first, then the executed notebooks as
+nbconvert renders them. It loads nothing from anywhere.
+"""
+
+from __future__ import annotations
+
+import html
+from pathlib import Path
+
+import nbformat
+from nbconvert import HTMLExporter
+from nbconvert.filters import ansi2html
+from pygments.formatters import HtmlFormatter
+
+from rfe_helpers.core.units import elapsed
+from rfe_helpers.workbook.results import NotebookResult, Summary
+
+_PAPERMILL_MARKER = "papermill-error-cell-tag"
+_SIGNS = {"passed": "✔", "failed": "✘", "interrupted": "■", "not run": "–"}
+
+_STYLE = """
+:root { color-scheme: light dark; --line: #8884; --soft: #8881; --good: #1b7f3b; --bad: #b3261e;
+  --jp-success-color0: var(--good); --jp-border-color1: var(--line) }
+@media (prefers-color-scheme: dark) { :root { --good: #6fd08c; --bad: #ff8a80 }
+  .highlight * { color: inherit !important } }
+body { font: 16px/1.55 system-ui, sans-serif; max-width: 62rem; margin: 2rem auto; padding: 0 1rem }
+h1, h2, h3 { line-height: 1.25 } a { color: inherit }
+table { border-collapse: collapse; margin: .5rem 0; font-size: .92em }
+th, td { border-bottom: 1px solid var(--line); padding: .2rem .8rem .2rem 0; text-align: left;
+  vertical-align: top }
+pre { white-space: pre-wrap; overflow-wrap: anywhere; margin: 0; font-size: .85em }
+code { font-size: .9em } img { max-width: 100%; height: auto }
+.highlight { background: var(--soft); padding: .6rem .8rem; border-radius: 4px }
+.jp-InputPrompt, .jp-OutputPrompt, .prompt, .anchor-link { display: none }
+.jp-Cell, .cell { margin: .7rem 0 }
+.jp-OutputArea-child, .output_subarea, .output_area { margin: .4rem 0 .4rem .8rem }
+details.notebook { border-top: 1px solid var(--line); padding: .6rem 0 }
+details.notebook > summary { cursor: pointer; font-size: 1.15em; font-weight: 600 }
+.passed { color: var(--good) } .failed, .interrupted { color: var(--bad) }
+.failure { border-left: 4px solid var(--bad); padding: .2rem 1rem; margin: 1rem 0 }
+"""
+
+
+def render(summary: Summary) -> str:
+    """The whole report as HTML."""
+    started = summary.started.astimezone().strftime("%Y-%m-%d %H:%M")
+    rows = "".join(_row(result) for result in summary.notebooks)
+    failures = "".join(_failure(result) for result in summary.notebooks)
+    bodies = "".join(_notebook(result) for result in summary.notebooks)
+    code_style = HtmlFormatter(style="default").get_style_defs(".highlight")
+    return f"""<!DOCTYPE html>
+<html lang="en"><head><meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>RHEL for Edge workbook: {summary.status}</title>
+<style>{code_style}{_STYLE}</style></head><body>
+<h1>RHEL for Edge workbook: <span class="{summary.status}">{summary.status}</span></h1>
+<p>Profile {html.escape(summary.profile)}, started {started}, took {elapsed(summary.seconds)}.</p>
+<table><thead><tr><th>Notebook</th><th>Result</th><th>Time</th></tr></thead>
+<tbody>{rows}</tbody></table>
+{failures}{bodies}
+</body></html>
+"""
+
+
+def _row(result: NotebookResult) -> str:
+    name = html.escape(result.name)
+    link = f'<a href="#{name}">{name}</a>' if result.executed else name
+    took = elapsed(result.seconds) if result.executed else "–"
+    label = f"{_SIGNS[result.status]} {result.status}"
+    return f'<tr><td>{link}</td><td class="{result.status}">{label}</td><td>{took}</td></tr>'
+
+
+def _failure(result: NotebookResult) -> str:
+    if result.failure is None:
+        return ""
+    failure = result.failure
+    return (
+        f'<section class="failure"><h2>{html.escape(result.name)} stopped</h2>'
+        f"<p><b>{html.escape(failure.error)}</b></p><pre>{ansi2html(failure.message)}</pre>"
+        f"<p>The cell:</p><pre>{html.escape(failure.source)}</pre></section>"
+    )
+
+
+def _notebook(result: NotebookResult) -> str:
+    """An executed notebook, open if it is the one that did not pass."""
+    if result.executed is None or not result.executed.is_file():
+        return ""
+    state = "" if result.status == "passed" else " open"
+    name = html.escape(result.name)
+    return (
+        f'<details class="notebook" id="{name}"{state}><summary>{name}</summary>'
+        f"{_body(result.executed)}</details>"
+    )
+
+
+def _body(executed: Path) -> str:
+    notebook = nbformat.read(executed, as_version=4)
+    notebook.cells = [
+        cell for cell in notebook.cells if _PAPERMILL_MARKER not in cell.metadata.get("tags", ())
+    ]
+    # Pictures that the text refers to are beside the notebook, not beside its executed copy.
+    source = Path(notebook.metadata.papermill.input_path).parent
+    exporter = HTMLExporter(template_name="basic", embed_images=True)
+    body, _ = exporter.from_notebook_node(notebook, {"metadata": {"path": str(source)}})
+    return str(body)

@@ -1,0 +1,234 @@
+"""What a notebook shows: checks, tables and pictures.
+
+Everything has two faces, one for a notebook (HTML or PNG) and one for plain text, so that a
+script, a terminal and a log can use it too. HTML takes its colours from the page around it, and
+says with words and signs what it says with colour.
+"""
+
+from __future__ import annotations
+
+import base64
+import html
+import io
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+from IPython.core.getipython import get_ipython
+from IPython.display import display as _untyped_display
+
+from rfe_helpers.core.units import size as size
+from rfe_helpers.errors import CheckFailedError
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+display: Any = _untyped_display
+
+_GREEN = "var(--jp-success-color0, #1b7f3b)"
+_BORDER = "1px solid var(--jp-border-color1, #9995)"
+
+
+class Deployment(Protocol):
+    """A deployment as `node.Status` has it; only these are drawn."""
+
+    @property
+    def checksum(self) -> str: ...
+    @property
+    def version(self) -> str: ...
+    @property
+    def booted(self) -> bool: ...
+    @property
+    def staged(self) -> bool: ...
+
+
+def in_notebook() -> bool:
+    """Whether a Jupyter kernel shows what is displayed."""
+    return get_ipython() is not None and hasattr(get_ipython(), "kernel")
+
+
+def check(condition: object, promise: str, remedy: str = "") -> None:
+    """Show a green line with `promise`, or raise CheckFailedError with it and what to do."""
+    if not condition:
+        raise CheckFailedError(f"this does not hold: {promise}", remedy=remedy)
+    show(Markup(f'<b style="color: {_GREEN}">✔</b> {html.escape(promise)}', f"✔ {promise}"))
+
+
+def show(thing: object) -> None:
+    """Display in a notebook, print elsewhere."""
+    if in_notebook():
+        display(thing)
+    else:
+        print(thing)
+
+
+@dataclass(frozen=True, repr=False)
+class Markup:
+    """HTML with its twin in plain text."""
+
+    html: str
+    text: str
+
+    def _repr_html_(self) -> str:
+        return self.html
+
+    def __repr__(self) -> str:
+        return self.text
+
+
+@dataclass(frozen=True, repr=False)
+class Table:
+    """Rows under column names. Numbers stand to the right; other values are shown as str."""
+
+    columns: Sequence[str]
+    rows: Sequence[Sequence[object]]
+    caption: str = ""
+
+    def _repr_html_(self) -> str:
+        numeric = [all(isinstance(row[i], int | float) for row in self.rows) for i in self._range]
+        align = ["right" if number else "left" for number in numeric]
+        parts = ['<table style="border-collapse: collapse">']
+        if self.caption:
+            parts.append(f'<caption style="text-align: left">{html.escape(self.caption)}</caption>')
+        if any(self.columns):
+            heads = zip(self.columns, align, strict=True)
+            cells = "".join(f'<th style="text-align: {a}">{html.escape(c)}</th>' for c, a in heads)
+            parts.append(f"<thead><tr>{cells}</tr></thead>")
+        parts.append("<tbody>")
+        for row in self.rows:
+            pairs = zip(row, align, strict=True)
+            cells = "".join(
+                f'<td style="text-align: {a}">{html.escape(_cell(value))}</td>'
+                for value, a in pairs
+            )
+            parts.append(f"<tr>{cells}</tr>")
+        return "".join([*parts, "</tbody></table>"])
+
+    def __repr__(self) -> str:
+        rows = [[_cell(value) for value in row] for row in self.rows]
+        heads = [list(self.columns)] if any(self.columns) else []
+        widths = [max((len(row[i]) for row in heads + rows), default=0) for i in self._range]
+        lines = [
+            "  ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)).rstrip()
+            for row in heads + rows
+        ]
+        if heads:
+            lines.insert(1, "  ".join("-" * width for width in widths))
+        return "\n".join([self.caption, *lines] if self.caption else lines)
+
+    @property
+    def _range(self) -> range:
+        return range(len(self.columns))
+
+
+def facts(values: Mapping[str, object], caption: str = "") -> Table:
+    """A table of two columns, names and values, without a head."""
+    return Table(("", ""), [(name, value) for name, value in values.items()], caption)
+
+
+def _cell(value: object) -> str:
+    if value is None:
+        return "–"
+    # Large numbers in groups of three, but neither years nor ports.
+    grouped = isinstance(value, int) and not isinstance(value, bool) and abs(value) >= 10_000
+    return f"{value:,}" if grouped else str(value)
+
+
+class Picture:
+    """A PNG with the text that stands for it where pictures cannot be shown.
+
+    `width` is the width on the page in CSS pixels.
+    """
+
+    def __init__(self, png: bytes, text: str, width: int = 800) -> None:
+        self.png = png
+        self.text = text
+        self.width = width
+
+    @classmethod
+    def open(cls, path: Path, text: str, width: int = 640) -> Picture:
+        """A picture from a file, such as the screen of a machine."""
+        return cls(path.read_bytes(), text, width)
+
+    @classmethod
+    def drawn(cls, figure: Figure, text: str, width: int = 800) -> Picture:
+        """What matplotlib has drawn."""
+        buffer = io.BytesIO()
+        figure.savefig(buffer, format="png", dpi=130, facecolor="white")
+        return cls(buffer.getvalue(), text, width)
+
+    def _repr_mimebundle_(self, **_: object) -> tuple[dict[str, str], dict[str, Any]]:
+        data = {"image/png": base64.b64encode(self.png).decode(), "text/plain": self.text}
+        return data, {"image/png": {"width": self.width, "alt": self.text}}
+
+    def __repr__(self) -> str:
+        return self.text
+
+
+def bars(panels: Mapping[str, Mapping[str, float]], unit: str, *, most: int = 12) -> Picture:
+    """Horizontal bars, largest first, one panel per title, with the rest summed up in one bar.
+
+    Drawn on white, so that it reads the same in a light and in a dark theme.
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(5.2 * len(panels), 0.28 * (most + 1) + 1.1), layout="constrained")
+    FigureCanvasAgg(figure)
+    for axes, (title, values) in zip(
+        figure.subplots(1, len(panels), squeeze=False)[0], panels.items(), strict=True
+    ):
+        top = _largest(values, most)
+        drawn = axes.barh(range(len(top)), list(top.values()), color="#3a6ea5")
+        axes.bar_label(drawn, fmt="%.1f", padding=3, fontsize=8)
+        axes.set_yticks(range(len(top)), list(top))
+        axes.invert_yaxis()
+        axes.margins(x=0.15)
+        axes.set_xlabel(unit)
+        axes.set_title(title)
+        axes.spines[["top", "right"]].set_visible(False)
+    words = (
+        f"{title}: {', '.join(f'{name} {value:.1f} {unit}' for name, value in top.items())}"
+        for title, top in ((t, _largest(v, 3)) for t, v in panels.items())
+    )
+    return Picture.drawn(figure, "; ".join(words), width=480 * len(panels))
+
+
+def _largest(values: Mapping[str, float], most: int) -> dict[str, float]:
+    """The `most` largest values in order, and the sum of the others under a name that says so."""
+    ordered = sorted(values.items(), key=lambda item: -item[1])
+    rest = ordered[most:]
+    top = dict(ordered[:most])
+    if rest:
+        top[f"{len(rest)} others"] = sum(value for _, value in rest)
+    return top
+
+
+def deployments(found: Iterable[Deployment]) -> Markup:
+    """The deployments of a system as boxes, in the order of its boot menu."""
+    boxes, lines = [], []
+    for index, deployment in enumerate(found):
+        words = [
+            word
+            for word, holds in (
+                ("● booted", deployment.booted),
+                ("staged: boots next", deployment.staged),
+                ("boots next", index == 0 and not deployment.booted and not deployment.staged),
+                ("kept for rollback", index > 0 and not deployment.booted),
+            )
+            if holds
+        ]
+        edge = "3px solid currentColor" if deployment.booted else _BORDER
+        boxes.append(
+            f'<div style="border: {edge}; border-radius: 6px; padding: .6em 1em">'
+            f"<b>{html.escape(deployment.version or 'no version')}</b><br>"
+            f"<code>{html.escape(deployment.checksum[:12])}</code><br>{' · '.join(words)}</div>"
+        )
+        lines.append(f"{deployment.version}  {deployment.checksum[:12]}  {' · '.join(words)}")
+    return Markup(_row(boxes), "\n".join(lines))
+
+
+def _row(boxes: Sequence[str], between: str = "") -> str:
+    style = "display: flex; flex-wrap: wrap; gap: .7em; align-items: center; margin: .5em 0"
+    return f'<div style="{style}">{between.join(boxes)}</div>'

@@ -1,0 +1,210 @@
+"""Bring a lab to where it is after a notebook, or back to where it was before one.
+
+For trainers: who comes late is brought to where the others are, and who wants to do a part again
+goes back. Both work from what the lab has recorded and what is really there.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+from rfe_helpers import build, serve
+from rfe_helpers.commit.commit import open_commit
+from rfe_helpers.errors import ApiError, InputError, RfeError
+from rfe_helpers.lab import keys
+from rfe_helpers.lab.lab import Lab
+from rfe_helpers.machine import disks
+from rfe_helpers.machine.vm import Machine
+from rfe_helpers.workbook.chapters import FURTHER, LIFE_CYCLE
+from rfe_helpers.workbook.headless import find_notebooks, run_notebooks
+from rfe_helpers.workbook.results import Summary
+
+# What a step is made from: when that is made anew, the step is, too.
+_MADE_FROM = {
+    "inspect": "commit",
+    "serve": "commit",
+    "install": "serve",
+    "update": "install",
+}
+_STEPS = {number: step for number, _, step in LIFE_CYCLE}
+
+Tell = Callable[[str], None]
+
+
+def missing(lab: Lab, notebook: str) -> list[Path]:
+    """The notebooks to run so that the lab is as it is after `notebook`, in order."""
+    target = find_notebooks([notebook])[0]
+    wanted: list[Path] = []
+    anew: set[str] = set()
+    for path in find_notebooks():
+        step = _STEPS.get(path.name[:2])
+        if step is None or path.name[:2] > target.name[:2]:
+            continue
+        if not _holds(lab, step) or _MADE_FROM.get(step) in anew:
+            wanted.append(path)
+            anew.add(step)
+    if target.name[:2] not in _STEPS and target not in wanted:
+        wanted.append(target)
+    return wanted
+
+
+def solve(
+    lab: Lab,
+    notebook: str,
+    parameters: Mapping[str, str] | None = None,
+    on_progress: Tell | None = None,
+) -> Summary | None:
+    """Run what is missing; None if nothing is. Raises as headless.run_notebooks does."""
+    notebooks = missing(lab, notebook)
+    return run_notebooks(notebooks, lab, parameters, on_progress) if notebooks else None
+
+
+def _holds(lab: Lab, step: str) -> bool:
+    """Whether a step has been done, and what it made is still there."""
+    if not lab.has(step):
+        return False
+    done = lab.step(step)
+    if step == "image-builder":
+        return lab.profile.backend != "sandbox" or build.status(lab).pid is not None
+    if step == "commit":
+        return Path(done["artifact"]).is_file()
+    if step == "serve":
+        return _serves(lab)
+    if step == "install":
+        commit = lab.step("commit")["commit"] if lab.has("commit") else ""
+        return Path(done["disk"]).is_file() and done.get("commit") == commit
+    return True
+
+
+def _serves(lab: Lab) -> bool:
+    """Whether the web server has the commit of notebook 20, or the update of it."""
+    wanted = {lab.step(step)["commit"] for step in ("commit", "update") if lab.has(step)}
+    with contextlib.suppress(RfeError):
+        site = serve.published(lab)
+        return site.answers and open_commit(site.repo_url, lab.step("commit")["ref"]).id in wanted
+    return False
+
+
+# back -----------------------------------------------------------------------------------------
+
+
+def reset(lab: Lab, notebook: str) -> list[str]:
+    """Go back to before `notebook`: forget it and what follows, and remove what they made.
+
+    Returns what was done, in words. Raises InputError for a notebook that leaves nothing behind.
+    """
+    number = find_notebooks([notebook])[0].name[:2]
+    if number in FURTHER or number > max(_STEPS):
+        raise InputError(
+            f"notebook {number} leaves nothing behind that others need",
+            remedy="run it again as it is; "
+            f"`{lab.command('lab reset 60')}` goes back before the update",
+        )
+    steps = [step for each, step in _STEPS.items() if each >= number]
+    done: list[str] = []
+    for step in reversed(steps):
+        done += _UNDO[step](lab, removed_too=steps)
+        lab.forget(step)
+    lab.forget(*(step for each, step in FURTHER.items() if each > number))
+    return done if "serve" in steps else done + _serve_first_commit(lab)
+
+
+def _serve_first_commit(lab: Lab) -> list[str]:
+    """The commit of notebook 20 in place of what later notebooks have published."""
+    served = serve.remember(lab)
+    if served is None or not lab.has("commit"):
+        return []
+    built = lab.step("commit")
+    artifact = Path(built["artifact"])
+    if Path(served.site.artifact) == artifact or not artifact.is_file():
+        return []
+    serve.publish(lab, artifact)
+    return [f"served commit {built['commit'][:12]} again"]
+
+
+def _undo_update(lab: Lab, removed_too: Sequence[str]) -> list[str]:
+    """The machine as it was installed, unless the installation goes too."""
+    if not lab.has("update") or "install" in removed_too:
+        return []
+    installed = lab.step("install")
+    name, disk = str(installed["machine"]), Path(installed["disk"])
+    done = _stop_machine(lab, name)
+    disks.revert(disk)
+    keys.forget(lab, name)
+    return [*done, f"put the disk of {name} back to how it was installed"]
+
+
+def _undo_install(lab: Lab, removed_too: Sequence[str]) -> list[str]:
+    done: list[str] = []
+    for directory in sorted(lab.folder("machines").glob("*/")):
+        done += _stop_machine(lab, directory.name)
+        shutil.rmtree(directory)
+        keys.forget(lab, directory.name)
+        done.append(f"removed machine {directory.name}")
+    return done
+
+
+def _undo_serve(lab: Lab, removed_too: Sequence[str]) -> list[str]:
+    served = lab.path("www", "site.json").exists()
+    serve.stop(lab)
+    for path in lab.folder("www").glob("site-*"):
+        shutil.rmtree(path, ignore_errors=True)
+    shutil.rmtree(lab.path("www", "kickstarts"), ignore_errors=True)
+    return ["stopped the web server"] if served else []
+
+
+def _undo_inspect(lab: Lab, removed_too: Sequence[str]) -> list[str]:
+    """Its commit to compare with is one of the composes, which go with notebook 20."""
+    plain = lab.step("inspect").get("plain") if lab.has("inspect") else None
+    if plain:
+        Path(plain).unlink(missing_ok=True)
+    return ["removed the commit to compare with"] if plain else []
+
+
+def _undo_commit(lab: Lab, removed_too: Sequence[str]) -> list[str]:
+    """Blueprints and composes of the sandbox; those of another Image Builder stay."""
+    done: list[str] = []
+    for path in lab.folder("composes").glob("*"):
+        path.unlink()
+        done.append(f"removed {path.name}")
+    if "image-builder" in removed_too or build.status(lab).pid is None:
+        return done
+    client = build.connect(lab)
+    for compose in client.composes():
+        with contextlib.suppress(ApiError):
+            client.cancel(compose.id)
+    ended = [compose.id for compose in client.composes()]
+    if ended:
+        client.delete_compose(*ended)
+        done.append(f"deleted {len(ended)} composes")
+    for name in client.blueprints():
+        client.delete_blueprint(name)
+        done.append(f"deleted blueprint {name}")
+    return done
+
+
+def _undo_builder(lab: Lab, removed_too: Sequence[str]) -> list[str]:
+    was_running = build.stop(lab)
+    shutil.rmtree(lab.path("sandbox"), ignore_errors=True)
+    return ["stopped Image Builder and removed what it had built"] if was_running else []
+
+
+def _stop_machine(lab: Lab, name: str) -> list[str]:
+    machine = Machine.find(lab, name)
+    if machine is None:
+        return []
+    machine.kill()
+    return [f"switched off {name}"]
+
+
+_UNDO: dict[str, Callable[..., list[str]]] = {
+    "image-builder": _undo_builder,
+    "commit": _undo_commit,
+    "inspect": _undo_inspect,
+    "serve": _undo_serve,
+    "install": _undo_install,
+    "update": _undo_update,
+}

@@ -1,0 +1,220 @@
+"""The compose panel: start, watch, cancel, download, and a table of all composes."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import Any
+
+import ipywidgets as widgets
+
+from rfe_helpers.build.answers import Compose
+from rfe_helpers.build.client import Client
+from rfe_helpers.core.run import tail_of
+from rfe_helpers.core.units import elapsed, size
+from rfe_helpers.errors import ApiError, InputError
+from rfe_helpers.lab.lab import Lab
+from rfe_helpers.workbook.show import Markup, Table
+from rfe_helpers.workbook.ui.parts import ROW, Panel, Progress, code, note, scrolling, shown
+
+_STAGE = re.compile(r"^Stage: *(.+?) *$", re.MULTILINE)
+_SIGNS = {"WAITING": "○", "RUNNING": "…", "FINISHED": "✔", "FAILED": "✘"}
+# How many stages a compose of the sandbox has, for the bar; another Image Builder has others.
+_USUAL_STAGES = 15
+
+
+class ComposePanel(Panel):
+    """Composes of an Image Builder; downloads go into the lab."""
+
+    title = "Composes"
+
+    def __init__(self, lab: Lab, client: Client, blueprint: str = "") -> None:
+        super().__init__()
+        self.lab = lab
+        self.client = client
+        self.preferred = blueprint
+        self._listed: tuple[Compose, ...] = ()
+        facts = lab.profile
+        self.teach(
+            f'client.start_compose("{blueprint or "edge"}", "{facts.types.served}")',
+            f"composer-cli compose start-ostree {blueprint or 'edge'} {facts.types.served}",
+        )
+
+    # what it does, without widgets ------------------------------------------------------------
+
+    def composes(self) -> tuple[Compose, ...]:
+        """All composes, newest first."""
+        found = self.client.composes()
+        return tuple(sorted(found, key=lambda c: str(c.created or ""), reverse=True))
+
+    def log(self, compose: Compose) -> str:
+        """What is known of a compose so far, the end of it."""
+        try:
+            return self.client.log(compose.id, 16)
+        except ApiError:  # lorax-composer has none in the first seconds
+            return ""
+
+    def defaults(self, ref: str, parent: str, url: str) -> str:
+        """What the server makes of fields that are left empty, in words."""
+        ref = ref or f"{self.lab.profile.ostree.ref} (the release's own)"
+        if not url:
+            child = f"commit {parent[:12]}" if parent else "none: a first commit"
+        else:
+            child = f"what {parent or 'this ref'} is at {url}"
+        return f"ref {ref}; parent {child}"
+
+    # showing ----------------------------------------------------------------------------------
+
+    def table(self) -> Table:
+        rows = [
+            (
+                f"{_SIGNS.get(c.status, '?')} {c.status}",
+                f"{c.blueprint} {c.version}",
+                c.type,
+                elapsed(c.seconds),
+                size(c.size) if c.size else None,
+                c.id[:8],
+            )
+            for c in self.composes()
+        ]
+        return Table(("status", "blueprint", "type", "time", "size", "id"), rows, "All composes")
+
+    def twin_parts(self) -> Sequence[Markup | Table]:
+        return [self.table(), note("Left empty: " + self.defaults("", "", ""))]
+
+    def _build(self) -> Sequence[Any]:
+        wide = {"width": "24em"}
+        style = {"description_width": "6.5em"}
+        self._blueprint = widgets.Dropdown(description="Blueprint", layout=wide, style=style)
+        self._type = widgets.Dropdown(description="Type", layout=wide, style=style)
+        texts = (("Ref", "the release's own"), ("Parent", "a commit or ref"))
+        self._ref, self._parent, self._url = (
+            widgets.Text(description=label, placeholder=example, layout=wide, style=style)
+            for label, example in (*texts, ("URL", "of the parent's repository"))
+        )
+        self._effective = widgets.HTML()
+        self._table = widgets.HTML()
+        self._choice = widgets.Dropdown(description="Compose", layout={"width": "34em"})
+        self._bar = widgets.IntProgress(min=0, max=_USUAL_STAGES, layout={"width": "16em"})
+        self._stage = widgets.HTML()
+        self._log = widgets.HTML()
+        for field in (self._ref, self._parent, self._url):
+            field.observe(lambda _: self._show_defaults(), "value")
+        self._choice.observe(lambda _: self.try_(self._show_choice), "value")
+        self._show_defaults()
+        start = self.button("Start", self._start, "put a compose in the queue", "primary")
+        fields = [self._blueprint, self._type, self._ref, self._parent, self._url]
+        buttons = [
+            self.button("Cancel", self._cancel, "end it; it becomes FAILED"),
+            self.button("Download", self._download, "copy the artifact into the lab"),
+            self.button("Delete", self._delete, "remove it with what it made"),
+        ]
+        return [
+            widgets.HBox(fields, layout=ROW),
+            widgets.HBox([start, self._effective], layout=ROW),
+            self._table,
+            widgets.HBox([self._choice, *buttons], layout=ROW),
+            widgets.HBox([self._bar, self._stage], layout=ROW),
+            scrolling(self._log),
+        ]
+
+    def refresh(self) -> None:
+        _offer(self._blueprint, self.client.blueprints(), self.preferred)
+        if not self._type.options:
+            types = self.client.types(self.lab.profile.distro)
+            _offer(self._type, types, self.lab.profile.types.served)
+        self._table.value = shown(self.table())
+        listed = self.composes()
+        if [c.id for c in listed] != [c.id for c in self._listed]:
+            labels = [(f"{c.blueprint} {c.version}, {c.type}, {c.id[:8]}", c.id) for c in listed]
+            chosen = self._choice.value
+            newest = listed[0].id if len(listed) > len(self._listed) else chosen
+            self._choice.options = labels
+            known = [identity for _, identity in labels]
+            self._choice.value = newest if newest in known else (known[0] if known else None)
+        self._listed = listed
+        self._show_choice()
+
+    def _show_choice(self) -> None:
+        found = next((c for c in self._listed if c.id == self._choice.value), None)
+        if found is None:
+            self._log.value, self._stage.value, self._bar.value = "", "no composes yet", 0
+            return
+        log = self.log(found)
+        stages = _STAGE.findall(log)
+        done = found.status in ("FINISHED", "FAILED")
+        self._bar.max = max(_USUAL_STAGES, len(stages) + 1)
+        self._bar.value = self._bar.max if done else len(stages)
+        self._bar.bar_style = {"FINISHED": "success", "FAILED": "danger"}.get(found.status, "info")
+        last = f", stage {stages[-1]}" if stages and found.status != "FINISHED" else ""
+        sign = _SIGNS.get(found.status, "?")
+        self._stage.value = f"{sign} {found.status} after {elapsed(found.seconds)}{last}"
+        self._log.value = code(tail_of(log, 12)).html
+
+    def _show_defaults(self) -> None:
+        words = self.defaults(self._ref.value, self._parent.value, self._url.value)
+        self._effective.value = shown(note(words))
+
+    # clicks -----------------------------------------------------------------------------------
+
+    def _start(self) -> None:
+        blueprint, image_type = self._blueprint.value, self._type.value
+        if not blueprint or not image_type:
+            raise InputError("there is no blueprint yet", remedy="push one with the editor above")
+        given = {"ref": self._ref.value, "parent": self._parent.value, "url": self._url.value}
+        options = {name: text.strip() for name, text in given.items() if text.strip()}
+        self.lab.profile.ostree.check_parent(options.get("parent", ""), options.get("url", ""))
+        words = "".join(f", {name}={text!r}" for name, text in options.items())
+        flags = "".join(f" --{name} {text}" for name, text in options.items())
+        self.teach(
+            f'client.start_compose("{blueprint}", "{image_type}"{words})',
+            f"composer-cli compose start-ostree {blueprint} {image_type}{flags}",
+        )
+
+        def job(on_progress: Progress) -> str:
+            started = self.client.start_compose(blueprint, image_type, **options)
+            return f"compose {started.id} is in the queue: it goes on, whatever happens here"
+
+        self.work("Starting", job)
+
+    def _cancel(self) -> None:
+        compose = self._chosen()
+        self.client.cancel(compose)
+        self.teach(f'client.cancel("{compose}")', f"composer-cli compose cancel {compose}")
+        self.refresh()
+        self.say(f"✔ cancelled {compose}")
+
+    def _delete(self) -> None:
+        compose = self._chosen()
+        self.client.delete_compose(compose)
+        self.teach(f'client.delete_compose("{compose}")', f"composer-cli compose delete {compose}")
+        self.refresh()
+        self.say(f"✔ deleted {compose}")
+
+    def _download(self) -> None:
+        compose = self._chosen()
+        self.teach(
+            f'client.download("{compose}", my_lab.folder("composes"))',
+            f"composer-cli compose image {compose}",
+        )
+
+        def job(on_progress: Progress) -> str:
+            directory = self.lab.folder("composes")
+            path = self.client.download(compose, directory, on_progress)
+            return f"{path} ({size(path.stat().st_size)})"
+
+        self.work("Downloading", job)
+
+    def _chosen(self) -> str:
+        if not self._choice.value:
+            raise InputError("there is no compose yet", remedy="start one")
+        return str(self._choice.value)
+
+
+def _offer(dropdown: Any, values: Sequence[str], preferred: str) -> None:
+    """Offer values in a dropdown and keep what is chosen; at first `preferred`."""
+    if list(dropdown.options) != list(values):
+        chosen = dropdown.value or preferred
+        dropdown.options = values
+        if chosen in values:
+            dropdown.value = chosen

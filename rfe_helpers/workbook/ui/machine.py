@@ -1,0 +1,154 @@
+"""The machine panel: its screen, its console, its switches."""
+
+from __future__ import annotations
+
+import re
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import ipywidgets as widgets
+
+from rfe_helpers.core.run import tail_of
+from rfe_helpers.errors import MachineError
+from rfe_helpers.lab.lab import Lab
+from rfe_helpers.machine.node import Node
+from rfe_helpers.machine.qemu import VmSpec
+from rfe_helpers.machine.vm import Machine
+from rfe_helpers.workbook.show import Markup, Table, facts
+from rfe_helpers.workbook.ui.parts import ROW, Panel, Progress, code, scrolling, shown
+
+# What a terminal would obey and not show (ECMA-48: control sequences, then commands to the system,
+# then other escapes and single characters), line ends and tabulators apart.
+_CONTROL = re.compile(
+    r"\x1b\[[0-?]*[ -/]*[@-~]|\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)|\x1b[ -/]*[0-~]"
+    r"|[\x00-\x08\x0b-\x1f]"
+)
+
+
+class MachinePanel(Panel):
+    """A machine that notebook 50 has installed in the lab."""
+
+    every = 2.0
+
+    def __init__(self, lab: Lab, name: str) -> None:
+        super().__init__()
+        self.lab = lab
+        self.name = name
+        self.title = f"Machine {name}"
+        self.teach(f'vm.Machine.find(my_lab, "{name}")', "rfe lab show")
+
+    # what it does, without widgets ------------------------------------------------------------
+
+    @property
+    def machine(self) -> Machine | None:
+        return Machine.find(self.lab, self.name)
+
+    @property
+    def node(self) -> Node:
+        """The system on it, as notebook 50 recorded how to reach it."""
+        installed = self.lab.step("install")
+        return Node(self.lab, self.name, port=installed["ssh_port"], user=installed["user"])
+
+    def start(self) -> Machine:
+        """Switch it on as notebook 50 did, if it is off."""
+        installed = self.lab.step("install")
+        spec = VmSpec(
+            self.name,
+            disk=Path(installed["disk"]),
+            memory_mib=installed["memory_mib"],
+            firmware=installed["firmware"],
+            forwards=((installed["ssh_port"], 22),),
+        )
+        return self.machine or Machine.start(self.lab, spec)
+
+    def screen(self) -> bytes:
+        """The screen as PNG, b"" while the machine is off."""
+        machine = self.machine
+        if machine is None:
+            return b""
+        with tempfile.TemporaryDirectory(prefix="rfe-screen-") as directory:
+            return machine.screenshot(Path(directory, "screen.png")).read_bytes()
+
+    def console(self) -> str:
+        """The end of what it wrote to its serial console, from its last start on."""
+        path = self.lab.path("machines", self.name, "console.log")
+        text = path.read_text(errors="replace") if path.exists() else ""
+        return tail_of(_CONTROL.sub("", text), 14)
+
+    # showing ----------------------------------------------------------------------------------
+
+    def state(self) -> Table:
+        machine = self.machine
+        values = {"Machine": self.name, "State": "● running" if machine else "○ off"}
+        if self.lab.has("install"):
+            values["To log in"] = self.node.ssh_line
+        return facts(values)
+
+    def twin_parts(self) -> Sequence[Markup | Table]:
+        return [self.state(), code(self.console())]
+
+    def _build(self) -> Sequence[Any]:
+        self._state = widgets.HTML()
+        self._screen = widgets.Image(format="png", layout={"width": "48%", "min_width": "22em"})
+        self._screen.layout.object_fit = "contain"
+        self._console = widgets.HTML()
+        console = scrolling(self._console, "24em")
+        console.layout.width = "50%"
+        buttons = [
+            self.button("Start", self._start, "switch it on", "primary"),
+            self.button("Stop", self._stop, "let it shut down; hard after a minute"),
+            self.button("Reset", self._reset, "press the reset button: unsaved data is lost"),
+        ]
+        side = widgets.HBox([self._screen, console], layout={**ROW, "align_items": "flex-start"})
+        return [widgets.HBox(buttons, layout=ROW), self._state, side]
+
+    def refresh(self) -> None:
+        self._state.value = shown(self.state())
+        self._console.value = code(self.console()).html
+        try:
+            picture = self.screen()
+        except MachineError:  # it may be ending just now
+            return
+        self._screen.layout.display = None if picture else "none"
+        if picture and picture != self._screen.value:
+            self._screen.value = picture
+
+    # clicks -----------------------------------------------------------------------------------
+
+    def _start(self) -> None:
+        installed = self.lab.step("install")
+        spec = (
+            f'vm.VmSpec("{self.name}", disk=Path("{installed["disk"]}"), '
+            f'memory_mib={installed["memory_mib"]}, firmware="{installed["firmware"]}", '
+            f"forwards=(({installed['ssh_port']}, 22),))"
+        )
+        self.teach(f"vm.Machine.start(my_lab, {spec})", "")
+
+        def job(on_progress: Progress) -> str:
+            self.start()
+            return f"{self.name} is on; it boots now"
+
+        self.work("Switching on", job)
+
+    def _stop(self) -> None:
+        machine = self._running()
+        self.teach("machine.stop()", f"{self.node.ssh_line} sudo poweroff")
+
+        def job(on_progress: Progress) -> str:
+            machine.stop()
+            return f"{self.name} is off"
+
+        self.work("Shutting down", job)
+
+    def _reset(self) -> None:
+        self._running().reset()
+        self.teach("machine.reset()", "")
+        self.say("✔ reset: it boots anew")
+
+    def _running(self) -> Machine:
+        machine = self.machine
+        if machine is None:
+            raise MachineError(f"{self.name} is off", remedy="start it first")
+        return machine

@@ -1,0 +1,107 @@
+"""The node panel: deployments as boxes, update, reboot, rollback; timers and containers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import ipywidgets as widgets
+
+from rfe_helpers.core.wait import Deadline
+from rfe_helpers.errors import RfeError
+from rfe_helpers.machine.node import Node
+from rfe_helpers.workbook.show import Markup, Table, deployments
+from rfe_helpers.workbook.ui.parts import ROW, Panel, Progress, code, note, scrolling, shown
+
+REBOOT_SECONDS = 900
+TIMERS = "systemctl list-timers --all --no-pager --no-legend"
+CONTAINERS = "command -v podman >/dev/null && podman ps --all || echo 'no podman on this system'"
+
+
+class NodePanel(Panel):
+    """An installed system, over SSH."""
+
+    every = 30.0
+
+    def __init__(self, node: Node) -> None:
+        super().__init__()
+        self.node = node
+        self.title = f"System on {node.name}"
+        self.teach("edge.status()", f"{node.ssh_line} rpm-ostree status")
+
+    # what it does, without widgets ------------------------------------------------------------
+
+    def timers(self) -> str:
+        """When each timer elapses next, as systemd says it."""
+        return self.node.run(TIMERS, seconds=60).stdout
+
+    def containers(self) -> str:
+        return self.node.sudo(CONTAINERS, seconds=60).stdout
+
+    def boxes(self) -> Markup:
+        return deployments(self.node.status().deployments)
+
+    # showing ----------------------------------------------------------------------------------
+
+    def twin_parts(self) -> Sequence[Markup | Table]:
+        try:
+            return [self.boxes(), code(self.timers())]
+        except RfeError as error:
+            return [note(error.message)]
+
+    def _build(self) -> Sequence[Any]:
+        self._boxes = widgets.HTML("… asking")
+        self._timers = widgets.HTML()
+        self._containers = widgets.HTML()
+        buttons = [
+            self.button("Look", self._look, "ask the system how it is"),
+            self.button(
+                "Update", self._update, "fetch and stage what the remote offers", "primary"
+            ),
+            self.button("Reboot", self._reboot, "into the first deployment"),
+            self.button("Roll back", self._roll_back, "make the other deployment boot next"),
+        ]
+        pages = [scrolling(self._timers), scrolling(self._containers)]
+        more = widgets.Accordion(pages, titles=["Timers", "Containers"])
+        return [widgets.HBox(buttons, layout=ROW), self._boxes, more]
+
+    def refresh(self) -> None:
+        self._boxes.value = shown(self.boxes())
+
+    # clicks -----------------------------------------------------------------------------------
+
+    def _look(self) -> None:
+        self.teach("edge.status()", f"{self.node.ssh_line} rpm-ostree status")
+
+        def job(on_progress: Progress) -> str:
+            self._timers.value = code(self.timers()).html
+            self._containers.value = code(self.containers()).html
+            return "as it is now"
+
+        self.work("Looking", job)
+
+    def _update(self) -> None:
+        self.teach("edge.upgrade()", f"{self.node.ssh_line} sudo rpm-ostree upgrade")
+
+        def job(on_progress: Progress) -> str:
+            return self.node.upgrade().strip().rpartition("\n")[2]
+
+        self.work("Fetching and staging", job)
+
+    def _reboot(self) -> None:
+        self.teach("edge.reboot(Deadline(900))", f"{self.node.ssh_line} sudo systemctl reboot")
+
+        def job(on_progress: Progress) -> str:
+            self.node.reboot(Deadline(REBOOT_SECONDS), on_progress)
+            return "it is up again"
+
+        self.work("Rebooting", job)
+
+    def _roll_back(self) -> None:
+        self.teach("edge.rollback()", f"{self.node.ssh_line} sudo rpm-ostree rollback")
+
+        def job(on_progress: Progress) -> str:
+            self.node.rollback()
+            return "the other deployment boots next: press Reboot"
+
+        self.work("Rolling back", job)

@@ -1,0 +1,242 @@
+"""What the panels share: their frame, work in the background, messages, twins."""
+
+from __future__ import annotations
+
+import contextlib
+import html
+import os
+import threading
+import traceback
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import ipywidgets as widgets
+
+from rfe_helpers.errors import RfeError
+from rfe_helpers.workbook.show import Markup, Table, in_notebook
+
+VIEW = "application/vnd.jupyter.widget-view+json"
+Progress = Callable[[str], None]
+# Boxes of ipywidgets scroll at the slightest overflow; these wrap instead.
+ROW = {"flex_flow": "row wrap", "align_items": "center", "overflow": "visible"}
+_CODE = "margin: 0; white-space: pre-wrap; overflow-wrap: anywhere; font-size: .9em"
+_FRAME = "1px solid var(--jp-border-color1, #9995)"
+_BAD = "var(--jp-error-color0, #b3261e)"
+_GOOD = "var(--jp-success-color0, #1b7f3b)"
+
+
+def live_front_end() -> bool:
+    """Whether somebody may click: the kernel was started by a Jupyter server, not by papermill.
+
+    The server puts the session's name into the kernel's environment (jupyter_server's session
+    manager); RFE_WIDGETS=1 says so for another front end that shows widgets.
+    """
+    return in_notebook() and bool(
+        os.environ.get("JPY_SESSION_NAME") or os.environ.get("RFE_WIDGETS")
+    )
+
+
+class Panel:
+    """A frame with a message line, the lines to learn from, and work that goes on in a thread.
+
+    Subclasses make their widgets in `_build`, which is called when the panel is shown to somebody
+    who can click, fill them in `refresh`, and say the same without widgets in `twin_parts`.
+    """
+
+    title = ""
+    every = 2.0  # seconds between two looks at what other windows and programs have done
+
+    def __init__(self) -> None:
+        self._guard = threading.RLock()
+        self._box: Any = None
+        self._message: Any = None
+        self._lesson: Any = None
+        self._python = self._shell = ""
+        self._buttons: list[Any] = []
+        self._worker: threading.Thread | None = None
+
+    # what subclasses say --------------------------------------------------------------------
+
+    def _build(self) -> Sequence[Any]:
+        """The widgets from top to bottom."""
+        raise NotImplementedError
+
+    def refresh(self) -> None:
+        """Fill the widgets with what is true now."""
+        raise NotImplementedError
+
+    def twin_parts(self) -> Sequence[Markup | Table]:
+        """What the panel shows, without widgets."""
+        raise NotImplementedError
+
+    # showing --------------------------------------------------------------------------------
+
+    @property
+    def box(self) -> Any:
+        """The whole panel as one widget, made at the first use."""
+        if self._box is None:
+            self._message = widgets.HTML()
+            self._lesson = widgets.HTML()
+            heading = widgets.HTML(f"<b>{html.escape(self.title)}</b>")
+            children = [heading, *self._build(), self._message, self._lesson]
+            layout = {"border": _FRAME, "padding": "8px 12px", "overflow": "visible"}
+            self._box = widgets.VBox(children, layout=layout)
+            self._box.add_class("rfe-panel")
+            self.teach(self._python, self._shell)
+            self.try_(self.refresh)
+            threading.Thread(target=self._follow, name=f"look-{self.title}", daemon=True).start()
+        return self._box
+
+    def twin(self) -> Markup:
+        """The static twin."""
+        return stacked(self.title, [*self.twin_parts(), lesson(self._python, self._shell)])
+
+    def _repr_mimebundle_(self, **_: object) -> dict[str, Any]:
+        twin = self.twin()
+        bundle: dict[str, Any] = {"text/plain": twin.text, "text/html": twin.html}
+        if live_front_end():
+            identity = self.box.model_id
+            bundle[VIEW] = {"version_major": 2, "version_minor": 0, "model_id": identity}
+        return bundle
+
+    def __repr__(self) -> str:
+        return self.twin().text
+
+    # acting ---------------------------------------------------------------------------------
+
+    def button(self, text: str, action: Callable[[], None], tip: str, style: str = "") -> Any:
+        """A button; it is off while the panel works."""
+        made = widgets.Button(description=text, tooltip=tip, button_style=style)
+        made.layout.width = "auto"
+        made.on_click(lambda _: self.try_(action))
+        self._buttons.append(made)
+        return made
+
+    def try_(self, action: Callable[[], None]) -> None:
+        """Do something short; what goes wrong is said in the panel."""
+        try:
+            with self._guard:
+                action()
+        except RfeError as error:
+            self.say_error(error)
+        except Exception as error:
+            self.say_unexpected(error)
+
+    def _follow(self) -> None:
+        """Refresh now and then until the panel is closed; a service that is away is no news."""
+        while self._box is not None and self._box.comm is not None:
+            threading.Event().wait(self.every)
+            if not self.busy:
+                with self._guard, contextlib.suppress(RfeError):
+                    self.refresh()
+
+    def work(self, label: str, job: Callable[[Progress], str]) -> None:
+        """Do something long in a thread, one at a time; `job` returns what to say at its end.
+
+        Without a label it is done quietly: the buttons stay on, and only a failure is said.
+        """
+        if self.busy:
+            self.say("Wait until what is going on has ended.")
+            return
+        if label:
+            self._switch(off=True)
+            self.say(f"… {label}")
+        self._worker = threading.Thread(
+            target=self._work, args=(label, job), name=f"panel-{self.title}", daemon=True
+        )
+        self._worker.start()
+
+    @property
+    def busy(self) -> bool:
+        return self._worker is not None and self._worker.is_alive()
+
+    def wait(self, seconds: float = 600) -> None:
+        """Wait until the work in the background has ended."""
+        if self._worker is not None:
+            self._worker.join(seconds)
+
+    def _work(self, label: str, job: Callable[[Progress], str]) -> None:
+        try:
+            said = job(lambda line: self.say(f"… {label}: {line}"))
+            with self._guard:
+                self.refresh()
+            if said:
+                self.say(f"✔ {said}", _GOOD)
+        except RfeError as error:
+            self.say_error(error)
+        except Exception as error:
+            self.say_unexpected(error)
+        finally:
+            self._switch(off=False)
+
+    def _switch(self, *, off: bool) -> None:
+        for button in self._buttons:
+            button.disabled = off
+
+    # saying ---------------------------------------------------------------------------------
+
+    def say(self, text: str, colour: str = "inherit") -> None:
+        """One line below the widgets; it replaces the last one."""
+        if self._message is not None:
+            lines = html.escape(text).replace("\n", "<br>")
+            self._message.value = f'<div style="color: {colour}; line-height: 1.4">{lines}</div>'
+
+    def say_error(self, error: RfeError) -> None:
+        self.say(f"✘ {error}", _BAD)
+
+    def say_unexpected(self, error: Exception) -> None:
+        """Something nobody foresaw: one line, and where it happened."""
+        where = traceback.extract_tb(error.__traceback__)[-1]
+        place = f"{where.filename.rpartition('/')[2]}, line {where.lineno}"
+        self.say(f"✘ unexpected {type(error).__name__}: {error} ({place})", _BAD)
+
+    def teach(self, python: str, shell: str) -> None:
+        """Show the lines that do the same without the mouse."""
+        self._python, self._shell = python, shell
+        if self._lesson is not None:
+            self._lesson.value = lesson(python, shell).html
+
+
+def lesson(python: str, shell: str) -> Markup:
+    """The same in Python and in a terminal; "" for what there is not."""
+    parts = [(name, text) for name, text in (("Python", python), ("Terminal", shell)) if text]
+    rows = "".join(
+        f'<div style="display: flex; gap: .8em; align-items: baseline">'
+        f'<span style="min-width: 4.5em; opacity: .8">{name}</span>{code(text).html}</div>'
+        for name, text in parts
+    )
+    words = "\n".join(f"{name + ':':<10}{text}" for name, text in parts)
+    return Markup(f'<div style="margin-top: .4em; line-height: 1.5">{rows}</div>', words)
+
+
+def code(text: str) -> Markup:
+    """Text as it is, in lines that wrap."""
+    return Markup(f'<pre style="{_CODE}">{html.escape(text)}</pre>', text)
+
+
+def note(text: str) -> Markup:
+    """A line of prose."""
+    return Markup(f"<div>{html.escape(text)}</div>", text)
+
+
+def stacked(title: str, parts: Sequence[Markup | Table]) -> Markup:
+    """Parts below each other in a frame, under a title."""
+    inner = "".join(
+        f'<div style="margin: .4em 0; overflow-x: auto">{part._repr_html_()}</div>'
+        for part in parts
+    )
+    frame = f"border: {_FRAME}; padding: .5em 1em"
+    whole = f'<div class="rfe-twin" style="{frame}"><b>{html.escape(title)}</b>{inner}</div>'
+    return Markup(whole, "\n\n".join([title, *map(repr, parts)]))
+
+
+def shown(part: Markup | Table) -> str:
+    """A part as the value of a widget, which has none of the page's styles for text and tables."""
+    cells = 'style="padding: .15em 1em .15em 0; text-align'
+    text = part._repr_html_().replace('style="text-align', cells)
+    return f'<div style="line-height: 1.4">{text}</div>'
+
+
+def scrolling(child: Any, height: str = "16em") -> Any:
+    """A child that may be long, with a scroll bar of its own."""
+    return widgets.VBox([child], layout={"max_height": height, "overflow": "auto"})

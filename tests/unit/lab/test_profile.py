@@ -1,0 +1,175 @@
+import re
+import tomllib
+
+import pytest
+from pykickstart.version import versionMap
+
+from rfe_helpers.errors import InputError, ProfileError
+from rfe_helpers.lab import profile
+from rfe_helpers.lab.lab import Lab
+
+GOOD = """
+title = "A release"
+backend = "osbuild"
+distro = "rhel-9.6"
+arch = "x86_64"
+[ostree]
+ref = "rhel/9/x86_64/edge"
+osname = "rhel"
+remote = "edge"
+[types]
+commit = "edge-commit"
+[container]
+port = 8080
+web_root = "/usr/share/nginx/html"
+[kickstart]
+version = "RHEL9"
+[iso]
+label = "RHEL-9-6-0-BaseOS-x86_64"
+"""
+
+
+@pytest.mark.parametrize("name", profile.names())
+def test_every_profile_of_the_package_loads_under_its_name(name):
+    loaded = profile.load(name)
+    assert loaded.name == name
+    assert loaded.ostree.ref.count("/") == (0 if loaded.instead else 3)
+    assert loaded.kickstart.version in versionMap
+
+
+EDGE = [name for name in profile.names() if not profile.load(name).instead]
+
+
+def test_the_releases_come_in_their_order():
+    found = profile.names()
+    assert found[0] == "sandbox"
+    assert found.index("rhel-8.9") + 1 == found.index("rhel-8.10")
+    assert {f"rhel-8.{minor}" for minor in range(3, 11)} <= set(found)
+    assert {f"rhel-9.{minor}" for minor in range(7)} <= set(found)
+
+
+@pytest.mark.parametrize("name", profile.names())
+def test_every_fact_from_outside_names_its_source_and_date(name):
+    """The sandbox's facts are our own decisions. What a file sets itself, it has a source for,
+    or the profile that it extends has one for all releases of its kind."""
+    if name == "sandbox":
+        return
+    sources = profile.load(name).sources
+    for key, value in tomllib.loads(profile.read(name)).items():
+        if key in ("extends", "title", "backend", "arch", "sources"):
+            continue
+        names = [f"{key}.{each}" for each in value] if isinstance(value, dict) else []
+        missing = [each for each in names or [key] if not {each, key} & set(sources)]
+        assert missing == []
+    for source in sources.values():
+        assert re.search(r"\S.* \(20\d\d-(0[1-9]|1[0-2])\)$", source), source
+
+
+@pytest.mark.parametrize("name", EDGE)
+def test_a_release_is_named_in_what_belongs_to_it(name):
+    """A file that extends another must not take over what is that one's own."""
+    loaded = profile.load(name)
+    version = name.rpartition("-")[2]
+    if name.startswith("rhel-"):
+        assert loaded.title.endswith(f" {version}")
+        assert loaded.distro == f"rhel-{version}"
+        assert loaded.iso.label == f"RHEL-{version.replace('.', '-')}-0-BaseOS-x86_64"
+        assert f"rhel-{version}-x86_64" in loaded.media.guest_image
+        assert f"rhel-{version}-x86_64" in loaded.media.boot_iso
+        assert loaded.registration.kind == "rhsm"
+    else:
+        assert loaded.registration == profile.RegistrationFacts()
+
+
+def test_what_differs_between_releases():
+    """The rows of the table that people stumble over."""
+    loaded = {name: profile.load(name) for name in profile.names()}
+    assert loaded["rhel-8.3"].types.container == ""
+    assert loaded["rhel-8.3"].types.served == "rhel-edge-commit"
+    assert loaded["rhel-8.3"].types.commit == "rhel-edge-commit"
+    assert loaded["rhel-8.4"].types.container == "rhel-edge-container"
+    assert loaded["rhel-8.4"].container == profile.ContainerFacts(80, "/var/www/html")
+    assert loaded["rhel-8.5"].container == profile.ContainerFacts(8080, "/usr/share/nginx/html")
+    assert (loaded["rhel-8.5"].types.raw, loaded["rhel-8.6"].types.raw) == ("", "edge-raw-image")
+    assert "subscription-manager attach" in loaded["rhel-8.4"].registration.commands
+    assert not any("attach" in each for each in loaded["rhel-8.5"].registration.commands)
+    assert (loaded["rhel-9.4"].ostree.osname, loaded["rhel-9.5"].ostree.osname) == (
+        "rhel",
+        "rhel-edge",
+    )
+    assert [
+        loaded[name].kickstart.ostreecontainer for name in ("rhel-8.10", "rhel-9.3", "rhel-9.4")
+    ] == [False, False, True]
+    assert loaded["centos-stream-9"].ostree.ref == "centos/9/x86_64/edge"
+    assert loaded["fedora-iot"].types.container == "iot-container"
+
+
+@pytest.mark.parametrize("name", ["rhel-10", "centos-stream-10"])
+def test_a_release_without_edge_images_says_what_to_do(name, tmp_path):
+    loaded = profile.load(name)
+    assert set(vars(loaded.types).values()) == {""}
+    with pytest.raises(ProfileError, match="has no edge images") as caught:
+        Lab(tmp_path / "lab", name)
+    assert "bootc" in caught.value.remedy
+    named = re.search(r"profile (\S+)\)", caught.value.remedy)
+    assert named is not None
+    assert named[1] in EDGE
+
+
+def test_a_lab_that_was_refused_can_have_another_profile(tmp_path):
+    with pytest.raises(ProfileError):
+        Lab(tmp_path / "lab", "rhel-10")
+    assert Lab(tmp_path / "lab", "rhel-9.6").profile.distro == "rhel-9.6"
+
+
+def test_a_profile_is_typed():
+    loaded = profile.parse("rhel", GOOD)
+    assert loaded.container.port == 8080
+    assert loaded.types.container == ""
+
+
+def test_an_unknown_profile_is_refused_with_the_known_ones():
+    with pytest.raises(ProfileError, match=r"choose one of: .*sandbox"):
+        profile.load("../../etc/passwd")
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "words"),
+    [
+        ("port = 8080", 'port = "8080"', "port must be int"),
+        ("port = 8080", "port = true", "port must be int"),
+        ("port = 8080", "port = 8080\nspeed = 1", "unknown key 'speed'"),
+        ('osname = "rhel"\n', "", "osname"),
+        ("[iso]", "[disc]", r"table \[iso\] is missing"),
+        ('backend = "osbuild"', 'backend = "magic"', "unknown backend 'magic'"),
+        ("[types]", "[types", "profile rhel:"),
+        ("[types]", "[install]\ntool = 'pacman'\n[types]", "unknown install.tool 'pacman'"),
+        ("[types]", "[install]\npackages = 'lorax'\n[types]", "packages must be a list of str"),
+        ("[types]", "[device]\nquadlet = 'yes'\n[types]", "quadlet must be bool"),
+        ("[types]", "[sources]\nx = 1\n[types]", r"\[sources\] holds text only"),
+        ('title = "A', 'extends = "rhel-9.0"\ntitle = "A', "rhel-9.0 extends another"),
+        ('title = "A', 'extends = "rhel"\ntitle = "A', "cannot extend 'rhel'"),
+        ('title = "A release"', 'extends = "rhel-9.6"', "title is missing"),
+    ],
+)
+def test_what_does_not_fit_is_named(old, new, words):
+    with pytest.raises(ProfileError, match=words):
+        profile.parse("rhel", GOOD.replace(old, new))
+
+
+@pytest.mark.parametrize("release", ["8.4", "8.5", "8.6", "9.0"])
+def test_early_releases_take_a_parent_or_a_url(release: str) -> None:
+    facts = profile.load(f"rhel-{release}").ostree
+    facts.check_parent("a" * 64, "")
+    facts.check_parent("", "http://localhost/repo/")
+    with pytest.raises(InputError, match="a parent or a url, not both"):
+        facts.check_parent("a" * 64, "http://localhost/repo/")
+
+
+@pytest.mark.parametrize("name", ["rhel-8.7", "rhel-9.1", "rhel-9.6", "sandbox"])
+def test_later_releases_look_a_parent_up_at_the_url(name: str) -> None:
+    facts = profile.load(name).ostree
+    facts.check_parent("some/ref", "http://localhost/repo/")
+    facts.check_parent("", "")
+    with pytest.raises(InputError, match="looks the parent some/ref up"):
+        facts.check_parent("some/ref", "")

@@ -1,0 +1,112 @@
+"""The node's client, with `ssh` replaced by a fake command on PATH."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from rfe_helpers.core.wait import Deadline
+from rfe_helpers.errors import DeadlineExceededError, NodeError
+from rfe_helpers.lab.lab import Lab
+from rfe_helpers.machine.node import Node
+
+BOOTED = {
+    "checksum": "a" * 64,
+    "version": "13.1",
+    "origin": "edge:debian/13/x86_64/edge",
+    "osname": "debian-edge",
+    "timestamp": 1795468038,
+    "booted": True,
+    "staged": False,
+    "pinned": False,
+}
+STAGED = {**BOOTED, "checksum": "b" * 64, "version": "13.2", "booted": False, "staged": True}
+OLD = {**BOOTED, "checksum": "c" * 64, "version": "13.0", "booted": False}
+
+
+@pytest.fixture
+def machine(tmp_path: Path) -> Node:
+    return Node(Lab(tmp_path / "lab"), "edge-1", port=2222)
+
+
+@pytest.fixture
+def ssh(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A fake ssh: it keeps its last word (the command) and runs the script `answer`."""
+    answer = tmp_path / "answer"
+    answer.write_text("")
+    binary = tmp_path / "bin" / "ssh"
+    binary.parent.mkdir()
+    said = tmp_path / "said"
+    binary.write_text(f'#!/bin/sh\nfor c; do :; done; echo "$c" >> {said}\n. {answer}\n')
+    binary.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{binary.parent}:/usr/bin:/bin")
+    return answer
+
+
+def answer_with(ssh: Path, *deployments: dict[str, object]) -> None:
+    document = json.dumps({"deployments": list(deployments)})
+    ssh.write_text(f"cat <<'END'\n{document}\nEND\n")
+
+
+def test_status_tells_booted_pending_and_rollback_apart(machine: Node, ssh: Path) -> None:
+    answer_with(ssh, STAGED, BOOTED, OLD)
+    status = machine.status()
+    assert status.booted.version == "13.1"
+    assert status.pending is not None
+    assert status.pending.staged
+    assert status.rollback is not None
+    assert status.rollback.version == "13.0"
+
+
+def test_one_deployment_has_no_pending_and_no_rollback(machine: Node, ssh: Path) -> None:
+    answer_with(ssh, BOOTED)
+    assert machine.status().pending is None
+    assert machine.status().rollback is None
+
+
+def test_an_odd_status_is_one_clear_error(machine: Node, ssh: Path) -> None:
+    ssh.write_text("echo '{\"deployments\": [{}]}'\n")
+    with pytest.raises(NodeError, match="rpm-ostree status --json is odd"):
+        machine.status()
+
+
+def test_a_failing_command_keeps_its_words(machine: Node, ssh: Path) -> None:
+    ssh.write_text("echo 'error: no such remote' >&2; exit 1\n")
+    with pytest.raises(NodeError, match="ended with 1: error: no such remote"):
+        machine.upgrade()
+
+
+def test_a_machine_that_is_not_there_names_the_remedy(machine: Node, ssh: Path) -> None:
+    ssh.write_text("echo 'Connection refused' >&2; exit 255\n")
+    with pytest.raises(NodeError, match="does not answer over SSH") as caught:
+        machine.run("true")
+    assert "-p 2222 core@127.0.0.1" in caught.value.remedy
+
+
+def test_root_commands_are_quoted_once(machine: Node, ssh: Path, tmp_path: Path) -> None:
+    machine.sudo("echo 'a b' > /etc/marker")
+    said = (tmp_path / "said").read_text()
+    assert said == "sudo sh -c 'echo '\"'\"'a b'\"'\"' > /etc/marker'\n"
+
+
+def test_waiting_ends_only_with_another_boot(machine: Node, ssh: Path, tmp_path: Path) -> None:
+    count = tmp_path / "count"
+    ssh.write_text(f"echo x >> {count}; [ $(wc -l < {count}) -gt 1 ] && echo new || echo old\n")
+    assert machine.wait(Deadline(20), not_boot="old") == "new"
+
+
+def test_a_machine_that_never_answers_ends_with_the_deadline(machine: Node, ssh: Path) -> None:
+    ssh.write_text("exit 255\n")
+    with pytest.raises(DeadlineExceededError, match="edge-1 answers over SSH: not within 1 s"):
+        machine.wait(Deadline(1))
+
+
+def test_another_host_key_than_before_is_not_waited_for(machine: Node, ssh: Path) -> None:
+    ssh.write_text("echo 'Host key verification failed.' >&2; exit 255\n")
+    with pytest.raises(NodeError, match="edge-1 has another host key than before") as caught:
+        machine.wait(Deadline(20))
+    assert "known_hosts-edge-1" in caught.value.remedy
+    with pytest.raises(NodeError, match="another host key"):
+        machine.run("true")

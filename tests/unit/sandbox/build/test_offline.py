@@ -1,0 +1,140 @@
+"""The kickstart of an edge-installer ISO, and the repository that goes into it."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pykickstart import constants
+from pykickstart.errors import KickstartParseWarning
+from support.trees import make_tree
+
+from rfe_helpers.build.blueprint import Blueprint
+from rfe_helpers.commit.ostree import Repo
+from rfe_helpers.core.wait import Deadline
+from rfe_helpers.errors import BuilderError, CommitError, KickstartError
+from rfe_helpers.sandbox.build import offline, tree
+from rfe_helpers.sandbox.installer.edge_installer import plan
+
+REF = "debian/13/x86_64/edge"
+URL = "http://10.0.2.2:8000/repo/"
+KEY = "ssh-ed25519 AAAA core@here"
+
+
+def request(url: str = URL, **customizations: Any) -> tree.Request:
+    blueprint = Blueprint(name="Installer", version="0.0.1", customizations=customizations)
+    return tree.Request("1", "edge-installer", REF, blueprint, url=url)
+
+
+def test_an_unattended_kickstart_is_one_that_the_installer_carries_out() -> None:
+    made = plan.parse(
+        offline.osbuild_kickstart(
+            request(
+                installer={"unattended": True, "sudo-nopasswd": ["core", "%ops"]},
+                group=[{"name": "ops", "gid": 4000}],
+                user=[
+                    {"name": "core", "password": "$6$h", "groups": ["wheel", "ops"], "key": KEY},
+                    {"name": "plain", "description": "No Password"},
+                ],
+                sshkey=[{"user": "plain", "key": KEY}],
+                timezone={"timezone": "Europe/Prague"},
+                locale={"languages": ["cs_CZ.UTF-8"], "keyboard": "cz"},
+            )
+        )
+    )
+    assert made.payload.url == "file:///run/install/repo/ostree/repo"
+    assert made.payload.ref == REF
+    assert made.disks.clear
+    assert made.end == "reboot"
+    assert made.groups == (("ops", "4000"),)
+    core, plain = made.users
+    assert (core.password, core.hashed, core.groups) == ("$6$h", True, ("wheel", "ops"))
+    assert (plain.password, plain.gecos) == (None, "No Password")
+    assert made.ssh_keys == (("core", KEY), ("plain", KEY))
+    assert (made.timezone, made.language, made.keyboard) == ("Europe/Prague", "cs_CZ.UTF-8", "cz")
+    posts = [script.script for script in made.scripts_of(constants.KS_SCRIPT_POST)]
+    assert "echo '%ops ALL=(ALL) NOPASSWD: ALL' > /etc/sudoers.d/50-blueprint-1" in posts[1]
+    assert posts[-1].splitlines()[-1].endswith(f"edge {URL}")
+    assert all(script.errorOnFail for script in made.scripts)
+
+
+def test_root_and_keys_of_several_lines() -> None:
+    other = "ssh-ed25519 BBBB second@here"
+    wanted = request(
+        installer={"unattended": True},
+        user=[
+            {"name": "root", "password": "$6$h", "key": f"{KEY}\n"},
+            {"name": "core", "key": f"{KEY}\n{other}\n"},
+        ],
+    )
+    with pytest.warns(KickstartParseWarning, match="already been defined"):
+        made = plan.parse(offline.osbuild_kickstart(wanted))
+    assert [user.name for user in made.users] == ["core"], "root is there already"
+    assert (made.root.password, made.root.hashed) == ("$6$h", True)
+    assert made.ssh_keys == (("root", KEY), ("core", KEY), ("core", other))
+
+
+@pytest.mark.parametrize(
+    ("wanted", "words"),
+    [
+        ({"user": [{"name": "core", "expiredate": 20000}]}, "user.core: expiredate"),
+        ({"user": [{"name": "core", "force_password_reset": True}]}, "force_password_reset"),
+        ({"user": [{"name": "root", "shell": "/bin/sh"}]}, "user.root: shell"),
+        ({"timezone": {"ntpservers": ["pool.example"]}}, "timezone: ntpservers"),
+    ],
+)
+def test_what_a_kickstart_cannot_say_is_refused(wanted: dict[str, Any], words: str) -> None:
+    with pytest.raises(BuilderError, match=words):
+        offline.check({"installer": {"unattended": True}, **wanted})
+
+
+def test_contents_of_the_user_are_taken_whole() -> None:
+    contents = "autopart --type=plain\nzerombr\nclearpart --all\npoweroff\n"
+    made = plan.parse(
+        offline.osbuild_kickstart(request(installer={"kickstart": {"contents": contents}}))
+    )
+    assert made.end == "poweroff"
+    assert made.language is None
+    assert len(made.scripts) == 1
+
+
+@pytest.mark.parametrize(
+    ("installer", "error", "message"),
+    [
+        ({}, BuilderError, "asks nothing"),
+        ({"unattended": False}, BuilderError, "asks nothing"),
+        (
+            {"unattended": True, "kickstart": {"contents": "text"}},
+            BuilderError,
+            "not supported in combination",
+        ),
+        ({"kickstart": {"contents": "explode\n"}}, KickstartError, "line 2: Unknown command"),
+    ],
+)
+def test_what_cannot_become_a_kickstart(
+    installer: dict[str, Any], error: type[Exception], message: str
+) -> None:
+    with pytest.raises(error, match=message):
+        offline.osbuild_kickstart(request(installer=installer))
+
+
+def test_the_payload_is_one_commit_of_one_ref(tmp_path: Path) -> None:
+    origin = Repo(tmp_path / "origin").init()
+    commits = [
+        origin.commit_tar(
+            make_tree(tmp_path / f"{text}.tar", {"usr/share/note": text}),
+            REF,
+            subject=text,
+            version=text,
+            packages=[],
+        )
+        for text in ("one", "two")
+    ]
+    work = tree.Work(tmp_path, tmp_path, tmp_path / "log", Deadline(60))
+    made = offline.fetch(request(f"file://{origin.path}"), tmp_path / "payload", work)
+    assert made == commits[-1]
+    assert Repo(tmp_path / "payload").resolve(REF) == made
+    assert Repo(tmp_path / "payload").read(REF, "/usr/share/note") == "two"
+    # A kernel, an initramfs and a note, a block each.
+    assert offline.unpacked_bytes(Repo(tmp_path / "payload")) == 3 * 4096
+    with pytest.raises(CommitError):
+        offline.fetch(request(f"file://{tmp_path}/nowhere"), tmp_path / "other", work)

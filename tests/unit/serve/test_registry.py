@@ -1,0 +1,92 @@
+"""The lab's registry: the real program, on a port of its own."""
+
+import socket
+import tarfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from rfe_helpers.commit import oci
+from rfe_helpers.core import run
+from rfe_helpers.errors import ServeError, ToolMissingError
+from rfe_helpers.lab.lab import Lab
+from rfe_helpers.serve import registry
+
+NAME = "edge/application:stable"
+
+
+@pytest.fixture
+def lab(tmp_path: Path) -> Iterator[Lab]:
+    lab = Lab(tmp_path / "lab", "sandbox")
+    yield lab
+    lab.sweep()
+    run.set_journal(None)
+
+
+def image(directory: Path, version: str) -> Path:
+    def fill(tar: tarfile.TarFile) -> None:
+        oci.add_file(tar, "version", version.encode())
+
+    layer = oci.write_layer(directory / "layer.tar.gz", fill)
+    target = directory / f"{version}.tar"
+    oci.write_archive(target, [layer], {"Cmd": ["/version"]}, created_by="a test")
+    return target
+
+
+def test_images_are_pushed_named_and_replaced(lab: Lab, tmp_path: Path) -> None:
+    assert registry.find(lab) is None
+    found = registry.start(lab)
+    assert registry.start(lab) == found == registry.find(lab)
+    assert found.guest_address == f"10.0.2.2:{found.port}"
+    with pytest.raises(ServeError, match="the registry has no edge/application"):
+        found.tags("edge/application")
+    first = found.push(image(tmp_path, "1"), NAME)
+    second = found.push(image(tmp_path, "2"), NAME)
+    found.push(image(tmp_path, "1"), "edge/application:old")
+    assert first != second == found.digest(NAME)
+    assert found.tags("edge/application") == ("old", "stable")
+    kept = run.run(
+        ["skopeo", "inspect", "--tls-verify=false", f"docker://{found.address}/{NAME}"]
+    ).stdout
+    assert second in kept
+
+    registry.stop(lab)
+    assert not found.answers
+    assert registry.find(lab) is None
+    with pytest.raises(ServeError, match="does not answer"):
+        found.digest(NAME)
+    with pytest.raises(ServeError, match="cannot push"):
+        found.push(image(tmp_path, "3"), NAME)
+    assert registry.start(lab).digest(NAME) == second  # what was pushed has stayed
+
+
+def test_it_listens_on_loopback_only_and_belongs_to_the_lab(lab: Lab, tmp_path: Path) -> None:
+    config = registry.configuration(tmp_path, 5000)
+    assert config["http"] == {"addr": "127.0.0.1:5000"}
+    found = registry.start(lab)
+    assert "registry" in lab.processes()
+    lab.sweep()
+    assert not found.answers
+
+
+def test_a_taken_port_is_named(lab: Lab) -> None:
+    port = lab.port("registry", 5000)
+    with socket.socket() as other:
+        other.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        other.bind(("127.0.0.1", port))
+        other.listen()
+        with pytest.raises(ServeError, match="address already in use") as caught:
+            registry.start(lab)
+    assert "ss -ltnp" in caught.value.remedy
+    assert caught.value.log == lab.log("registry")
+
+
+def test_without_the_program_the_remedy_is_the_doctor(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setattr(run, "_SYSTEM_PATH", str(tmp_path))  # where `run` looks at last
+    with pytest.raises(ToolMissingError, match="docker-registry") as caught:
+        registry.start(lab)
+    assert "rfe doctor" in caught.value.remedy

@@ -1,0 +1,90 @@
+"""The faces of the package: what notebooks and users import, so that a change of it is seen."""
+
+import importlib
+import inspect
+import pydoc
+
+import pytest
+
+FACES = {
+    "rfe_helpers": """
+        Blueprint Deadline Lab Machine Node VmSpec build commit compose connect core
+        errors fleet install lab machine open_commit prove serve workbook
+    """,
+    "rfe_helpers.build": """
+        Artifact Blueprint Client Compose Finding PackageSpec boot_iso builder_of compose
+        connect fill_cache guest_image lint parse_toml remote status stop to_toml
+    """,
+    "rfe_helpers.commit": """
+        Commit CommitDiff Package Repo SigningKey diff open_commit signing_key
+    """,
+    "rfe_helpers.core": """
+        Deadline OnProgress elapsed files network run size ssh wait_for
+    """,
+    "rfe_helpers.fleet": """
+        APPLYUPDATE DAY Device DeviceState Fleet LOOKS Mirror PODMAN Plan Pull RPM_OSTREE
+        answers application ask_all cost description everywhere moment move_timer
+        parse_timer plan plot_completion plot_load plot_splay smallest_splay span survey
+        sweep timers utc
+    """,
+    "rfe_helpers.install": """
+        download kickstart media mkksiso
+    """,
+    "rfe_helpers.lab": """
+        Lab Profile cache_directory profile
+    """,
+    "rfe_helpers.machine": """
+        Deployment Machine Node NodeStatus VmSpec disks find_accelerator guest install
+    """,
+    "rfe_helpers.prove": """
+        DISTANT FAST Link Proof Quality interruptions powerloss
+    """,
+    "rfe_helpers.serve": """
+        Earlier Publication Published Registry Site port_of publish published registry
+        remember remove_container stop
+    """,
+    "rfe_helpers.workbook": """
+        BlueprintEditor CommitBrowser ComposePanel Live MachinePanel Markup NodePanel
+        Picture Progress Table bars check deployments doctor exercise facts headless
+        life_cycle mask size timer_table watch
+    """,
+}
+
+
+@pytest.fixture(params=FACES)
+def face(request):
+    return importlib.import_module(request.param)
+
+
+def test_the_public_names_are_these(face):
+    assert face.__all__ == sorted(FACES[face.__name__].split())
+    assert set(face.__all__) <= set(dir(face))  # what tab completion offers
+
+
+def test_every_name_leads_somewhere_and_says_what_it_is(face):
+    for name in face.__all__:
+        thing = getattr(face, name)
+        if inspect.ismodule(thing) or inspect.isclass(thing) or inspect.isfunction(thing):
+            assert inspect.getdoc(thing), name
+
+
+def example_of(face):
+    """The first indented block of its docstring."""
+    block = face.__doc__.partition("\n    ")[2].partition("\n\n\n")[0]
+    lines = [line.removeprefix("    ") for line in f"    {block}".splitlines()]
+    end = next((i for i, line in enumerate(f"    {block}".splitlines()) if line[:1].strip()), None)
+    return "\n".join(lines[:end])
+
+
+def test_it_says_what_its_chapter_is_about_with_an_example(face):
+    assert face.__doc__.splitlines()[0].strip()
+    example = example_of(face)
+    assert len(example.split("\n")) >= 3
+    assert "rfe_helpers" in example
+    compile(example, face.__name__, "exec")
+
+
+def test_help_leads_an_explorer_to_every_wing():
+    text = pydoc.render_doc(importlib.import_module("rfe_helpers"), renderer=pydoc.plaintext)
+    for name in FACES:
+        assert name.rpartition(".")[2] in text

@@ -1,0 +1,107 @@
+import json
+import xml.etree.ElementTree as ET
+
+import pytest
+
+from rfe_helpers.core import run
+from rfe_helpers.errors import NodeError
+from rfe_helpers.lab.lab import Lab
+from rfe_helpers.workbook import guidance
+
+
+@pytest.fixture
+def lab(tmp_path, monkeypatch):
+    monkeypatch.setenv("RFE_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("RFE_ACCEL", "tcg")
+    yield Lab(tmp_path / "lab")
+    run.set_journal(None)
+
+
+def texts(drawing) -> list[str]:
+    root = ET.fromstring(drawing.svg)
+    return [element.text for element in root.iter("{http://www.w3.org/2000/svg}text")]
+
+
+def test_a_new_lab_begins_with_image_builder(lab):
+    drawn = guidance.life_cycle(lab)
+    assert repr(drawn).startswith("Image Builder ● (about 5 s) → commit ○ (about 2 min, 3.2 GB)")
+    assert texts(drawn).count("○ to do") == 5
+    assert drawn._repr_mimebundle_()["text/plain"] == repr(drawn)
+
+
+def test_what_is_done_says_what_it_made(lab):
+    lab.record("image-builder", backend="osbuild-composer")
+    lab.record("commit", commit="0123456789abcdef" * 4)
+    lab.record("inspect", packages=226)
+    lab.record("serve", url="http://127.0.0.1:8001/")
+    lab.record("install", machine="edge-1")
+    drawn = guidance.life_cycle(lab)
+    shown = texts(drawn)
+    for words in ("0123456789abcdef", "226 packages", "port 8001", "edge-1", "● next"):
+        assert words in shown
+    assert shown.count("✔ done") == 5
+    assert "update, roll back ●" in repr(drawn)
+
+
+def test_boxes_lie_within_the_picture_and_their_words_fit(lab):
+    root = ET.fromstring(guidance.life_cycle(lab).svg)
+    width = int(root.attrib["width"])
+    boxes = [e for e in root.iter("{http://www.w3.org/2000/svg}rect") if "class" in e.attrib]
+    right = [int(box.attrib["x"]) + int(box.attrib["width"]) for box in boxes]
+    assert max(right) < width
+    # The monospaced line is the widest: 6.7 pixels a letter at 11 pixels.
+    longest = max(len(text) for text in texts(guidance.life_cycle(lab)))
+    assert longest * 6.7 < 146 - 10
+
+
+@pytest.mark.parametrize(("accelerator", "minutes"), [("kvm", (1, 5)), ("tcg", (5, 10))])
+def test_a_machine_takes_longer_without_kvm_and_without_a_boot_iso(
+    lab, tmp_path, monkeypatch, accelerator, minutes
+):
+    monkeypatch.setenv("RFE_ACCEL", accelerator)
+    without, more_bytes = guidance.estimate(lab, "50")
+    assert minutes[0] <= without / 60 <= minutes[1]
+    iso = tmp_path / "cache" / "boot-1" / "x.iso"
+    iso.parent.mkdir(parents=True)
+    iso.write_text("x")
+    with_iso, fewer_bytes = guidance.estimate(lab, "50")
+    assert with_iso < without
+    assert fewer_bytes < more_bytes
+
+
+def test_a_time_that_was_measured_here_counts(lab):
+    for name, seconds in (("2026-01-01", 11.0), ("2026-01-02", 12.0)):
+        results = [{"name": "20-build-a-commit", "status": "passed", "seconds": seconds}]
+        path = lab.path("runs", name, "summary.json")
+        path.write_text(json.dumps({"notebooks": results}))
+    assert guidance.estimate(lab, "20")[0] == 12.0
+
+
+def test_a_real_image_builder_takes_longer(tmp_path, monkeypatch):
+    monkeypatch.setenv("RFE_ACCEL", "kvm")
+    monkeypatch.setenv("RFE_CACHE", str(tmp_path / "cache"))
+    lab = Lab(tmp_path / "lab", "rhel-9.6")
+    assert guidance.estimate(lab, "20")[0] > 300
+    run.set_journal(None)
+
+
+def test_an_exercise_is_done_or_says_what_to_do():
+    assert repr(guidance.exercise("a file", lambda: ["x"], "Make one.")) == "✔ a file"
+    opened = guidance.exercise("a <file>", lambda: [], "Make one.")
+    assert repr(opened) == "○ still open: a <file>. Make one."
+    assert "&lt;file&gt;" in opened.html
+
+
+def test_an_exercise_on_a_machine_that_is_off_fails_nothing():
+    def ask():
+        raise NodeError("edge-1 does not answer")
+
+    assert "(edge-1 does not answer)" in repr(guidance.exercise("a file", ask, "Make one."))
+
+
+def test_an_answer_of_another_kind_fails_nothing():
+    said = repr(guidance.exercise("a number", lambda: abs("5") > 3, "Give one."))
+    assert said.startswith("○ still open: a number. Give one. (TypeError: ")
+    assert "(KeyError: 'name')" in repr(
+        guidance.exercise("a name", lambda: {}["name"], "Give one.")
+    )

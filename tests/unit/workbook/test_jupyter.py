@@ -1,0 +1,99 @@
+import json
+import os
+import shutil
+import subprocess
+import sys
+from importlib import resources
+from pathlib import Path
+
+import nbformat
+import pytest
+
+from rfe_helpers.core import run
+from rfe_helpers.lab.lab import Lab
+from rfe_helpers.workbook import jupyter
+from rfe_helpers.workbook.headless import NOTEBOOKS, all_notebooks
+from rfe_helpers.workbook.ui.parts import VIEW
+
+SETTINGS = resources.files("rfe_helpers.workbook") / "jupyter_settings"
+
+
+@pytest.fixture
+def lab(tmp_path):
+    yield Lab(tmp_path / "lab")
+    run.set_journal(None)
+
+
+def test_jupyterlab_is_on_loopback_and_makes_its_own_token(tmp_path):
+    argv = jupyter.argv(tmp_path, 8899, browser=False)
+    assert "--ServerApp.ip=127.0.0.1" in argv
+    assert "--ServerApp.port=8899" in argv
+    assert "--no-browser" in argv
+    assert not [word for word in argv if "token" in word.lower()]
+    assert "--no-browser" not in jupyter.argv(tmp_path, 8899)
+
+
+def test_a_terminal_of_jupyterlab_finds_rfe_and_the_lab(lab):
+    found = jupyter.environment(lab)
+    assert shutil.which("rfe", path=found["PATH"]) == str(Path(sys.executable).parent / "rfe")
+    command = ["rfe", "lab", "show", "--json"]
+    shown = subprocess.run(
+        command, env={**os.environ, **found}, capture_output=True, text=True, check=True
+    )
+    assert json.loads(shown.stdout)["directory"] == str(lab.directory)
+
+
+def test_the_default_lab_opens_the_notebooks_of_the_clone(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert jupyter.notebooks_of(Lab()) == NOTEBOOKS
+    run.set_journal(None)
+
+
+def test_another_lab_has_copies_with_its_own_parameters(lab):
+    root = jupyter.notebooks_of(lab)
+    assert root.parent == lab.directory
+    assert (root / "pictures" / "life-cycle.svg").is_file()
+    for path in all_notebooks():
+        found = nbformat.read(root / path.name, as_version=4)
+        nbformat.validate(found)
+        lines = found.cells[1].source.splitlines()
+        assert lines[0].startswith(f'lab: str = "{lab.directory}"  # ')
+        assert lines[1].startswith('profile: str = "sandbox"  # ')
+        assert found.cells[2:] == nbformat.read(path, as_version=4).cells[2:]
+
+
+def test_what_somebody_has_written_into_a_copy_stays(lab):
+    first = jupyter.notebooks_of(lab) / "00-start-here.ipynb"
+    first.write_text("mine")
+    jupyter.notebooks_of(lab)
+    assert first.read_text() == "mine"
+
+
+class Config:
+    """What traitlets hands to a configuration file: any section, any setting."""
+
+    def __init__(self):
+        self.ContentsManager = self
+
+    pre_save_hook = None
+
+
+def test_a_notebook_is_saved_with_the_twins_of_its_panels():
+    config = Config()
+    source = (SETTINGS / "jupyter_server_config.py").read_text()
+    exec(compile(source, "config", "exec"), {"get_config": lambda: config})
+    panel = {"text/html": "<b>twin</b>", "text/plain": "twin", VIEW: {"model_id": "x"}}
+    other = {"text/plain": "IntSlider()", VIEW: {"model_id": "y"}}
+    outputs = [{"output_type": "display_data", "data": data} for data in (panel, other)]
+    cells = [{"cell_type": "code", "outputs": [*outputs, {"output_type": "stream"}]}, {}]
+    config.pre_save_hook(model={"type": "notebook", "content": {"cells": cells}}, path="x")
+    assert panel == {"text/html": "<b>twin</b>", "text/plain": "twin"}
+    assert VIEW in other, "somebody's own widget is left alone"
+    config.pre_save_hook(model={"type": "file", "content": "text"}, path="x")
+    config.pre_save_hook(model={"type": "notebook"}, path="x")
+
+
+def test_jupyterlab_asks_nothing_of_the_internet():
+    path = Path(str(SETTINGS / "labconfig" / "default_setting_overrides.json"))
+    found = json.loads(path.read_text())["@jupyterlab/apputils-extension:notification"]
+    assert found == {"checkForUpdates": False, "fetchNews": "false"}

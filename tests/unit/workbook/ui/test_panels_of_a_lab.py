@@ -1,0 +1,242 @@
+"""The panels over what a lab holds: commits, a machine, the system on it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from support.disks import boot_sector
+from support.trees import make_commit_tar, make_tree
+
+from rfe_helpers.commit.ostree import Package, Repo
+from rfe_helpers.core import run
+from rfe_helpers.core.wait import Deadline, wait_for
+from rfe_helpers.lab.lab import Lab
+from rfe_helpers.machine.node import Node
+from rfe_helpers.workbook.ui import CommitBrowser, MachinePanel, NodePanel
+from rfe_helpers.workbook.ui.parts import Panel
+
+REF = "debian/13/x86_64/edge"
+HASH = "$6$abcdefgh$" + "x" * 86
+
+
+@pytest.fixture
+def lab(tmp_path: Path):
+    lab = Lab(tmp_path / "lab")
+    yield lab
+    lab.sweep()
+    run.set_journal(None)
+
+
+def said(panel: Panel) -> str:
+    return str(panel._message.value)
+
+
+def shown(panel: Panel) -> Panel:
+    """The panel with its widgets, as it is shown to somebody; it does not refresh by itself."""
+    panel.every = 3600
+    assert panel.box.children
+    return panel
+
+
+def press(panel: Panel, text: str) -> None:
+    (button,) = [button for button in panel._buttons if button.description == text]
+    button.click()
+    panel.wait(60)
+
+
+def commit_tar(lab: Lab, name: str, files: dict[str, str], *packages: str) -> Path:
+    """A commit.tar in the lab, of a small tree with these files and packages."""
+    work = lab.path("work", name, "x").parent
+    repo = Repo(work / "repo").init()
+    tree = make_tree(work / "tree.tar", files)
+    listed = [Package(package, "0", "1.0", "1", "x86_64") for package in packages]
+    repo.commit_tar(tree, REF, subject=name, version="1", packages=listed)
+    tree.unlink()
+    (work / "compose.json").write_text("{}")
+    return make_commit_tar(lab.path("composes", f"{name}-commit.tar"), work)
+
+
+@pytest.fixture
+def browser(lab: Lab) -> CommitBrowser:
+    commit_tar(lab, "bbbbbbbb", {"usr/bin/tmux": "t"}, "bash", "tmux")
+    files = {
+        "usr/bin/bash": "#!" * 50,
+        "usr/etc/motd": "welcome\n",
+        "usr/etc/shadow": f"core:{HASH}:1::::::\n",
+        "usr/bin/sh": "-> bash",
+        "usr/bin/data": "\0\1",
+    }
+    return CommitBrowser(lab, commit_tar(lab, "aaaaaaaa", files, "bash", "nano"))
+
+
+def test_packages_are_filtered(browser: CommitBrowser):
+    shown(browser)
+    assert "2 packages" in browser._packages.value
+    browser._filter.value = "nan"
+    assert "nano" in browser._packages.value
+    assert "bash" not in browser._packages.value
+    assert browser.about(browser.source).rows[0] == ("Ref", REF)
+
+
+def test_the_tree_is_walked_and_a_file_is_read_without_its_secrets(browser: CommitBrowser):
+    shown(browser)
+    press(browser, "Open")
+    assert browser._path.value.startswith("<code>/</code>, ")
+
+    def enter(name: str) -> None:
+        paths = [file.path.rpartition("/")[2] for file in browser._entries]
+        browser._list.value = paths.index(name)
+        press(browser, "Open")
+
+    enter("usr")
+    assert browser._list.options[0][0].startswith("▸ bin   1")
+    enter("etc")
+    enter("motd")
+    assert "welcome" in browser._content.value
+    assert "ostree --repo=repo cat" in browser._lesson.value
+    enter("shadow")
+    assert "core:(a password hash, hidden)" in browser._content.value
+    press(browser, "Up")
+    enter("bin")
+    enter("sh")
+    assert "a link to bash" in browser._content.value
+    enter("data")
+    assert "2 B of binary data" in browser._content.value
+
+
+def test_two_commits_are_compared(browser: CommitBrowser):
+    shown(browser)
+    by_label = dict(browser._second.options)
+    browser._second.value = by_label["bbbbbbbb commit.tar"]
+    press(browser, "Compare")
+    assert (
+        "2 packages not the same; files: 1 added, 6 removed, 0 modified"
+        in browser._difference.value
+    )
+    browser._second.value = browser._first.value
+    press(browser, "Compare")
+    assert "both are the same commit<br>to do: choose another" in said(browser)
+
+
+def test_sizes_of_a_tree_without_a_package_database_are_refused_in_words(browser: CommitBrowser):
+    shown(browser)
+    press(browser, "Measure")
+    assert "has no dpkg database" in said(browser)
+    assert "Traceback" not in said(browser)
+
+
+def test_the_twin_of_the_browser_tells_the_commit(browser: CommitBrowser):
+    twin = repr(browser)
+    assert "2 packages, the first 8 here" in twin
+    assert "rfe commit packages" in twin
+
+
+@pytest.fixture
+def machine(lab: Lab, tmp_path: Path) -> MachinePanel:
+    """A machine that says something on its console and goes on for ever."""
+    text = "\x1b[!p\x1b]104\x07[\x1b[0;32m  OK  \x1b[0m] Started\r\nm login: \r\n"
+    disk = boot_sector(lab.path("machines", "m", "x").parent, text)
+    lab.record(
+        "install",
+        machine="m",
+        disk=disk,
+        ssh_port=lab.port("ssh-m", 18400),
+        user="core",
+        firmware="bios",
+        memory_mib=64,
+    )
+    return MachinePanel(lab, "m")
+
+
+def test_a_machine_is_started_shown_reset_and_stopped(machine: MachinePanel):
+    shown(machine)
+    assert "○ off" in machine._state.value
+    assert machine._screen.layout.display == "none"
+    press(machine, "Stop")
+    assert "m is off<br>to do: start it first" in said(machine)
+    press(machine, "Start")
+    assert "✔ m is on" in said(machine)
+    wait_for(lambda: "login:" in machine.console(), Deadline(60), "it boots")
+    assert "[  OK  ] Started\nm login:" in machine.console()
+    machine.refresh()
+    assert "● running" in machine._state.value
+    assert bytes(machine._screen.value).startswith(b"\x89PNG")
+    assert "ssh -i" in machine._state.value
+    assert "login:" in machine.twin().text
+    other = MachinePanel(machine.lab, "m")
+    assert other.machine is not None, "a second window finds it"
+    press(machine, "Reset")
+    assert "✔ reset" in said(machine)
+    other.machine.kill()
+    machine.refresh()
+    assert "○ off" in machine._state.value
+
+
+def deployment(checksum: str, *, booted: bool = False, staged: bool = False) -> dict[str, object]:
+    return {
+        "checksum": checksum * 64,
+        "version": f"13.{checksum}",
+        "origin": "edge:x",
+        "osname": "debian-edge",
+        "timestamp": 1795468038,
+        "booted": booted,
+        "staged": staged,
+        "pinned": False,
+    }
+
+
+@pytest.fixture
+def ssh(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A fake ssh that notes the command and answers as a system would, after one update."""
+    said = tmp_path / "said"
+    status = json.dumps(
+        {"deployments": [deployment("2", staged=True), deployment("1", booted=True)]}
+    )
+    binary = tmp_path / "bin" / "ssh"
+    binary.parent.mkdir()
+    binary.write_text(f"""#!/bin/sh
+for c; do :; done
+echo "$c" >> {said}
+case "$c" in
+  *status*) echo '{status}' ;;
+  *timers*) echo 'Tue 03:00 rpm-ostreed-automatic.timer' ;;
+  *podman*) echo 'no podman on this system' ;;
+  *boot_id*) echo "boot-$(grep -c reboot {said})" ;;
+  *rollback*) ;;
+  *upgrade*) echo Staged deployment; echo 'Run "systemctl reboot" to start it' ;;
+esac
+""")
+    binary.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{binary.parent}:/usr/bin:/bin")
+    return said
+
+
+def test_a_system_is_looked_at_updated_rebooted_and_rolled_back(lab: Lab, ssh: Path):
+    panel = NodePanel(Node(lab, "edge-1", port=2222))
+    shown(panel)
+    assert "staged: boots next" in panel._boxes.value
+    press(panel, "Look")
+    assert "rpm-ostreed-automatic.timer" in panel._timers.value
+    assert "no podman" in panel._containers.value
+    press(panel, "Update")
+    assert "✔ Run &quot;systemctl reboot&quot;" in said(panel)
+    press(panel, "Reboot")
+    assert "✔ it is up again" in said(panel)
+    press(panel, "Roll back")
+    assert "boots next: press Reboot" in said(panel)
+    assert "sudo rpm-ostree rollback" in panel._lesson.value
+    commands = ssh.read_text()
+    for command in ("rpm-ostree upgrade", "systemctl reboot", "rpm-ostree rollback"):
+        assert command in commands
+
+
+def test_a_system_that_does_not_answer_is_said_in_words(lab: Lab, ssh: Path):
+    binary = ssh.parent / "bin" / "ssh"
+    binary.write_text("#!/bin/sh\necho 'Connection refused' >&2\nexit 255\n")
+    panel = NodePanel(Node(lab, "edge-1", port=2222))
+    assert "edge-1 does not answer over SSH: Connection refused" in panel.twin().text
+    shown(panel)
+    assert "✘ edge-1 does not answer" in said(panel)
+    assert "is the machine running?" in said(panel)
