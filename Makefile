@@ -23,7 +23,7 @@ doctor: set-up  ## show what this machine has and lacks
 dev:
 	@./set-up --dev
 
-lint: dev  ## format, lint, types, import floors, spelling, notebooks without outputs
+lint: dev  ## format, lint, types, layers, spelling, notebooks without outputs
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy

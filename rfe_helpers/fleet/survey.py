@@ -177,7 +177,7 @@ def move_timer(node: Node, unit: str, *settings: str) -> str:
     directory = f"/run/systemd/system/{unit}.d"
     # The empty setting takes all triggers away, not only those of the calendar.
     cleared = ("OnCalendar=", "RandomizedDelaySec=0", "AccuracySec=1s")
-    text = "\n".join(("[TimerStatus]", *cleared, *settings)) + "\n"
+    text = "\n".join(("[Timer]", *cleared, *settings)) + "\n"
     node.sudo(
         f"mkdir -p {directory} && printf %s {shlex.quote(text)} > {directory}/{_MOVED} && "
         f"systemctl daemon-reload && systemctl restart {unit}",

@@ -18,12 +18,12 @@ from rfe_helpers.sandbox.service import packages, sources
 from rfe_helpers.sandbox.service.packages import AptPackage, Index
 
 NEWER_TMUX = """\
-AptPackage: tmux
+Package: tmux
 Version: 3.6-1
 Architecture: amd64
 Description: terminal multiplexer
 
-AptPackage: site-tool
+Package: site-tool
 Version: 1.0
 Architecture: all
 Depends: tmux
