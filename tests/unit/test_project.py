@@ -1,12 +1,15 @@
 """What the project says about itself is true."""
 
+import ast
 import re
 import shlex
 import subprocess
 import tomllib
+from fnmatch import fnmatch
 from pathlib import Path
 
 import pytest
+from support import commands
 
 from rfe_helpers.cli import main, vm
 from rfe_helpers.workbook.headless import all_notebooks, find_notebooks
@@ -133,3 +136,71 @@ def test_what_the_package_needs_at_run_time_is_in_it():
         if name.startswith("rfe_helpers/") and not name.endswith(".py") and (ROOT / name).is_file()
     ]
     assert [path for path in data if path not in packaged] == []
+
+
+# What runs somewhere else: in the tree that is being built, in the installed system.
+ELSEWHERE = (
+    "sandbox/guest/root/",
+    "sandbox/installer/edge_installer/",
+    "sandbox/build/inside",
+    "fleet/on_device/",
+)
+ALWAYS_THERE = {
+    commands.PYTHON: "it runs the package",
+    "sh": "POSIX",
+    "cp": "coreutils",
+    "tar": "tar: Essential in Debian, and in every installation of Fedora",
+    "flock": "util-linux, for which the table has setpriv",
+    "unshare": "util-linux, for which the table has setpriv",
+    "mkksiso": "of RHEL's lorax; where it is missing, xorriso does its work",
+}
+
+
+def package_modules() -> dict[Path, ast.Module]:
+    """The modules that run on the reader's machine, by path within the package."""
+    package = ROOT / "rfe_helpers"
+    paths = [path.relative_to(package) for path in sorted(package.rglob("*.py"))]
+    return {
+        path: ast.parse((package / path).read_text())
+        for path in paths
+        if not str(path).startswith(ELSEWHERE)
+    }
+
+
+def test_every_command_that_the_package_starts_is_in_the_table_of_tools():
+    modules = package_modules()
+    del modules[Path("core/run.py")]  # it starts what others give it
+    started, unknown = commands.started(modules)
+    # The doctor asks each tool of the table for its version.
+    assert {place for place in unknown if not place.startswith("workbook/doctor.py:")} == set()
+    rows = (ROOT / "rfe_helpers/workbook/tools.tsv").read_text().splitlines()
+    probes = {name for row in rows for name in row.split("\t")[0].split("|") if row[:1] != "#"}
+    missing = {
+        command: sorted(places)
+        for command, places in started.items()
+        if command not in ALWAYS_THERE and not any(fnmatch(probe, command) for probe in probes)
+    }
+    assert missing == {}
+    assert set(ALWAYS_THERE) <= set(started)
+
+
+def test_the_reader_of_commands_follows_names_parameters_and_calls():
+    source = """
+FIXED = ("ostree", "log")
+def _pulled(argv):
+    run.run([*argv, "x"])
+def pull(first):
+    _pulled(["skopeo", first])
+    words = [] if first else list(FIXED)
+    run.start(words + ["y"])
+    run.run(wait_argv())
+    run.require(*first)
+    run.require("podman", next(name for name in ("nft", "pasta") if name))
+    run.run([f"qemu-{first}"])
+def wait_argv():
+    return ["flock", "z"]
+"""
+    started, unknown = commands.started({Path("m.py"): ast.parse(source)})
+    assert set(started) == {"ostree", "skopeo", "flock", "podman", "nft", "pasta", "qemu-*"}
+    assert started["skopeo"] == {"m.py:4"}
+    assert unknown == {"m.py:10"}
