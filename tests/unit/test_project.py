@@ -211,3 +211,17 @@ def wait_argv():
     assert set(started) == {"ostree", "skopeo", "flock", "podman", "nft", "pasta", "qemu-*"}
     assert started["skopeo"] == {"m.py:4"}
     assert unknown == {"m.py:10"}
+
+
+def test_a_class_has_a_name_of_its_own():
+    package = ROOT / "rfe_helpers"
+    places: dict[str, list[str]] = {}
+    for path in sorted(package.rglob("*.py")):
+        name = str(path.relative_to(package))
+        if name.startswith("sandbox/guest/"):  # another machine: the installed system
+            continue
+        for node in ast.parse(path.read_text()).body:
+            if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
+                places.setdefault(node.name, []).append(f"{name}:{node.lineno}")
+    assert len(places) > 100
+    assert {name: where for name, where in places.items() if len(where) > 1} == {}
