@@ -143,6 +143,17 @@ def follow(device: Node, url: str) -> None:
     device.sudo(f"sed -i 's,^url=.*,url={url},' /etc/ostree/remotes.d/edge.conf")
 
 
+def offer_forged(world: World, name: str) -> None:
+    """Publish one of the commits with the right signature and a changed commit object."""
+    forged = Publication(world.lab.path("www", "forged"), world.publication.key)
+    world.offer(name, forged)
+    commit = world.commits[name]
+    file = forged.repo.path / "objects" / commit[:2] / f"{commit[2:]}.commit"
+    content = file.read_bytes()
+    file.unlink()  # repositories on one disk share their objects
+    file.write_bytes(content.replace(b"edge", b"EDGE", 1))
+
+
 def test_what_a_device_refuses_and_what_interrupts_it(world: World) -> None:
     lab = world.lab
     world.offer("one")
@@ -154,14 +165,8 @@ def test_what_a_device_refuses_and_what_interrupts_it(world: World) -> None:
         stranger = signing_key(lab.path("keys", "stranger"))
         world.offer("two", Publication(lab.path("www", "stranger"), stranger))
         assert "public key not found" in refusal(device)
-        forged = Publication(lab.path("www", "forged"), world.publication.key)
         # Another commit: of "two" the device has kept the true commit object by now.
-        world.offer("sick", forged)
-        name = world.commits["sick"]
-        file = forged.repo.path / "objects" / name[:2] / f"{name[2:]}.commit"
-        content = file.read_bytes()
-        file.unlink()  # repositories on one disk share their objects
-        file.write_bytes(content.replace(b"edge", b"EDGE", 1))
+        offer_forged(world, "sick")
         message = refusal(device)
         assert "Corrupted commit object" in message or "BAD signature" in message
         world.offer("two")

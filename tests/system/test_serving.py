@@ -1,9 +1,7 @@
 """The container that Image Builder makes, run by the real podman: as root and rootless."""
 
 import importlib.util
-import os
 import shutil
-import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -11,17 +9,38 @@ from pathlib import Path
 
 import pytest
 import requests
+from support.ordinary_user import ordinary_user
 from web_image import REF, make_web_container
 
 from rfe_helpers import serve
 from rfe_helpers.commit.commit import open_commit
-from rfe_helpers.core import run
 from rfe_helpers.errors import ServeError
 from rfe_helpers.lab.lab import Lab
 from rfe_helpers.workbook import solve
 
 pytestmark = pytest.mark.slow
-PACKAGES = ("rfe_helpers", "requests", "urllib3", "idna", "certifi", "charset_normalizer")
+PACKAGES = (
+    "rfe_helpers",
+    "lazy_loader",
+    "requests",
+    "urllib3",
+    "idna",
+    "certifi",
+    "charset_normalizer",
+)
+LIFE_OF_A_SITE = """\
+import sys
+from pathlib import Path
+
+from rfe_helpers import serve
+from rfe_helpers.lab.lab import Lab
+
+lab = Lab(sys.argv[2])
+site = serve.publish(lab, Path(sys.argv[1]), kickstarts={"edge.ks": "x"})
+print(site.engine, site.answers, site.note)
+lab.clean(serve.remove_container)
+print(site.answers)
+"""
 
 
 @pytest.fixture
@@ -93,45 +112,24 @@ def test_a_container_that_ends_at_once(lab: Lab, tmp_path: Path) -> None:
     assert caught.value.log == lab.log("podman")
 
 
-@pytest.mark.skipif(os.getuid() != 0, reason="the other tests have been rootless already")
 def test_an_ordinary_user() -> None:
     """Without root and without a login session: rootless podman, or the host's nginx."""
-    if run.run(["id", "tester"], check=False).status != 0:
-        pytest.skip("there is no user `tester` on this machine")
-    with tempfile.TemporaryDirectory(dir="/var/tmp") as name:
-        directory = Path(name)
+    with ordinary_user() as user:
+        directory = user.directory
         make_web_container(directory / "one", "one")
         script = directory / "try.py"
-        script.write_text(
-            "import sys\n"
-            "from pathlib import Path\n"
-            "from rfe_helpers import serve\n"
-            "from rfe_helpers.lab.lab import Lab\n"
-            "lab = Lab(sys.argv[2])\n"
-            "site = serve.publish(lab, Path(sys.argv[1]), kickstarts={'edge.ks': 'x'})\n"
-            "print(site.engine, site.answers, site.note)\n"
-            "lab.clean(serve.remove_container)\n"
-            "print(site.answers)\n"
-        )
-        shutil.chown(directory, "tester", "tester")
-        for path in directory.rglob("*"):
-            shutil.chown(path, "tester", "tester")
-        # The user can read neither root's Python nor its virtual environment: copies, then.
+        script.write_text(LIFE_OF_A_SITE)
+        # A new user can read neither root's Python nor its virtual environment: copies, then.
         for package in PACKAGES:
-            found = importlib.util.find_spec(package)
-            assert found is not None
-            assert found.origin is not None
-            shutil.copytree(Path(found.origin).parent, directory / "packages" / package)
-        python = "/usr/bin/python3"
-        words = [python, script, directory / "one" / "container.tar", directory / "lab"]
-        result = run.run(
-            ["runuser", "-u", "tester", "--", "env", "-u", "XDG_RUNTIME_DIR", *words],
-            env={"PYTHONPATH": str(directory / "packages"), "HOME": str(directory)},
-            cwd=directory,
-        )
-        lines = result.stdout.splitlines()
-        assert lines[0].split()[:2] in (["podman", "True"], ["nginx", "True"]), result.stdout
-        assert lines[-1] == "False"
+            spec = importlib.util.find_spec(package)
+            assert spec is not None
+            assert spec.origin is not None
+            shutil.copytree(Path(spec.origin).parent, directory / "packages" / package)
+        user.give(directory)
+        words = ["/usr/bin/python3", script, directory / "one" / "container.tar", directory / "lab"]
+        lines = user.run(words, packages=directory / "packages").stdout.splitlines()
+    assert lines[0].startswith(("podman True", "nginx True podman cannot ")), lines
+    assert lines[-1] == "False"
 
 
 def _gaps_while(url: str, action: Callable[[], object]) -> list[float]:

@@ -1,15 +1,17 @@
 """The lab's registry: the real program, on a port of its own."""
 
 import socket
+import sys
 import tarfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from support.missing_commands import without
 
 from rfe_helpers.commit import oci
 from rfe_helpers.core import run
-from rfe_helpers.errors import ServeError, ToolMissingError
+from rfe_helpers.errors import ServeError
 from rfe_helpers.lab.lab import Lab
 from rfe_helpers.serve import registry
 
@@ -82,11 +84,16 @@ def test_a_taken_port_is_named(lab: Lab) -> None:
     assert caught.value.log == lab.log("registry")
 
 
-def test_without_the_program_the_remedy_is_the_doctor(
-    lab: Lab, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    monkeypatch.setenv("PATH", str(tmp_path))
-    monkeypatch.setattr(run, "_SYSTEM_PATH", str(tmp_path))  # where `run` looks at last
-    with pytest.raises(ToolMissingError, match="docker-registry") as caught:
-        registry.start(lab)
-    assert "rfe doctor" in caught.value.remedy
+def test_without_the_program_the_remedy_is_the_doctor(lab: Lab) -> None:
+    start = (
+        "import sys\n"
+        "from rfe_helpers.lab.lab import Lab\n"
+        "from rfe_helpers.serve import registry\n"
+        "registry.start(Lab(sys.argv[1]))\n"
+    )
+    words = [sys.executable, "-c", start, lab.directory]
+    result = run.run([*without("docker-registry", "registry"), *words], check=False)
+    assert result.status == 1
+    error = result.stderr.partition("rfe_helpers.errors.ToolMissingError: ")[2]
+    assert error.startswith("not installed: docker-registry\n")
+    assert "rfe doctor" in error

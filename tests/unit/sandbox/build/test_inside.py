@@ -1,4 +1,4 @@
-"""What runs in the chroot of a compose: the parts that need no chroot. Commands are recorded."""
+"""What runs in the chroot of a compose: the parts that need no chroot."""
 
 import os
 from pathlib import Path
@@ -11,24 +11,45 @@ from rfe_helpers.sandbox.build import inside
 HASH = "$6$aL2sQQ2D$IzsJy1OAzNenC0S.nLi4TEpnAGkmO6E3XRiSWSlZ6qs7"
 
 
+class Commands:
+    """Commands at the front of PATH that only write down how they are called."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory / "bin"
+        self.directory.mkdir()
+        self._calls = directory / "calls"
+        for name, answer in (("useradd", ""), ("usermod", ""), ("chpasswd", "cat")):
+            command = self.directory / name
+            command.write_text(f'#!/bin/sh\necho {name} "$@" >>{self._calls}\n{answer}\n')
+            command.chmod(0o755)
+
+    def calls(self) -> list[str]:
+        """The calls since the last time this was asked."""
+        calls = self._calls.read_text().splitlines()
+        self._calls.unlink()
+        return calls
+
+
 @pytest.fixture
-def ran(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    commands: list[str] = []
-    monkeypatch.setattr(inside, "run", lambda *words, **_: commands.append(" ".join(words)))
+def commands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Commands:
+    commands = Commands(tmp_path)
+    monkeypatch.setenv("PATH", f"{commands.directory}:/usr/bin:/bin")
     return commands
 
 
-def test_a_user_that_is_there_is_changed_as_far_as_asked_for(ran: list[str]) -> None:
+def test_a_user_that_is_there_is_changed_as_far_as_asked_for(
+    commands: Commands, capfd: pytest.CaptureFixture[str]
+) -> None:
     inside.users([{"name": "root", "password": HASH}])
-    assert ran == ["chpasswd --encrypted"]
-    ran.clear()
+    assert commands.calls() == ["chpasswd --encrypted"]
+    assert capfd.readouterr().out == f"root:{HASH}\n"
     inside.users([{"name": "root", "home": "/root", "shell": "/bin/sh"}])
-    assert ran == ["usermod --shell /bin/sh -d /root root"]
+    assert commands.calls() == ["usermod --shell /bin/sh -d /root root"]
 
 
-def test_a_new_user_is_added(ran: list[str]) -> None:
+def test_a_new_user_is_added(commands: Commands) -> None:
     inside.users([{"name": "nobody-yet", "home": "/var/home/x", "groups": ["wheel"]}])
-    (command,) = ran
+    (command,) = commands.calls()
     assert command.startswith("useradd --create-home --shell /bin/bash ")
     assert "-d /var/home/x" in command
 
