@@ -9,7 +9,6 @@ from __future__ import annotations
 import getpass
 import os
 import re
-import shutil
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -17,7 +16,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Literal
 
-from rfe_helpers.core import run
+from rfe_helpers.core import files, run
 from rfe_helpers.core.network import port_is_free
 from rfe_helpers.errors import RfeError
 from rfe_helpers.lab.lab import cache_directory, default_directory
@@ -254,7 +253,7 @@ def _disk() -> Iterator[Diagnosis]:
         directory = next(path for path in (places[place], *places[place].parents) if path.exists())
         device = directory.stat().st_dev
         used[device] = used.get(device, 0) + size
-        free = shutil.disk_usage(directory).free
+        free = files.room(directory)
         detail = f"{size / GIB:.0f} GiB in {places[place]}, {free / GIB:.0f} GiB free"
         enough = free >= used[device]
         variable = "RFE_CACHE" if place == "cache" else "the parameter `lab`"
