@@ -422,7 +422,7 @@ def test_no_room(path: Path, tmp_path: Path) -> None:
     length = shutil.disk_usage(tmp_path).total * 2
     with (
         serving(path, lambda request: image(b"", length=length)),
-        pytest.raises(BuilderError, match="MB left, the download needs") as caught,
+        pytest.raises(BuilderError, match="GB free, the download needs") as caught,
     ):
         Client(path).download(ID, tmp_path)
     assert "free some disk space" in caught.value.remedy
