@@ -3,11 +3,12 @@
 import hashlib
 import threading
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from rfe_helpers.cli import main
 from rfe_helpers.errors import MediaError
