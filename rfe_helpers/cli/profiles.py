@@ -3,14 +3,9 @@
 from __future__ import annotations
 
 import argparse
-from typing import TYPE_CHECKING, Any
-
-from msgspec import to_builtins
+from typing import Any
 
 from rfe_helpers.cli.parts import add_command, print_json
-
-if TYPE_CHECKING:
-    from rfe_helpers.lab.profile import Profile
 
 
 def add_commands(commands: Any) -> None:
@@ -22,10 +17,12 @@ def add_commands(commands: Any) -> None:
 
 
 def profiles(arguments: argparse.Namespace) -> int:
+    from msgspec import to_builtins
+
     from rfe_helpers.lab import profile
 
     if arguments.name:
-        return _show(profile.load(arguments.name), as_json=arguments.json)
+        return _show(to_builtins(profile.load(arguments.name)), as_json=arguments.json)
     found = [profile.load(name) for name in profile.names()]
     if arguments.json:
         print_json(to_builtins(found))
@@ -37,8 +34,7 @@ def profiles(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _show(shown: Profile, *, as_json: bool) -> int:
-    facts = to_builtins(shown)
+def _show(facts: dict[str, Any], *, as_json: bool) -> int:
     if as_json:
         print_json(facts)
         return 0
