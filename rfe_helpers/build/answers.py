@@ -1,7 +1,7 @@
 """What Image Builder's API answers, as frozen structs, and how they come out of its JSON.
 
 Keys that an older server leaves out, or sends as null, become empty values. msgspec converts what
-is there; an answer of another shape raises ApiError.
+is there; a value of another type raises ApiError.
 """
 
 from __future__ import annotations
@@ -18,10 +18,11 @@ from rfe_helpers.errors import ApiError
 
 
 class Answer(Struct, frozen=True):
-    """What stands in an answer; `field(name=…)` is the API's name where ours differs."""
+    """Part of an answer; `field(name=…)` gives the API's name where ours differs."""
 
     @classmethod
     def of(cls, entry: Mapping[str, Any]) -> Self:
+        """An answer from decoded JSON. Raises ApiError if a value has another type."""
         try:
             given = {key: value for key, value in entry.items() if value is not None}
             return convert(given, cls, strict=False)

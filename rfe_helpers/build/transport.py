@@ -73,7 +73,7 @@ class Transport:
         self._session.trust_env = False
         # Of a URL with "http" as its scheme, requests would resolve "..": a name stays as it is.
         self._session.mount("http+unix://", _Adapter(path))
-        # A connection of its own for every request: none is ever found stale, and lengths are
+        # A connection of its own for every request: none is ever stale, and lengths are
         # those of the wire.
         self._session.headers.update({"Connection": "close", "Accept-Encoding": "identity"})
 
@@ -151,7 +151,7 @@ class Transport:
 
     def _check_socket(self) -> None:
         try:
-            found = self.socket.stat()
+            status = self.socket.stat()
         except PermissionError:
             raise BuilderError(
                 f"no access to {self.socket.parent}", remedy=self._remedy_access("")
@@ -160,14 +160,14 @@ class Transport:
             raise BuilderError(
                 f"there is no Image Builder at {self.socket}", remedy=_START
             ) from None
-        if not stat.S_ISSOCK(found.st_mode):
+        if not stat.S_ISSOCK(status.st_mode):
             raise BuilderError(
-                f"{self.socket} is no socket", remedy="give the path of Image Builder's socket"
+                f"{self.socket} is not a socket", remedy="give the path of Image Builder's socket"
             )
         if not os.access(self.socket, os.R_OK | os.W_OK):
             raise BuilderError(
                 f"no permission to use {self.socket}",
-                remedy=self._remedy_access(_group_name(found.st_gid)),
+                remedy=self._remedy_access(_group_name(status.st_gid)),
             )
 
     def _remedy_access(self, group: str) -> str:
@@ -202,7 +202,7 @@ def _check(answer: requests.Response, what: str) -> None:
         raise ApiError(
             answer.status_code,
             [("HTTPError", f"this Image Builder cannot do {what}")],
-            remedy="another release of Image Builder may; its own commands tell",
+            remedy="another release of Image Builder may be able to: see its documentation",
         )
     if not errors:
         beginning = answer.content[:200].decode(errors="replace").strip()
@@ -239,7 +239,7 @@ def raise_for(errors: list[tuple[str, str]], status: int = 200) -> None:
 
 
 def errors_of(content: bytes) -> list[tuple[str, str]]:
-    """The (id, msg) entries of an answer that may be no JSON at all."""
+    """The (id, msg) entries of an answer that may not be JSON."""
     try:
         value = json.loads(content)
     except ValueError:

@@ -2,7 +2,7 @@
 
 A file may say `extends = "other"` and then holds only what differs from that one, which must be
 complete itself. `[sources]` says where facts come from and when that was true: a key is the name
-of a table or `table.key`. What stands in no release that can be asked here is from documents.
+of a table or `table.key`. Facts of a release that cannot be queried here come from its documents.
 """
 
 from __future__ import annotations
@@ -148,15 +148,15 @@ class Profile(Struct, frozen=True, forbid_unknown_fields=True):
             raise ProfileError(f"{self.title} has no edge images", remedy=self.instead)
 
 
-# What must be said by every file, an extending one too: a copy of another's would be wrong.
+# Every file sets these itself, an extending one too: those of another release would be wrong.
 _OWN = ("title", "distro")
 
 
 def names() -> list[str]:
     """The names of all profiles: the sandbox, then the releases in their order."""
     directory = resources.files("rfe_helpers.lab") / "profiles"
-    found = [item.name[:-5] for item in directory.iterdir() if item.name.endswith(".toml")]
-    return sorted(found, key=lambda name: (name != "sandbox", _parts(name)))
+    stems = [item.name[:-5] for item in directory.iterdir() if item.name.endswith(".toml")]
+    return sorted(stems, key=lambda name: (name != "sandbox", _parts(name)))
 
 
 def _parts(name: str) -> list[tuple[int, str]]:

@@ -101,9 +101,9 @@ def test_no_socket(path: Path) -> None:
     assert "osbuild-composer.socket" in caught.value.remedy
 
 
-def test_something_else_than_a_socket(path: Path) -> None:
+def test_something_other_than_a_socket(path: Path) -> None:
     path.write_text("")
-    with pytest.raises(BuilderError, match="is no socket"):
+    with pytest.raises(BuilderError, match="is not a socket"):
         Client(path).status()
 
 
