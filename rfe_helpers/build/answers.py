@@ -1,52 +1,68 @@
-"""What Image Builder's API answers, as frozen dataclasses, and how they come out of its JSON.
+"""What Image Builder's API answers, as frozen structs, and how they come out of its JSON.
 
-Keys that an older server leaves out, or sends as null, become empty values.
+Keys that an older server leaves out, or sends as null, become empty values. msgspec converts what
+is there; a value of another type raises ApiError.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Self
+
+from msgspec import Struct, ValidationError, convert, field
 
 from rfe_helpers.build.blueprint import Blueprint, parse_json
 from rfe_helpers.commit.ostree import Package
+from rfe_helpers.errors import ApiError
 
 
-@dataclass(frozen=True)
-class ServerStatus:
+class Answer(Struct, frozen=True):
+    """Part of an answer; `field(name=…)` gives the API's name where ours differs."""
+
+    @classmethod
+    def of(cls, entry: Mapping[str, Any]) -> Self:
+        """An answer from decoded JSON. Raises ApiError if a value has another type."""
+        try:
+            given = {key: value for key, value in entry.items() if value is not None}
+            return convert(given, cls, strict=False)
+        except ValidationError as error:
+            raise ApiError(
+                200,
+                [("HTTPError", f"the answer does not fit {cls.__name__}: {error}")],
+                remedy="see that the socket is Image Builder's",
+            ) from None
+
+
+class ServerStatus(Answer, frozen=True):
     """Who answers: `backend` is "osbuild-composer" or "lorax-composer"."""
 
-    backend: str
-    build: str
-    api: str
-    messages: tuple[str, ...]
+    backend: str = ""
+    build: str = ""
+    api: str = ""
+    messages: tuple[str, ...] = field(name="msgs", default=())
 
 
-@dataclass(frozen=True)
-class BlueprintChange:
+class BlueprintChange(Answer, frozen=True):
     """An entry of a blueprint's history. `revision` is the number of its tag, if it has one."""
 
-    commit: str
-    message: str
-    timestamp: str
-    revision: int | None
+    commit: str = ""
+    message: str = ""
+    timestamp: str = ""
+    revision: int | None = None
 
 
-@dataclass(frozen=True)
-class PackageInfo:
+class PackageInfo(Answer, frozen=True):
     """A package that can be installed, with the versions there are."""
 
-    name: str
-    summary: str
-    description: str
-    homepage: str
-    versions: tuple[Package, ...]
+    name: str = ""
+    summary: str = ""
+    description: str = ""
+    homepage: str = ""
+    versions: tuple[Package, ...] = ()
 
 
-@dataclass(frozen=True)
-class Source:
+class Source(Answer, frozen=True):
     """A package repository. `type` is yum-baseurl, yum-metalink or yum-mirrorlist."""
 
     id: str
@@ -60,27 +76,25 @@ class Source:
     distros: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True)
-class Started:
+class Started(Struct, frozen=True):
     """A compose that has been accepted; `warnings` are the server's."""
 
     id: str
     warnings: tuple[str, ...]
 
 
-@dataclass(frozen=True)
-class Compose:
+class Compose(Answer, frozen=True):
     """A compose in the queue or after it. `status`: WAITING, RUNNING, FINISHED or FAILED."""
 
-    id: str
-    blueprint: str
-    version: str
-    type: str
-    status: str
-    size: int
-    created: datetime | None
-    started: datetime | None
-    finished: datetime | None
+    id: str = ""
+    blueprint: str = ""
+    version: str = ""
+    type: str = field(name="compose_type", default="")
+    status: str = field(name="queue_status", default="")
+    size: int = field(name="image_size", default=0)
+    created: datetime | None = field(name="job_created", default=None)
+    started: datetime | None = field(name="job_started", default=None)
+    finished: datetime | None = field(name="job_finished", default=None)
 
     @property
     def seconds(self) -> float:
@@ -90,111 +104,54 @@ class Compose:
         return ((self.finished or datetime.now(UTC)) - self.started).total_seconds()
 
 
-@dataclass(frozen=True)
-class ComposeInfo:
+class ComposeInfo(Answer, frozen=True):
     """What a compose was made from: the blueprint as it was then, and all packages."""
 
-    id: str
-    type: str
-    status: str
     blueprint: Blueprint
     packages: tuple[Package, ...]
+    id: str = ""
+    type: str = field(name="compose_type", default="")
+    status: str = field(name="queue_status", default="")
+
+
+change = BlueprintChange.of
 
 
 def package(entry: Mapping[str, Any]) -> Package:
-    return Package(
-        name=_text(entry, "name"),
-        epoch=str(entry.get("epoch") or 0),
-        version=_text(entry, "version"),
-        release=_text(entry, "release"),
-        arch=_text(entry, "arch"),
-    )
+    texts = {key: str(entry.get(key) or "") for key in ("name", "version", "release", "arch")}
+    return Package(epoch=str(entry.get("epoch") or 0), **texts)
 
 
 def package_info(entry: Mapping[str, Any]) -> PackageInfo:
-    name = _text(entry, "name")
     builds = [
-        {**build, "name": name, "version": (build.get("source") or {}).get("version")}
+        {**build, "name": entry.get("name"), "version": (build.get("source") or {}).get("version")}
         for build in entry.get("builds") or ()
     ]
-    return PackageInfo(
-        name=name,
-        summary=_text(entry, "summary"),
-        description=_text(entry, "description"),
-        homepage=_text(entry, "homepage"),
-        versions=tuple(map(package, builds)),
-    )
+    return PackageInfo.of({**entry, "versions": tuple(map(package, builds))})
 
 
 def source(key: str, entry: Mapping[str, Any]) -> Source:
-    return Source(
-        id=str(entry.get("id") or key),
-        name=str(entry.get("name") or key),
-        type=_text(entry, "type"),
-        url=_text(entry, "url"),
-        check_gpg=bool(entry.get("check_gpg", True)),
-        check_ssl=bool(entry.get("check_ssl", True)),
-        system=bool(entry.get("system", False)),
-        gpgkeys=tuple(entry.get("gpgkeys") or ()),
-        distros=tuple(entry.get("distros") or ()),
-    )
+    empty = {"id": key, "name": key, "type": "", "url": ""}
+    texts = {name: entry.get(name) or text for name, text in empty.items()}
+    return Source.of({**entry, **texts})
 
 
 def compose(entry: Mapping[str, Any]) -> Compose:
-    return Compose(
-        id=_text(entry, "id"),
-        blueprint=_text(entry, "blueprint"),
-        version=_text(entry, "version"),
-        type=_text(entry, "compose_type"),
-        status=_text(entry, "queue_status"),
-        size=int(entry.get("image_size") or 0),
-        created=_moment(entry.get("job_created")),
-        started=_moment(entry.get("job_started")),
-        finished=_moment(entry.get("job_finished")),
-    )
+    # osbuild-composer gives a large negative number for "never".
+    times = {key: value for key, value in entry.items() if key.startswith("job_")}
+    never = {k: None for k, v in times.items() if not isinstance(v, int | float) or v <= 0}
+    return Compose.of({**entry, **never})
 
 
 def compose_info(entry: Mapping[str, Any]) -> ComposeInfo:
-    listed = (entry.get("deps") or {}).get("packages") or ()
-    return ComposeInfo(
-        id=_text(entry, "id"),
-        type=_text(entry, "compose_type"),
-        status=_text(entry, "queue_status"),
-        blueprint=parse_json(entry.get("blueprint") or {}),
-        packages=tuple(map(package, listed)),
-    )
-
-
-def change(entry: Mapping[str, Any]) -> BlueprintChange:
-    return BlueprintChange(
-        commit=_text(entry, "commit"),
-        message=_text(entry, "message"),
-        timestamp=_text(entry, "timestamp"),
-        revision=entry.get("revision"),
-    )
+    packages = map(package, (entry.get("deps") or {}).get("packages") or ())
+    blueprint = parse_json(entry.get("blueprint") or {})
+    return ComposeInfo.of({**entry, "blueprint": blueprint, "packages": tuple(packages)})
 
 
 def status(entry: Mapping[str, Any]) -> ServerStatus:
     # The key is msgs; weldr-client documents messages.
-    listed = entry.get("msgs") or entry.get("messages") or ()
-    return ServerStatus(
-        backend=_text(entry, "backend"),
-        build=_text(entry, "build"),
-        api=_text(entry, "api"),
-        messages=tuple(map(str, listed)),
-    )
-
-
-def _text(entry: Mapping[str, Any], key: str) -> str:
-    value = entry.get(key)
-    return "" if value is None else str(value)
-
-
-def _moment(seconds: object) -> datetime | None:
-    """A time of the API; osbuild-composer gives a large negative number for "never"."""
-    if not isinstance(seconds, int | float) or seconds <= 0:
-        return None
-    return datetime.fromtimestamp(seconds, UTC)
+    return ServerStatus.of({**entry, "msgs": entry.get("msgs") or entry.get("messages")})
 
 
 def spec(entry: Mapping[str, Any] | None) -> str | None:

@@ -1,6 +1,6 @@
 """A client of Image Builder's API: osbuild-composer of several ages, lorax-composer, the sandbox.
 
-One method per thing that a person does. Answers become frozen dataclasses; lists that an older
+One method per thing that a person does. Answers become frozen structs; lists that an older
 server leaves out are empty. Every method raises ApiError (with the server's id and message) or
 BuilderError (no server, no permission). The facts are those of osbuild-composer (2021 to 2026)
 and lorax-composer (f33).

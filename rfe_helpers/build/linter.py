@@ -12,6 +12,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from msgspec.structs import asdict
+
 from rfe_helpers.build.blueprint import Blueprint
 from rfe_helpers.lab.profile import Profile
 
@@ -82,14 +84,14 @@ def _purpose(profile: Profile, image_type: str) -> str:
     if not image_type:
         return "commit"
     plain = image_type.removeprefix("rhel-")
-    for purpose, name in vars(profile.types).items():
+    for purpose, name in asdict(profile.types).items():
         if name and plain == name.removeprefix("rhel-"):
             return purpose
     return ""
 
 
 def _type(profile: Profile, image_type: str, kind: str) -> Iterator[Finding]:
-    known = [name for name in vars(profile.types).values() if name]
+    known = [name for name in asdict(profile.types).values() if name]
     if profile.instead:
         yield Finding(
             "image type", "the release has no edge images", profile.instead, profile.title

@@ -1,6 +1,6 @@
 """HTTP over Image Builder's unix socket: one request, one answer, one clear error.
 
-`requests` with the adapter of requests-unixsocket2. An answer is judged by its route and
+`requests` over urllib3, whose connections go to the socket. An answer is judged by its route and
 status, never by its Content-Type: the servers label empty bodies, TOML and logs as JSON.
 """
 
@@ -15,10 +15,11 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote, unquote, urlsplit
 
 import requests
-from requests_unixsocket.adapters import UnixAdapter, UnixHTTPConnection
+from requests.adapters import HTTPAdapter
+from urllib3 import HTTPConnectionPool
+from urllib3.connection import HTTPConnection
 
 from rfe_helpers.errors import ApiError, BuilderError, ConnectionLostError, DeadlineExceededError
 
@@ -42,28 +43,24 @@ _REMEDIES = {
 }
 
 
-class _Connection(UnixHTTPConnection):
-    """Closes its socket if nobody listens; that of requests-unixsocket2 1.0.1 leaves it open."""
+class _Adapter(HTTPAdapter):
+    """Sends every request to the unix socket at `path`, whatever host its URL names."""
 
-    def connect(self) -> None:
-        opened = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        opened.settimeout(self.timeout)
-        try:
-            opened.connect(unquote(urlsplit(self.unix_socket_url).netloc))
-        except BaseException:
-            opened.close()
-            raise
-        self.sock = opened
+    def __init__(self, path: Path) -> None:
+        super().__init__()
 
+        class Connection(HTTPConnection):
+            def connect(self) -> None:
+                # Set before it is connected: if that fails, the pool closes it.
+                self.sock = socket.socket(socket.AF_UNIX)
+                self.sock.settimeout(self.timeout)
+                self.sock.connect(str(path))
 
-class _Adapter(UnixAdapter):
-    def __init__(self) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
+        self._pool = HTTPConnectionPool("localhost", maxsize=10)
+        self._pool.ConnectionCls = Connection
 
-    def get_connection(self, url: Any, proxies: Any = None) -> Any:
-        pool = super().get_connection(url, proxies)  # type: ignore[no-untyped-call]
-        pool._new_conn = lambda: _Connection(url, pool.timeout)  # type: ignore[no-untyped-call]
-        return pool
+    def get_connection_with_tls_context(self, *_: Any, **__: Any) -> HTTPConnectionPool:
+        return self._pool
 
 
 class Transport:
@@ -74,8 +71,9 @@ class Transport:
         self.timeout = timeout
         self._session = requests.Session()
         self._session.trust_env = False
-        self._session.mount("http+unix://", _Adapter())
-        # A connection of its own for every request: none is ever found stale, and lengths are
+        # Of a URL with "http" as its scheme, requests would resolve "..": a name stays as it is.
+        self._session.mount("http+unix://", _Adapter(path))
+        # A connection of its own for every request: none is ever stale, and lengths are
         # those of the wire.
         self._session.headers.update({"Connection": "close", "Accept-Encoding": "identity"})
 
@@ -132,7 +130,7 @@ class Transport:
         try:
             with self._session.request(
                 method,
-                f"http+unix://{quote(str(self.socket), safe='')}/api/{path}",
+                f"http+unix://localhost/api/{path}",
                 params={key: str(value) for key, value in (query or {}).items()},
                 data=data,
                 headers=headers,
@@ -153,7 +151,7 @@ class Transport:
 
     def _check_socket(self) -> None:
         try:
-            found = self.socket.stat()
+            status = self.socket.stat()
         except PermissionError:
             raise BuilderError(
                 f"no access to {self.socket.parent}", remedy=self._remedy_access("")
@@ -162,14 +160,14 @@ class Transport:
             raise BuilderError(
                 f"there is no Image Builder at {self.socket}", remedy=_START
             ) from None
-        if not stat.S_ISSOCK(found.st_mode):
+        if not stat.S_ISSOCK(status.st_mode):
             raise BuilderError(
-                f"{self.socket} is no socket", remedy="give the path of Image Builder's socket"
+                f"{self.socket} is not a socket", remedy="give the path of Image Builder's socket"
             )
         if not os.access(self.socket, os.R_OK | os.W_OK):
             raise BuilderError(
                 f"no permission to use {self.socket}",
-                remedy=self._remedy_access(_group_name(found.st_gid)),
+                remedy=self._remedy_access(_group_name(status.st_gid)),
             )
 
     def _remedy_access(self, group: str) -> str:
@@ -204,7 +202,7 @@ def _check(answer: requests.Response, what: str) -> None:
         raise ApiError(
             answer.status_code,
             [("HTTPError", f"this Image Builder cannot do {what}")],
-            remedy="another release of Image Builder may; its own commands tell",
+            remedy="another release of Image Builder may be able to: see its documentation",
         )
     if not errors:
         beginning = answer.content[:200].decode(errors="replace").strip()
@@ -241,7 +239,7 @@ def raise_for(errors: list[tuple[str, str]], status: int = 200) -> None:
 
 
 def errors_of(content: bytes) -> list[tuple[str, str]]:
-    """The (id, msg) entries of an answer that may be no JSON at all."""
+    """The (id, msg) entries of an answer that may not be JSON."""
     try:
         value = json.loads(content)
     except ValueError:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-from dataclasses import asdict, is_dataclass
 from typing import Any
 
 from rfe_helpers.cli.parts import add_command, print_json
@@ -18,13 +17,15 @@ def add_commands(commands: Any) -> None:
 
 
 def profiles(arguments: argparse.Namespace) -> int:
+    from msgspec import to_builtins
+
     from rfe_helpers.lab import profile
 
     if arguments.name:
-        return _show(profile.load(arguments.name), as_json=arguments.json)
+        return _show(to_builtins(profile.load(arguments.name)), as_json=arguments.json)
     found = [profile.load(name) for name in profile.names()]
     if arguments.json:
-        print_json([_plain(each) for each in found])
+        print_json(to_builtins(found))
         return 0
     width = max(len(each.name) for each in found)
     for each in found:
@@ -33,15 +34,14 @@ def profiles(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _show(shown: Any, *, as_json: bool) -> int:
+def _show(facts: dict[str, Any], *, as_json: bool) -> int:
     if as_json:
-        print_json(_plain(shown))
+        print_json(facts)
         return 0
-    for key, value in vars(shown).items():
-        if is_dataclass(value) or key == "sources":
+    for key, value in facts.items():
+        if isinstance(value, dict):
             print(f"\n[{key}]")
-            table = dict(value) if key == "sources" else vars(value)
-            for name, fact in table.items():
+            for name, fact in value.items():
                 _print(name, fact)
         elif value:
             _print(key, value)
@@ -53,12 +53,3 @@ def _print(name: str, fact: object) -> None:
         print(f"{name}:", *fact, sep="\n    ")
     elif not isinstance(fact, tuple):
         print(f"{name}: {'none' if fact == '' else fact}")
-
-
-def _plain(shown: Any) -> dict[str, Any]:
-    """A profile as JSON holds it."""
-    parts = {
-        key: asdict(value) if is_dataclass(value) and not isinstance(value, type) else value
-        for key, value in vars(shown).items()
-    }
-    return {**parts, "sources": dict(shown.sources)}

@@ -5,6 +5,9 @@
     <cache>/media/<name>.part.json    where from, and the server's mark of that version (ETag)
 
 What is behind a login is not fetched: `advice` says where a person gets it.
+
+requests and not curl: `curl --retry --continue-at -` starts over after each break (7.88), sends no
+If-Range of its own, and with one it ends with an error when the file has changed.
 """
 
 from __future__ import annotations
@@ -78,8 +81,8 @@ def fetch_media(profile: Profile, kind: str, on_progress: OnProgress = None) -> 
         raise MediaError(
             f"the {KINDS[kind]} of {profile.title} is not public", remedy=advice(profile, kind)
         )
-    wanted = checksum_of(_get_text(checksums), name)
-    return fetch(url, target, wanted, on_progress)
+    sha256 = checksum_of(_get_text(checksums), name)
+    return fetch(url, target, sha256, on_progress)
 
 
 def checksum_of(text: str, name: str) -> str:
@@ -88,25 +91,25 @@ def checksum_of(text: str, name: str) -> str:
     A list of one is of that file, whatever it calls it: "latest" is a link to another name. Raises
     MediaError if there is none. The signature that such a list may have is not checked.
     """
-    found = dict(_BSD.findall(text)) | {file: digest for digest, file in _GNU.findall(text)}
-    if len(found) == 1:
-        return str(next(iter(found.values())))
-    if name not in found:
+    digests = dict(_BSD.findall(text)) | {file: digest for digest, file in _GNU.findall(text)}
+    if len(digests) == 1:
+        return str(next(iter(digests.values())))
+    if name not in digests:
         raise MediaError(
             f"the list of checksums does not name {name}",
-            remedy="another version is published by now: `rfe profiles NAME` shows the address",
+            remedy="another version is published now: `rfe profiles NAME` shows the address",
         )
-    return str(found[name])
+    return str(digests[name])
 
 
 def fetch(url: str, target: Path, sha256: str, on_progress: OnProgress = None) -> Path:
-    """Fetch a URL to `target`, going on where an earlier call stopped.
+    """Fetch a URL to `target`, resuming where an earlier call stopped.
 
     Raises MediaError if it is not there, does not come, or has another checksum; then what has
     come is kept in the first two cases and removed in the last.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
-    # Labs share this directory: one of them fetches, the others find it then.
+    # Labs share this directory: one of them fetches, the others wait and find the file.
     with files.locked(target.with_name(f"{target.name}.lock")):
         return target if target.exists() else _fetch(url, target, sha256, on_progress)
 
@@ -116,25 +119,25 @@ def _fetch(url: str, target: Path, sha256: str, on_progress: OnProgress) -> Path
     failures, most = 0, _size(part)
     while True:
         try:
-            _go_on(url, part, on_progress)
+            _resume(url, part, on_progress)
             break
         except requests.RequestException as error:
-            # A server that cannot go on begins anew each time: only more than ever is a gain.
+            # A server that cannot resume starts over each time: only more than ever is a gain.
             failures = failures + 1 if _size(part) <= most else 1
             most = max(most, _size(part))
             if failures >= ATTEMPTS:
                 raise MediaError(
                     f"{url} cannot be fetched: {_reason(error)}",
-                    remedy=f"do it again when the network is back: {_size(part)} bytes are here",
+                    remedy=f"repeat it when the network is back: {_size(part)} bytes are here",
                 ) from None
     if on_progress is not None:
         on_progress("checking")
     with part.open("rb") as file:
-        found = hashlib.file_digest(file, "sha256").hexdigest()
-    _forget(part, keep=found == sha256)
-    if found != sha256:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    _forget(part, keep=digest == sha256)
+    if digest != sha256:
         raise MediaError(
-            f"{url} is damaged: its SHA-256 is {found}, published is {sha256}",
+            f"{url} is damaged: its SHA-256 is {digest}, published is {sha256}",
             remedy="fetch it again; if it happens again, the mirror has another version",
         )
     part.replace(target)
@@ -142,13 +145,13 @@ def _fetch(url: str, target: Path, sha256: str, on_progress: OnProgress) -> Path
     return target
 
 
-def _go_on(url: str, part: Path, on_progress: OnProgress) -> None:
+def _resume(url: str, part: Path, on_progress: OnProgress) -> None:
     """One request for what is not here yet. Raises RequestException when it breaks off."""
     mark = _mark(part, url)
     have = _size(part) if mark else 0
     headers = {"Accept-Encoding": "identity"}
     if have:
-        # If it is another version by now the server sends all of it.
+        # If the server has another version now, it sends all of it.
         headers |= {"Range": f"bytes={have}-", "If-Range": mark}
     with requests.get(url, headers=headers, stream=True, timeout=_SECONDS) as answer:
         if answer.status_code == 416:  # nothing is missing, or it is shorter now
@@ -188,7 +191,7 @@ def _go_on(url: str, part: Path, on_progress: OnProgress) -> None:
 
 
 def _mark(part: Path, url: str) -> str:
-    """What the server called the version that the part is of, "" if it cannot be gone on with."""
+    """What the server called the version that the part is of, "" if it cannot be resumed."""
     try:
         note: dict[str, Any] = json.loads(_note(part).read_text())
     except (OSError, ValueError):

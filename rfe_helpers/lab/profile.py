@@ -2,24 +2,22 @@
 
 A file may say `extends = "other"` and then holds only what differs from that one, which must be
 complete itself. `[sources]` says where facts come from and when that was true: a key is the name
-of a table or `table.key`. What stands in no release that can be asked here is from documents.
+of a table or `table.key`. Facts of a release that cannot be queried here come from its documents.
 """
 
 from __future__ import annotations
 
 import tomllib
-import typing
 from collections.abc import Mapping
-from dataclasses import MISSING, dataclass, field, fields
 from importlib import resources
-from types import MappingProxyType
-from typing import Any
+from typing import Any, Literal
+
+from msgspec import Struct, ValidationError, convert
 
 from rfe_helpers.errors import InputError, ProfileError
 
 
-@dataclass(frozen=True)
-class OstreeFacts:
+class OstreeFacts(Struct, frozen=True, forbid_unknown_fields=True):
     """The default ref of a commit, the OS name in /ostree/deploy, the remote's name, and whether
     Image Builder takes a `parent` only with a `url`, or else one of them at most."""
 
@@ -42,8 +40,7 @@ class OstreeFacts:
             )
 
 
-@dataclass(frozen=True)
-class Types:
+class Types(Struct, frozen=True, forbid_unknown_fields=True):
     """Image types by purpose; "" where the release has none."""
 
     commit: str
@@ -62,8 +59,7 @@ class Types:
         return self.container or self.commit
 
 
-@dataclass(frozen=True)
-class ContainerFacts:
+class ContainerFacts(Struct, frozen=True, forbid_unknown_fields=True):
     """Where the web server of an edge container listens and what it serves; where the release
     has no such container, how we serve its commits."""
 
@@ -71,8 +67,7 @@ class ContainerFacts:
     web_root: str
 
 
-@dataclass(frozen=True)
-class KickstartFacts:
+class KickstartFacts(Struct, frozen=True, forbid_unknown_fields=True):
     """The pykickstart version that parses this release's kickstarts, such as RHEL9, whether its
     installer knows `ostreecontainer`, and the file system for / and /boot, "xfs" or "ext4"."""
 
@@ -81,35 +76,31 @@ class KickstartFacts:
     filesystem: str = "xfs"
 
 
-@dataclass(frozen=True)
-class IsoFacts:
+class IsoFacts(Struct, frozen=True, forbid_unknown_fields=True):
     """The volume label of the release's boot ISO."""
 
     label: str
 
 
-@dataclass(frozen=True)
-class InstallFacts:
+class InstallFacts(Struct, frozen=True, forbid_unknown_fields=True):
     """How Image Builder is installed on the release: the package tool, the packages, the sockets
     to enable, and how many bytes must be free for composes: a full disk is an obscure failure."""
 
-    tool: str = ""
+    tool: Literal["", "yum", "dnf", "apt-get"] = ""
     packages: tuple[str, ...] = ()
     sockets: tuple[str, ...] = ("osbuild-composer.socket", "cockpit.socket")
     room: int = 20_000_000_000
 
 
-@dataclass(frozen=True)
-class RegistrationFacts:
+class RegistrationFacts(Struct, frozen=True, forbid_unknown_fields=True):
     """Whether the release must be registered ("rhsm") or not ("none"), and the commands that
     follow `subscription-manager register`."""
 
-    kind: str = "none"
+    kind: Literal["none", "rhsm"] = "none"
     commands: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True)
-class MediaFacts:
+class MediaFacts(Struct, frozen=True, forbid_unknown_fields=True):
     """The guest image and the boot ISO: file names, and for public ones their URL and that of
     the file with their SHA-256. `portal` is the page where a person gets the others."""
 
@@ -122,8 +113,7 @@ class MediaFacts:
     portal: str = ""
 
 
-@dataclass(frozen=True)
-class DeviceFacts:
+class DeviceFacts(Struct, frozen=True, forbid_unknown_fields=True):
     """What an installed system can do: Quadlet files (podman 4.4), and
     `AutomaticUpdatePolicy=apply` (rpm-ostree 2023.4)."""
 
@@ -131,14 +121,13 @@ class DeviceFacts:
     apply: bool = True
 
 
-@dataclass(frozen=True)
-class Profile:
-    """The facts of one release. `backend` is "sandbox" or "osbuild". `instead` is "" or says what
-    to do where the release has no edge images any more."""
+class Profile(Struct, frozen=True, forbid_unknown_fields=True):
+    """The facts of one release. `instead` is "" or says what to do where the release has no edge
+    images any more."""
 
     name: str
     title: str
-    backend: str
+    backend: Literal["sandbox", "osbuild"]
     distro: str
     arch: str
     ostree: OstreeFacts
@@ -151,7 +140,7 @@ class Profile:
     media: MediaFacts = MediaFacts()
     device: DeviceFacts = DeviceFacts()
     instead: str = ""
-    sources: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
+    sources: Mapping[str, str] = {}
 
     def require_edge(self) -> None:
         """Raise ProfileError, with what to do instead, if the release has no edge images."""
@@ -159,31 +148,15 @@ class Profile:
             raise ProfileError(f"{self.title} has no edge images", remedy=self.instead)
 
 
-_TABLES = {
-    "ostree": OstreeFacts,
-    "types": Types,
-    "container": ContainerFacts,
-    "kickstart": KickstartFacts,
-    "iso": IsoFacts,
-    "install": InstallFacts,
-    "registration": RegistrationFacts,
-    "media": MediaFacts,
-    "device": DeviceFacts,
-}
-# What must be said by every file, an extending one too: a copy of another's would be wrong.
+# Every file sets these itself, an extending one too: those of another release would be wrong.
 _OWN = ("title", "distro")
-_CHOICES = {
-    "backend": ("sandbox", "osbuild"),
-    "install.tool": ("", "yum", "dnf", "apt-get"),
-    "registration.kind": ("none", "rhsm"),
-}
 
 
 def names() -> list[str]:
     """The names of all profiles: the sandbox, then the releases in their order."""
     directory = resources.files("rfe_helpers.lab") / "profiles"
-    found = [item.name[:-5] for item in directory.iterdir() if item.name.endswith(".toml")]
-    return sorted(found, key=lambda name: (name != "sandbox", _parts(name)))
+    stems = [item.name[:-5] for item in directory.iterdir() if item.name.endswith(".toml")]
+    return sorted(stems, key=lambda name: (name != "sandbox", _parts(name)))
 
 
 def _parts(name: str) -> list[tuple[int, str]]:
@@ -207,28 +180,15 @@ def read(name: str) -> str:
 
 
 def parse(name: str, text: str) -> Profile:
-    """A profile from its TOML text. Raises ProfileError naming each key that does not fit."""
-    data = _extended(name, _toml(name, text))
-    for key, kind in _TABLES.items():
-        where = f"profile {name}, [{key}]"
-        optional = all(f.default is not MISSING for f in fields(kind))
-        table = data.get(key, {} if optional else None)
-        if not isinstance(table, dict):
-            raise ProfileError(f"profile {name}: table [{key}] is missing")
-        data[key] = _build(kind, table, where)
-    sources = data.get("sources", {})
-    if not isinstance(sources, dict) or not all(isinstance(v, str) for v in sources.values()):
-        raise ProfileError(f"profile {name}: [sources] holds text only")
-    data["sources"] = MappingProxyType(sources)
-    profile: Profile = _build(Profile, {**data, "name": name}, f"profile {name}")
-    for key, choices in _CHOICES.items():
-        value: Any = profile
-        for part in key.split("."):
-            value = getattr(value, part)
-        if value not in choices:
-            known = ", ".join(repr(choice) for choice in choices)
-            raise ProfileError(f"profile {name}: unknown {key} {value!r}", remedy=f"one of {known}")
-    return profile
+    """A profile from its TOML text. Raises ProfileError naming the key that does not fit."""
+    data = {**_extended(name, _toml(name, text)), "name": name}
+    try:
+        return convert(data, Profile)
+    except ValidationError as error:
+        raise ProfileError(
+            f"profile {name}: {error}",
+            remedy="rfe_helpers/lab/profile.py has all tables, their keys and what these take",
+        ) from None
 
 
 def _toml(name: str, text: str) -> dict[str, Any]:
@@ -255,23 +215,3 @@ def _extended(name: str, data: dict[str, Any]) -> dict[str, Any]:
         if isinstance(value, dict) and isinstance(data.get(key), dict):
             merged[key] = {**value, **data[key]}
     return merged
-
-
-def _build(kind: type[Any], values: dict[str, Any], where: str) -> Any:
-    known = typing.get_type_hints(kind)
-    given: dict[str, Any] = {}
-    for key, value in values.items():
-        if key not in known:
-            raise ProfileError(f"{where}: unknown key {key!r}")
-        expected = known[key]
-        if expected == tuple[str, ...]:
-            if not isinstance(value, list) or not all(isinstance(entry, str) for entry in value):
-                raise ProfileError(f"{where}: {key} must be a list of str, not {value!r}")
-            value = tuple(value)
-        elif expected in (str, int, bool) and type(value) is not expected:
-            raise ProfileError(f"{where}: {key} must be {expected.__name__}, not {value!r}")
-        given[key] = value
-    try:
-        return kind(**given)
-    except TypeError as error:
-        raise ProfileError(f"{where}: {error}") from None

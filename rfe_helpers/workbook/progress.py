@@ -1,6 +1,7 @@
 """Progress of something long, in a notebook, a terminal or a log.
 
-It travels to a headless run in a MIME type of its own, `PROGRESS`, beside the HTML.
+It travels to a headless run in a MIME type of its own, `PROGRESS`, beside the HTML. Not tqdm: in a
+notebook that is a widget, whose saved text stays that of its beginning, "0%".
 """
 
 from __future__ import annotations
@@ -39,12 +40,12 @@ class Sparing:
 
 def share_of(line: str) -> float | None:
     """How much is done, from 0 to 1, if a status line says so."""
-    if found := re.search(r"(\d+(?:\.\d+)?) ?%", line):
-        return min(1.0, float(found[1]) / 100)
-    found = re.search(r"(\d+(?:\.\d+)?)(?: of |/)(\d+(?:\.\d+)?)", line)
-    if found is None or float(found[2]) == 0:
+    if percent := re.search(r"(\d+(?:\.\d+)?) ?%", line):
+        return min(1.0, float(percent[1]) / 100)
+    parts = re.search(r"(\d+(?:\.\d+)?)(?: of |/)(\d+(?:\.\d+)?)", line)
+    if parts is None or float(parts[2]) == 0:
         return None
-    return min(1.0, float(found[1]) / float(found[2]))
+    return min(1.0, float(parts[1]) / float(parts[2]))
 
 
 def _bar(share: float) -> str:

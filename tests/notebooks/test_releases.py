@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from msgspec.structs import asdict
 from support.canned import Reply, Request, json_reply, serving
 from support.rhel import Rhel, commands, files_with
 
@@ -32,7 +33,7 @@ def there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Rhel]:
             return json_reply({"distros": [profile.load(name).distro for name in profile.names()]})
         distro = request.path.partition("distro=")[2]
         known = next(p for p in map(profile.load, profile.names()) if p.distro == distro)
-        types = [name for name in vars(known.types).values() if name]
+        types = [name for name in asdict(known.types).values() if name]
         return json_reply({"types": [{"name": name, "enabled": True} for name in types]})
 
     found = Rhel(tmp_path / "there", socket)

@@ -27,6 +27,7 @@ _GUEST_PACKAGES = (
     *("cloud-init", "cloud-guest-utils", "fdisk", "openssh-sftp-server"),
     *("cockpit-ws", "cockpit-bridge", "cockpit-system"),
     *("python3-starlette", "python3-uvicorn", "python3-tomlkit", "python3-requests"),
+    "python3-msgspec",
     *("mmdebstrap", "debian-archive-keyring", "gpg", "xorriso", "squashfs-tools"),
 )
 

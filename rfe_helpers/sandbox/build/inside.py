@@ -84,10 +84,16 @@ def compile_python() -> None:
             sources.append(Path(importlib.util.source_from_cache(compiled)))
     for source in sources:
         compiled = Path(importlib.util.cache_from_source(source))
-        if not source.exists() or (compiled.exists() and compiled.read_bytes()[4] & 1):
+        if not source.exists() or (compiled.exists() and is_hash_based(compiled)):
             continue
         mode = py_compile.PycInvalidationMode.UNCHECKED_HASH
         py_compile.compile(str(source), quiet=2, invalidation_mode=mode)
+
+
+def is_hash_based(compiled: Path) -> bool:
+    """Whether Python ignores the time of the source: bit 0 of the flags, bytes 4 to 7."""
+    with compiled.open("rb", buffering=0) as file:
+        return bool(file.read(8)[4] & 1)
 
 
 def make_initramfs(release: str) -> None:

@@ -101,9 +101,9 @@ def test_no_socket(path: Path) -> None:
     assert "osbuild-composer.socket" in caught.value.remedy
 
 
-def test_something_else_than_a_socket(path: Path) -> None:
+def test_something_other_than_a_socket(path: Path) -> None:
     path.write_text("")
-    with pytest.raises(BuilderError, match="is no socket"):
+    with pytest.raises(BuilderError, match="is not a socket"):
         Client(path).status()
 
 
@@ -422,7 +422,7 @@ def test_no_room(path: Path, tmp_path: Path) -> None:
     length = shutil.disk_usage(tmp_path).total * 2
     with (
         serving(path, lambda request: image(b"", length=length)),
-        pytest.raises(BuilderError, match="MB left, the download needs") as caught,
+        pytest.raises(BuilderError, match="GB free, the download needs") as caught,
     ):
         Client(path).download(ID, tmp_path)
     assert "free some disk space" in caught.value.remedy

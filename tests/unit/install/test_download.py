@@ -3,11 +3,12 @@
 import hashlib
 import threading
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from rfe_helpers.cli import main
 from rfe_helpers.errors import MediaError
@@ -99,13 +100,13 @@ def test_a_file_comes_whole_with_progress_and_only_once(public: Profile, mirror:
     assert sorted(path.name for path in target.parent.iterdir()) == [NAME, f"{NAME}.lock"]
 
 
-def test_a_connection_that_breaks_is_gone_on_with(public: Profile, mirror: Mirror) -> None:
+def test_a_connection_that_breaks_is_resumed(public: Profile, mirror: Mirror) -> None:
     mirror.breaks = [20 * PIECE, 30 * PIECE]
     assert download.fetch_media(public, "iso").read_bytes() == CONTENT
     assert mirror.asked == ["", f"bytes={20 * PIECE}-", f"bytes={50 * PIECE}-"]
 
 
-def test_another_call_goes_on_where_the_first_stopped(public: Profile, mirror: Mirror) -> None:
+def test_another_call_resumes_where_the_first_stopped(public: Profile, mirror: Mirror) -> None:
     mirror.breaks = [10 * PIECE, *[0] * (download.ATTEMPTS)]
     with pytest.raises(MediaError, match="cannot be fetched") as caught:
         download.fetch_media(public, "iso")
@@ -224,7 +225,7 @@ def test_several_at_once_fetch_it_once(mirror: Mirror, tmp_path: Path) -> None:
     assert target.read_bytes() == CONTENT
 
 
-def test_a_server_that_begins_anew_each_time_is_given_up(mirror: Mirror, tmp_path: Path) -> None:
+def test_a_server_that_starts_over_each_time_is_given_up(mirror: Mirror, tmp_path: Path) -> None:
     mirror.etag = ""
     mirror.breaks = [3 * PIECE, 2 * PIECE, 3 * PIECE, *([PIECE, 2 * PIECE] * 20)]
     with pytest.raises(MediaError, match="cannot be fetched"):

@@ -8,6 +8,7 @@ import pytest
 from rfe_helpers.build.blueprint import Blueprint
 from rfe_helpers.core import run
 from rfe_helpers.errors import BlueprintError, BuilderError
+from rfe_helpers.lab import profile
 from rfe_helpers.sandbox.build import customizations, guest_image, image_types, ostree_options
 from rfe_helpers.sandbox.build.ostree_options import OstreeOptions
 
@@ -36,6 +37,15 @@ def test_grubs_core_fits_before_the_partition_and_follows_the_first_sector(tmp_p
     (kernel_sector,) = struct.unpack_from("<Q", BOOT_IMG.read_bytes(), 0x5C)
     (next_sector,) = struct.unpack_from("<Q", core.read_bytes(), 512 - 12)
     assert (kernel_sector, next_sector) == (1, 2)
+
+
+def test_a_guest_image_has_what_the_service_imports() -> None:
+    """So that the steps of provision find it installed: they may run without a network."""
+    kind = image_types.find("guest-image")
+    assert kind is not None
+    needed = {name for name in profile.load().install.packages if name.startswith("python3-")}
+    assert "python3-msgspec" in needed
+    assert needed <= set(kind.adds)
 
 
 def test_a_guest_image_has_nothing_to_do_with_commits() -> None:

@@ -1,6 +1,7 @@
 """What runs in the chroot of a compose: the parts that need no chroot."""
 
 import os
+import py_compile
 from pathlib import Path
 from typing import Any
 
@@ -60,3 +61,18 @@ def test_special_bits_outlive_the_change_of_the_owner(tmp_path: Path, entry: Any
     path.write_text("x")
     inside.own(path, {"mode": "4755", **entry}, default_mode=0o644)
     assert path.stat().st_mode & 0o7777 == 0o4755
+
+
+@pytest.mark.parametrize(
+    ("mode", "hash_based"),
+    [
+        (py_compile.PycInvalidationMode.TIMESTAMP, False),
+        (py_compile.PycInvalidationMode.UNCHECKED_HASH, True),
+    ],
+)
+def test_bytecode_that_goes_by_the_time_of_its_source_is_told_from_the_other(
+    tmp_path: Path, mode: py_compile.PycInvalidationMode, hash_based: bool
+) -> None:
+    (tmp_path / "x.py").write_text("x = 1\n")
+    py_compile.compile(str(tmp_path / "x.py"), str(tmp_path / "x.pyc"), invalidation_mode=mode)
+    assert inside.is_hash_based(tmp_path / "x.pyc") is hash_based
