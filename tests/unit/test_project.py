@@ -1,6 +1,7 @@
 """What the project says about itself is true."""
 
 import ast
+import fnmatch
 import re
 import shlex
 import subprocess
@@ -230,3 +231,11 @@ def test_a_class_has_a_name_of_its_own():
                 places.setdefault(node.name, []).append(f"{name}:{node.lineno}")
     assert len(places) > 100
     assert {name: where for name, where in places.items() if len(where) > 1} == {}
+
+
+def test_no_folder_of_tests_is_passed_over():
+    """pytest leaves out folders of some names, such as build, unless it is told otherwise."""
+    patterns = pyproject()["tool"]["pytest"]["ini_options"]["norecursedirs"]
+    folders = {part for name in TRACKED if name.startswith("tests/") for part in Path(name).parts}
+    assert "build" in folders
+    assert [f for f in folders for p in patterns if fnmatch.fnmatch(f, p)] == []
