@@ -1,7 +1,6 @@
 """What the project says about itself is true."""
 
 import ast
-import fnmatch
 import re
 import shlex
 import subprocess
@@ -238,4 +237,4 @@ def test_no_folder_of_tests_is_passed_over():
     patterns = pyproject()["tool"]["pytest"]["ini_options"]["norecursedirs"]
     folders = {part for name in TRACKED if name.startswith("tests/") for part in Path(name).parts}
     assert "build" in folders
-    assert [f for f in folders for p in patterns if fnmatch.fnmatch(f, p)] == []
+    assert [f for f in folders for p in patterns if fnmatch(f, p)] == []
