@@ -50,7 +50,7 @@ def test_without_a_socket_from_systemd_it_does_not_start(tmp_path: Path) -> None
 
 
 def test_its_units_pass_systemd_analyze_verify(tmp_path: Path) -> None:
-
+    """The program that the unit starts is replaced by one that exists here."""
     for unit in SERVICE.iterdir():
         (tmp_path / unit.name).write_text(unit.read_text())
     result = subprocess.run(

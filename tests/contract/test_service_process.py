@@ -149,7 +149,7 @@ def test_a_state_directory_that_cannot_be_created_is_refused(tmp_path: Path) -> 
 
 
 def refused(path: Path, state: Path) -> str:
-    """The message of `python -m rfe_helpers.sandbox` when it does not start, without a traceback."""
+    """The message of `python -m rfe_helpers.sandbox` when it does not start; never a traceback."""
     argv = [sys.executable, "-m", "rfe_helpers.sandbox", "--socket", path, "--state", state]
     with pytest.raises(CommandFailedError) as failure:
         run.run(argv, seconds=30)

@@ -347,6 +347,9 @@ def test_a_program_that_reads_a_log_is_not_ended_with_the_build(tmp_path: Path) 
     reader = run.start(["tail", "-f", tmp_path / "osbuild.log"], log=tmp_path / "log")
     build = run.start(["tail", "-f", tmp_path / "tree.tar"], log=tmp_path / "log")
     try:
+        for process in (reader, build):  # the command line is empty for a moment during exec
+            command_line = Path(f"/proc/{process.pid}/cmdline").read_bytes
+            wait_for(command_line, Deadline(10), "tail runs", every=0.01)
         assert _processes_of(tmp_path) == [build]
     finally:
         run.stop(reader)

@@ -27,6 +27,7 @@ from rfe_helpers.core import files, run
 from rfe_helpers.install import media
 from rfe_helpers.lab import profile
 from rfe_helpers.sandbox.build import tree
+from rfe_helpers.sandbox.build.base import is_fresh
 
 TITLE = "Debian 13 Edge"
 FAMILY, VERSION, ARCH = "Debian Edge", "13", "x86_64"
@@ -69,7 +70,7 @@ def boot_iso(work: tree.Work) -> Path:
     key = hashlib.sha256(base.directory.name.encode() + ours).hexdigest()[:12]
     iso = work.cache / f"boot-{key}" / f"{label}.iso"
     with tree.locked(work, iso.parent):
-        if not tree.is_fresh(iso):
+        if not is_fresh(iso):
             with (
                 tempfile.TemporaryDirectory(dir=iso.parent, prefix="work-") as directory,
                 files.replacing(iso) as target,
@@ -188,5 +189,5 @@ def add_text(tar: tarfile.TarFile, name: str, text: str) -> None:
 def _forget_others(cache: Path, keep: Path) -> None:
     """Remove boot ISOs of other recipes that nobody has made for a while."""
     for iso in cache.glob("boot-*/*.iso"):
-        if iso != keep and not tree.is_fresh(iso):
+        if iso != keep and not is_fresh(iso):
             shutil.rmtree(iso.parent, ignore_errors=True)

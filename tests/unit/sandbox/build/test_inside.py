@@ -1,4 +1,4 @@
-"""What runs in the chroot of a compose: the parts that need no chroot. Commands are recorded."""
+"""The program in the chroot of a compose: its parts that need no chroot. Commands are recorded."""
 
 import os
 from pathlib import Path
@@ -18,7 +18,7 @@ def ran(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return commands
 
 
-def test_a_user_that_is_there_is_changed_as_far_as_asked_for(ran: list[str]) -> None:
+def test_only_the_requested_properties_of_an_existing_user_change(ran: list[str]) -> None:
     inside.users([{"name": "root", "password": HASH}])
     assert ran == ["chpasswd --encrypted"]
     ran.clear()
@@ -34,7 +34,7 @@ def test_a_new_user_is_added(ran: list[str]) -> None:
 
 
 @pytest.mark.parametrize("entry", [{"user": os.getuid()}, {"group": os.getgid()}, {}])
-def test_special_bits_outlive_the_change_of_the_owner(tmp_path: Path, entry: Any) -> None:
+def test_special_bits_survive_a_change_of_the_owner(tmp_path: Path, entry: Any) -> None:
     path = tmp_path / "tool"
     path.write_text("x")
     inside.own(path, {"mode": "4755", **entry}, default_mode=0o644)
