@@ -1,6 +1,6 @@
-"""greenboot's stand-in of the guest, boot after boot, with rpm-ostree and systemctl as fakes.
+"""The guest's greenboot stand-in, boot after boot, with fakes of rpm-ostree and systemctl.
 
-The deployment that runs, which the kernel's command line names there, is given by the test.
+The tests set the running deployment, which the kernel's command line names in a guest.
 """
 
 import importlib.util
@@ -18,7 +18,7 @@ OLD, NEW = "a" * 64, "b" * 64
 
 
 class Device:
-    """A machine with two deployments; `said` is what was asked of rpm-ostree and systemctl."""
+    """A machine with two deployments; `calls` records the calls of rpm-ostree and systemctl."""
 
     def __init__(self, greenboot: ModuleType, directory: Path) -> None:
         self.greenboot = greenboot
@@ -26,7 +26,7 @@ class Device:
         self.calls = directory / "calls"
 
     def boot(self, commit: str, *, healthy: bool, hangs: bool = False) -> list[str]:
-        """One boot of a deployment, through to the end of its checks; returns what was asked."""
+        """One boot of a deployment, through to the end of its checks; returns its calls."""
         self.calls.write_text("")
         check = self.directory / "etc/check/required.d/50_application.sh"
         check.parent.mkdir(parents=True, exist_ok=True)
@@ -75,7 +75,9 @@ def device(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Device:
 REBOOT = "systemctl --no-block reboot"
 BACK = [
     "systemctl stop rpm-ostreed-automatic.service",
-    *("rpm-ostree cleanup --pending", "rpm-ostree rollback", REBOOT),
+    "rpm-ostree cleanup --pending",
+    "rpm-ostree rollback",
+    REBOOT,
 ]
 
 
@@ -87,12 +89,12 @@ def test_three_failed_boots_then_the_previous_deployment(device: Device) -> None
     assert "RED" in device.status()
     assert device.boot(NEW, healthy=False) == BACK
     assert device.boot(OLD, healthy=True) == []
-    said = device.status()
-    assert "GREEN" in said
-    assert "FALLBACK BOOT DETECTED!" in said
-    assert f"Deployment {NEW} was not healthy: " in said
-    assert "50_application.sh: status 1" in said
-    assert device.greenboot.MOTD.read_text().strip() == said
+    status = device.status()
+    assert "GREEN" in status
+    assert "FALLBACK BOOT DETECTED!" in status
+    assert f"Deployment {NEW} was not healthy: " in status
+    assert "50_application.sh: status 1" in status
+    assert device.greenboot.MOTD.read_text().strip() == status
 
 
 def test_a_boot_that_hangs_counts_too(device: Device) -> None:
@@ -109,7 +111,7 @@ def test_an_update_that_becomes_healthy_stays(device: Device) -> None:
     assert device.boot(NEW, healthy=False) == [REBOOT]
     assert device.boot(NEW, healthy=True) == []
     assert "FALLBACK" not in device.status()
-    # Later it fails again: there is nothing new to blame.
+    # Later failures are not blamed on the update.
     for _ in range(4):
         assert device.boot(NEW, healthy=False) == []
 
@@ -123,23 +125,23 @@ def test_the_number_of_attempts_is_configured(device: Device) -> None:
 
 
 def test_wanted_checks_only_warn(device: Device) -> None:
-    wanted = device.directory / "etc/check/wanted.d/10_platform.sh"
-    wanted.parent.mkdir(parents=True)
-    wanted.write_text("#!/bin/sh\nexit 4\n")
-    wanted.chmod(0o755)
+    script = device.directory / "etc/check/wanted.d/10_platform.sh"
+    script.parent.mkdir(parents=True)
+    script.write_text("#!/bin/sh\nexit 4\n")
+    script.chmod(0o755)
     assert device.boot(NEW, healthy=True) == []
     assert "GREEN" in device.status()
-    assert f"Wanted check failed: {wanted}: status 4" in device.status()
+    assert f"Wanted check failed: {script}: status 4" in device.status()
 
 
-def test_a_state_that_is_damaged_is_none(device: Device) -> None:
+def test_a_damaged_state_counts_as_empty(device: Device) -> None:
     device.boot(OLD, healthy=True)
     device.greenboot.STATE.write_text('{"good": [')
     assert device.boot(OLD, healthy=True) == []
     assert device.greenboot.load()["good"] == [OLD]
 
 
-def test_a_device_goes_back_also_when_an_update_is_on_its_way(
+def test_a_device_goes_back_even_while_an_update_is_in_progress(
     device: Device, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(device.greenboot.time, "sleep", lambda seconds: None)
