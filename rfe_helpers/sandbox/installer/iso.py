@@ -113,7 +113,7 @@ def _make(
 
 
 def _squash(work: tree.Work, tar: Path, image: Path) -> None:
-    """mksquashfs reads a tar only from stdin, and run.run passes only text: a shell does it."""
+    """mksquashfs reads a tar from stdin, and run.run passes only text: a shell redirects it."""
     squash = 'exec mksquashfs - "$2" -tar -comp zstd -Xcompression-level 6 -noappend -quiet <"$1"'
     run.run(
         ["sh", "-c", squash, "sh", tar, image],

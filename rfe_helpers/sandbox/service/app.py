@@ -138,7 +138,7 @@ def _http_route(method: str, path: str, endpoint: Endpoint) -> HttpRoute:
 
 
 def _handle(service: Service, route: Route, call: Call) -> dict[str, Any] | Response:
-    """Run a handler; a failure outside it (a full disk, a missing tool) is an answer too."""
+    """Run a handler; turn failures, such as a full disk or a missing tool, into answers."""
     try:
         return route.handler(service, call)
     except (RfeError, sqlite3.Error, OSError) as error:

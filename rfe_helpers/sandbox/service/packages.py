@@ -197,7 +197,7 @@ class Index:
                 words += self._resolve_one(db, spec, extra)
         words = list(dict.fromkeys(words))
         if sum(len(word) + 1 for word in words) > _LONGEST_REQUEST:
-            raise BuilderError(f"{len(words)} packages are more than can be asked for at once")
+            raise BuilderError(f"{len(words)} packages are more than can be requested at once")
         return words
 
     def depsolve(self, words: Sequence[str], extra: Sequence[str] = ()) -> list[AptPackage]:

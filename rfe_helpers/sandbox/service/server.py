@@ -49,7 +49,7 @@ def serve(
     """
     # uvicorn handles the signal, then raises it again; that must not skip the clean-up.
     signal.signal(signal.SIGTERM, _exit)
-    listening = _passed() if socket_path is None else _listening(socket_path)
+    listening = _passed_socket() if socket_path is None else _listening_socket(socket_path)
     with _locked(state), listening as listener:
         store = Store(state)
         queue = Queue(store, state / "composes", cache, builder)
@@ -108,7 +108,7 @@ def _locked(state: Path) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _passed() -> Iterator[socket.socket]:
+def _passed_socket() -> Iterator[socket.socket]:
     """The socket that systemd has opened for us."""
     pid, count = os.environ.get("LISTEN_PID"), os.environ.get("LISTEN_FDS")
     if pid != str(os.getpid()) or count != "1":
@@ -120,7 +120,7 @@ def _passed() -> Iterator[socket.socket]:
 
 
 @contextlib.contextmanager
-def _listening(path: Path) -> Iterator[socket.socket]:
+def _listening_socket(path: Path) -> Iterator[socket.socket]:
     """The listening socket; its file is removed at the end if it is still ours."""
     if len(os.fsencode(path)) > _LONGEST_SOCKET:
         raise BuilderError(

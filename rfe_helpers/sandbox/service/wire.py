@@ -62,7 +62,7 @@ class Call:
         return self.path[key]
 
     def format(self) -> str:
-        """ "json" or "toml", as the query asks for."""
+        """The format that the query requests, "json" or "toml"."""
         name = self.query.get("format") or "json"
         if name not in ("json", "toml"):
             raise Refusal("InvalidChars", f"invalid format parameter: {name}")

@@ -29,7 +29,7 @@ def configure(plan: InstallPlan, view: Path) -> None:
     if plan.language:
         _set_language(view, plan.language)
     if plan.keyboard:
-        # In Debian /etc/vconsole.conf is a link to this file, and a plain one would be replaced.
+        # In Debian /etc/vconsole.conf is a link to this file; a plain file there is replaced.
         keyboard = f"XKBLAYOUT={plan.keyboard}\nKEYMAP={plan.keyboard}\n"
         (view / "etc/default/keyboard").write_text(keyboard)
     for action, units in (("enable", plan.enabled), ("disable", plan.disabled)):

@@ -117,7 +117,7 @@ def test_more_packages_than_fit_on_a_command_line_are_refused(tmp_path: Path) ->
         for number in range(4000)
     )
     index = Index(tmp_path / "cache", sandbox_service.debian_repository(tmp_path / "d", many))
-    with pytest.raises(BuilderError, match="4000 packages are more than can be asked for"):
+    with pytest.raises(BuilderError, match="4000 packages are more than can be requested"):
         words(index, ("*", ""))
 
 

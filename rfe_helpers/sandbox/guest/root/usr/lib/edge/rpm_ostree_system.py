@@ -19,7 +19,7 @@ OstreeError = GLib.Error  # what libostree raises; `message` has the reason
 
 
 class Failure(Exception):  # noqa: N818
-    """An error of the user; the message is printed after `error: `."""
+    """A failure that the user is told of; the message is printed after `error: `."""
 
 
 @dataclass(frozen=True, order=True)
