@@ -27,7 +27,7 @@ import commit_packages
 from rfe_helpers.build.blueprint import Blueprint
 from rfe_helpers.core import run
 from rfe_helpers.core.wait import Deadline
-from rfe_helpers.sandbox.build import artifacts, tree
+from rfe_helpers.sandbox.build import artifacts, base, tree
 
 REF = "debian/13/x86_64/edge"
 OURS = ("rfe_helpers.sandbox", "ipykernel_launcher", "/rfe run")
@@ -45,13 +45,13 @@ def plain(directory: Path) -> None:
     """The same packages with mmdebstrap and `ostree commit`, nothing of ours."""
     tar = directory / "plain.tar"
     options = ['--aptopt=APT::Install-Recommends "false"', "--dpkgopt=force-unsafe-io"]
-    options += [f"--dpkgopt=path-exclude=/usr/share/{path}" for path in tree._EXCLUDED]
+    options += [f"--dpkgopt=path-exclude=/usr/share/{path}" for path in base.EXCLUDED]
     mode = "root" if os.geteuid() == 0 else "unshare"
-    packages = ",".join((*tree.PACKAGES, "htop"))
+    packages = ",".join((*base.PACKAGES, "htop"))
     run.run(
         [
             *("mmdebstrap", f"--mode={mode}", "--variant=apt", "--skip=output/dev"),
-            *(*options, f"--include={packages}", tree.SUITE, tar),
+            *(*options, f"--include={packages}", base.SUITE, tar),
         ],
         seconds=1200,
     )

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from rfe_helpers.errors import RfeError
-from rfe_helpers.sandbox.build import artifacts, tree
+from rfe_helpers.sandbox.build import artifacts, base
 from rfe_helpers.sandbox.service.packages import Index
 from rfe_helpers.sandbox.service.server import leave, serve
 
@@ -22,25 +22,29 @@ def main(arguments: Sequence[str] | None = None) -> int:
         prog="python -m rfe_helpers.sandbox",
         description="An Image Builder for the sandbox: the weldr API on a unix socket.",
     )
-    where = parser.add_mutually_exclusive_group(required=True)
-    where.add_argument("--socket", type=Path, help="where to listen")
-    where.add_argument("--activated", action="store_true", help="on the socket systemd passes")
-    parser.add_argument("--state", type=Path, required=True, help="blueprints, queue, composes")
-    parser.add_argument(
-        "--cache", type=Path, help="what builds share (default: cache in the state directory)"
+    listen = parser.add_mutually_exclusive_group(required=True)
+    listen.add_argument("--socket", type=Path, help="path of the socket to listen on")
+    listen.add_argument(
+        "--activated", action="store_true", help="on the socket that systemd passes"
     )
-    chosen = parser.parse_args(arguments)
-    state: Path = chosen.state.expanduser().absolute()
-    cache: Path = (chosen.cache or state / "cache").expanduser().absolute()
+    parser.add_argument(
+        "--state", type=Path, required=True, help="directory for blueprints, the queue and composes"
+    )
+    parser.add_argument(
+        "--cache", type=Path, help="directory that builds share (default: cache in --state)"
+    )
+    options = parser.parse_args(arguments)
+    state: Path = options.state.expanduser().absolute()
+    cache: Path = (options.cache or state / "cache").expanduser().absolute()
     logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s", level=logging.WARNING)
     try:
         serve(
-            chosen.socket.expanduser().absolute() if chosen.socket else None,
+            options.socket.expanduser().absolute() if options.socket else None,
             state,
             cache,
             artifacts.build,
             Index(cache),
-            base_packages=tree.PACKAGES,
+            base_packages=base.PACKAGES,
         )
     except RfeError as error:
         print(f"error: {error}", file=sys.stderr)

@@ -1,13 +1,13 @@
-"""`python -m rfe_helpers.sandbox.fetch --cache DIR PACKAGE…`: all that composes need, beforehand.
+"""`python -m rfe_helpers.sandbox.fetch --cache DIR PACKAGE…`: fetch what composes need.
 
-Makes the base tree, nginx and the boot ISO if they are not in the cache or no longer fresh, looks
-up the package index, and keeps, in the cache's `packages/`:
+Makes the base tree, nginx and the boot ISO unless they are fresh in the cache, fetches the package
+index, and stores, in the cache's `packages/`:
 
     lists.tar      apt's lists of packages as they are now
-    archives.tar   the .deb files of the packages, of what makes raw images, and of what they need
-                   beyond the base
+    archives.tar   the .deb files of the packages, of what makes raw images, and of their
+                   dependencies beyond the base
 
-tree.py takes those where there is no network. Both are renamed into place when they are whole.
+tree.py uses these two when there is no network. They get their names once they are complete.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ SECONDS = 3600
 
 
 def fetch(work: tree.Work, packages: Sequence[str]) -> Path:
-    """Fill the cache; returns the directory of the kept packages."""
+    """Fill the cache; returns the directory of the stored packages."""
     work.on_stage("packages", "read the package index")
     Index(work.cache).names()
     base = tree.base(work)
@@ -42,20 +42,20 @@ def fetch(work: tree.Work, packages: Sequence[str]) -> Path:
             f"--customize-hook=tar-out /var/lib/apt/lists {quote(str(new_lists))}",
             f"--customize-hook=tar-out /var/cache/apt/archives {quote(str(new_archives))}",
         ]
-        wanted = [*packages, *raw.PACKAGES]
-        tree.mmdebstrap(work, "packages", hooks, target, variant="custom", include=wanted)
+        include = [*packages, *raw.PACKAGES]
+        tree.mmdebstrap(work, "packages", hooks, target, variant="custom", include=include)
     artifacts.nginx(work)
     iso.boot_iso(work)
     return archives.parent
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Print one line per stage, and the directory as the last; returns the exit status."""
+    """Print a line for each stage and, as the last one, the directory; return the exit status."""
     parser = argparse.ArgumentParser(prog="rfe_helpers.sandbox.fetch", description=__doc__)
-    parser.add_argument("--cache", type=Path, required=True, help="directory to be filled")
+    parser.add_argument("--cache", type=Path, required=True, help="directory to fill")
     parser.add_argument("packages", nargs="+", metavar="PACKAGE")
-    given = parser.parse_args(arguments)
-    return build_alone(given.cache, "fetch", SECONDS, lambda work: fetch(work, given.packages))
+    options = parser.parse_args(arguments)
+    return build_alone(options.cache, "fetch", SECONDS, lambda work: fetch(work, options.packages))
 
 
 if __name__ == "__main__":

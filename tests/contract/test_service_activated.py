@@ -1,4 +1,4 @@
-"""The service on a socket that systemd has opened, as in a guest of the sandbox."""
+"""The service on a socket that systemd passes to it, as in a guest of the sandbox."""
 
 import os
 import socket
@@ -10,7 +10,7 @@ from rfe_helpers.build.client import Client
 from rfe_helpers.core.wait import Deadline, wait_for
 
 SERVICE = Path(__file__).parents[2] / "rfe_helpers/sandbox/guest/image-builder"
-# systemd says so in the environment of the very process that gets the socket.
+# systemd sets LISTEN_PID to the process that gets the socket.
 ACTIVATE = """
 import os, sys
 os.dup2(int(sys.argv[1]), 3)
@@ -23,7 +23,7 @@ def command(state: Path) -> list[str]:
     return [sys.executable, "-m", "rfe_helpers.sandbox", "--activated", "--state", str(state)]
 
 
-def test_it_answers_on_the_socket_that_it_is_passed_and_leaves_it_there(tmp_path: Path) -> None:
+def test_it_answers_on_a_passed_socket_and_does_not_remove_it(tmp_path: Path) -> None:
     path = tmp_path / "api.socket"
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(str(path))
@@ -43,22 +43,22 @@ def test_it_answers_on_the_socket_that_it_is_passed_and_leaves_it_there(tmp_path
     assert path.is_socket()
 
 
-def test_without_systemd_it_says_so(tmp_path: Path) -> None:
-    ran = subprocess.run(command(tmp_path / "state"), capture_output=True, text=True, timeout=60)
-    assert ran.returncode == 1
-    assert ran.stderr.startswith("error: systemd has passed no socket")
+def test_without_a_socket_from_systemd_it_does_not_start(tmp_path: Path) -> None:
+    result = subprocess.run(command(tmp_path / "state"), capture_output=True, text=True, timeout=60)
+    assert result.returncode == 1
+    assert result.stderr.startswith("error: systemd has passed no socket")
 
 
 def test_its_units_pass_systemd_analyze_verify(tmp_path: Path) -> None:
-    """With a program that is here in place of the one in the guest."""
+    """The program that the unit starts is replaced by one that exists here."""
     for unit in SERVICE.iterdir():
         (tmp_path / unit.name).write_text(unit.read_text())
-    ran = subprocess.run(
+    result = subprocess.run(
         ["systemd-analyze", "verify", "--man=no", *map(str, tmp_path.glob("osbuild-composer.*"))],
         capture_output=True,
         text=True,
         timeout=120,
     )
-    said = [line for line in ran.stderr.splitlines() if "osbuild-composer" in line]
-    assert (said, ran.returncode) == ([], 0)
+    complaints = [line for line in result.stderr.splitlines() if "osbuild-composer" in line]
+    assert (complaints, result.returncode) == ([], 0)
     assert len(list(tmp_path.iterdir())) == 2

@@ -19,21 +19,21 @@ JSON_TYPE = "application/json; charset=utf-8"
 
 
 class World:
-    """The situations that examples presuppose; knows which real name stands for which fixed."""
+    """Sets up the situations that examples presuppose, and maps their fixed names to real ones."""
 
     def __init__(self, service: Running, repository: str) -> None:
         self.service = service
         self.real = {NAMES["repository"]: repository}
 
     def bring_about(self, situation: str) -> None:
-        wanted = SITUATIONS[situation]
-        for step in wanted.get("post", []):
+        setup = SITUATIONS[situation]
+        for step in setup.get("post", []):
             answer = self.service.ask(
                 f"POST {step['path']}", step.get("sent", ""), step.get("content_type", "")
             )
             assert answer.status == 200, answer.body
-        if "compose" in wanted:
-            self.real[NAMES["compose"]] = self._compose(wanted["compose"])
+        if "compose" in setup:
+            self.real[NAMES["compose"]] = self._compose(setup["compose"])
 
     def _compose(self, state: str) -> str:
         if state.startswith("test="):
@@ -48,7 +48,7 @@ class World:
         return identity
 
     def remember_change(self) -> None:
-        """The fixed name of a commit of a blueprint stands for the oldest one of Edge."""
+        """Let the fixed name of a blueprint's commit stand for the oldest commit of Edge."""
         answer = self.service.ask("GET /api/v1/blueprints/changes/Edge").json
         if answer["blueprints"]:
             oldest = answer["blueprints"][0]["changes"][-1]["commit"]
@@ -96,15 +96,14 @@ def check(example: Example, answer: Answer, world: World) -> None:
         assert tomllib.loads(body) == tomllib.loads(example.toml)
     else:
         assert example.json is not None
-        wanted, found = json.loads(example.json), json.loads(body)
+        expected, actual = json.loads(example.json), json.loads(body)
         for pointer in example.vary:
-            here, there = take(wanted, pointer), take(found, pointer)
-            assert type(here) is type(there), pointer
+            assert type(take(expected, pointer)) is type(take(actual, pointer)), pointer
         for pointer in example.starts:
-            assert take(found, pointer).startswith(take(wanted, pointer)), found
+            assert take(actual, pointer).startswith(take(expected, pointer)), actual
         for pointer in example.starts + example.vary:
-            put(found, pointer, take(wanted, pointer))
-        assert found == wanted
+            put(actual, pointer, take(expected, pointer))
+        assert actual == expected
 
 
 def take(value: Any, pointer: str) -> Any:

@@ -1,4 +1,4 @@
-"""200 clients read status and lists while a compose runs."""
+"""200 clients read the status and the lists while a compose runs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The service as a process: its socket, its lock, its end."""
+"""The service as a process: its socket, its lock and its end."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ def test_sigterm_ends_the_service_and_its_build_and_removes_the_socket(process: 
     again.terminate()
 
 
-def test_sigterm_waits_for_no_other_server(process: Process) -> None:
+def test_sigterm_does_not_wait_for_another_server(process: Process) -> None:
     process.post("/api/v1/blueprints/new", name="Edge")
     running = process.post("/api/v1/compose", blueprint_name="Edge", compose_type="edge-commit")
     wait_for(lambda: builds(process), Deadline(10), "the build runs", every=0.02)
@@ -122,7 +122,7 @@ def test_a_second_service_on_the_same_socket_gets_one_clear_error(process: Proce
     assert process.ask("GET /api/status").status == 200
 
 
-def test_a_socket_and_a_lock_that_are_left_over_are_taken_over(tmp_path: Path) -> None:
+def test_a_socket_and_a_lock_of_a_killed_service_are_taken_over(tmp_path: Path) -> None:
     first = Process(tmp_path)
     first.post("/api/v1/blueprints/new", name="Edge")
     first.kill()
@@ -132,24 +132,24 @@ def test_a_socket_and_a_lock_that_are_left_over_are_taken_over(tmp_path: Path) -
     second.terminate()
 
 
-def test_what_is_not_a_socket_is_not_removed(tmp_path: Path) -> None:
+def test_a_file_in_the_place_of_the_socket_is_not_removed(tmp_path: Path) -> None:
     path = tmp_path / "file"
     path.write_text("mine")
-    assert "is no socket" in refused(path, tmp_path / "state")
+    assert "exists and is not a socket" in refused(path, tmp_path / "state")
     assert path.read_text() == "mine"
 
 
-def test_a_path_that_no_socket_can_have(tmp_path: Path) -> None:
+def test_a_path_that_is_too_long_for_a_socket_is_refused(tmp_path: Path) -> None:
     assert "longer than 107 bytes" in refused(tmp_path / ("x" * 120), tmp_path / "state")
 
 
-def test_a_state_that_cannot_be_made(tmp_path: Path) -> None:
+def test_a_state_directory_that_cannot_be_created_is_refused(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     assert "choose another directory" in refused(tmp_path / "socket", tmp_path / "file" / "state")
 
 
 def refused(path: Path, state: Path) -> str:
-    """What `python -m rfe_helpers.sandbox` says when it does not start; no traceback."""
+    """The message of `python -m rfe_helpers.sandbox` when it does not start; never a traceback."""
     argv = [sys.executable, "-m", "rfe_helpers.sandbox", "--socket", path, "--state", state]
     with pytest.raises(CommandFailedError) as failure:
         run.run(argv, seconds=30)

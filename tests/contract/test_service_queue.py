@@ -1,4 +1,4 @@
-"""What the service promises about composes over time: the queue, cancelling, logs, requests."""
+"""Composes over time: the queue, cancelling, logs, and the requests that builds get."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def test_one_compose_runs_at_a_time_in_order(service: Running) -> None:
     assert times[0]["job_finished"] <= times[1]["job_started"]
 
 
-def test_the_build_gets_what_was_asked_for(service: Running) -> None:
+def test_the_build_gets_what_was_requested(service: Running) -> None:
     parent = "ab" * 32
     service.push(packages=[{"name": "tmux", "version": "3.*"}], modules=[{"name": "vim-*"}])
     service.builder.open()
@@ -54,15 +54,15 @@ def test_the_build_gets_what_was_asked_for(service: Running) -> None:
     assert request.kernel == "linux-image-cloud-amd64"
 
 
-def test_a_disk_is_as_large_as_asked_for_or_refused(service: Running) -> None:
+def test_a_disk_has_the_requested_size_or_is_refused(service: Running) -> None:
     service.push()
     service.builder.open()
     gib = 1024**3
     with web_server({"/repo/refs/heads/debian/13/x86_64/edge": b"ab" * 32}) as address:
-        asked = {"compose_type": "edge-raw-image", "ostree": {"url": f"{address}/repo"}}
+        options = {"compose_type": "edge-raw-image", "ostree": {"url": f"{address}/repo"}}
         for size in (5 * gib, 0):
-            service.wait(service.compose(**asked, size=size), "FINISHED")
-        body = json.dumps({"blueprint_name": "Edge", **asked, "size": gib})
+            service.wait(service.compose(**options, size=size), "FINISHED")
+        body = json.dumps({"blueprint_name": "Edge", **options, "size": gib})
         refused = service.ask("POST /api/v1/compose", body, "application/json")
     assert [request.size for request in service.builder.requests] == [5 * gib, 3 * gib]
     assert refused.status == 400
@@ -79,7 +79,7 @@ def test_a_compose_builds_what_the_blueprint_was_when_it_was_queued(service: Run
     assert [request.packages for request in service.builder.requests] == [("tmux",)] * 2
 
 
-def test_cancelling_ends_the_build_and_the_queue_goes_on(service: Running) -> None:
+def test_cancelling_ends_the_build_and_the_next_compose_starts(service: Running) -> None:
     service.push()
     first, second = service.compose(), service.compose()
     service.wait(first, "RUNNING")
@@ -104,7 +104,7 @@ def test_a_waiting_compose_that_is_cancelled_never_runs(service: Running) -> Non
     assert waiting not in [request.id for request in service.builder.requests]
 
 
-def test_a_failed_build_says_why_and_leaves_only_its_log(service: Running) -> None:
+def test_a_failed_build_logs_the_reason_and_leaves_only_its_log(service: Running) -> None:
     service.push()
     service.builder.open("fail")
     identity = service.compose()
@@ -165,8 +165,8 @@ def test_a_password_is_crypted_on_push_and_never_returned(service: Running) -> N
         {"name": "empty", "password": ""},
     ]
     service.push(customizations={"user": users})
-    found = service.ask("GET /api/v1/blueprints/info/Edge").json["blueprints"][0]
-    plain, crypted, empty = found["customizations"]["user"]
+    blueprint = service.ask("GET /api/v1/blueprints/info/Edge").json["blueprints"][0]
+    plain, crypted, empty = blueprint["customizations"]["user"]
     assert plain["password"].startswith("$6$")
     assert crypted["password"] == "$6$salt$hash"
     assert "password" not in empty
@@ -174,7 +174,9 @@ def test_a_password_is_crypted_on_push_and_never_returned(service: Running) -> N
         assert path.is_dir() or b"open sesame" not in path.read_bytes()
 
 
-def test_a_body_that_is_too_large_is_refused_and_the_service_goes_on(service: Running) -> None:
+def test_a_body_that_is_too_large_is_refused_and_the_service_keeps_running(
+    service: Running,
+) -> None:
     body = b"[" * (MAXIMUM_BODY + 1)
     answer = service.ask("POST /api/v1/blueprints/new", body, "application/json")
     assert answer.status == 400
@@ -182,15 +184,15 @@ def test_a_body_that_is_too_large_is_refused_and_the_service_goes_on(service: Ru
     assert service.ask("GET /api/status").status == 200
 
 
-def test_undo_brings_back_and_the_history_tells(service: Running) -> None:
+def test_undo_restores_a_version_and_adds_it_to_the_history(service: Running) -> None:
     service.push(version="1.0.0", description="first")
     service.push(version="2.0.0", description="second")
     history = service.ask("GET /api/v1/blueprints/changes/Edge").json["blueprints"][0]["changes"]
     oldest = history[-1]["commit"]
     service.ask("DELETE /api/v1/blueprints/delete/Edge")
     assert service.ask(f"POST /api/v1/blueprints/undo/Edge/{oldest}").status == 200
-    found = service.ask("GET /api/v1/blueprints/info/Edge").json["blueprints"][0]
-    assert (found["version"], found["description"]) == ("1.0.0", "first")
+    blueprint = service.ask("GET /api/v1/blueprints/info/Edge").json["blueprints"][0]
+    assert (blueprint["version"], blueprint["description"]) == ("1.0.0", "first")
     newest = service.ask("GET /api/v1/blueprints/changes/Edge").json["blueprints"][0]["changes"][0]
     assert newest["message"] == f"Edge.toml reverted to commit {oldest}"
 
@@ -259,7 +261,9 @@ def test_enormous_lists_end_in_errors_of_the_contract(service: Running) -> None:
         assert identity in str(answer.json.get("errors", ""))
 
 
-def test_servers_that_do_not_answer_keep_nobody_from_cancelling(service: Running) -> None:
+def test_servers_that_do_not_answer_do_not_keep_a_compose_from_being_cancelled(
+    service: Running,
+) -> None:
     service.push()
     identity = service.compose()
     service.wait(identity, "RUNNING")
@@ -284,7 +288,7 @@ def test_servers_that_do_not_answer_keep_nobody_from_cancelling(service: Running
 
 
 def test_a_compose_that_is_deleted_while_it_ends_leaves_nothing(tmp_path: Path) -> None:
-    """Another client may delete what one is just cancelling."""
+    """A client may delete a compose while another is cancelling it."""
     begun, go_on = threading.Event(), threading.Event()
 
     def builder(request: Request, work: Work) -> Path:
@@ -318,7 +322,7 @@ def test_a_compose_that_is_deleted_while_it_ends_leaves_nothing(tmp_path: Path) 
     store.close()
 
 
-def test_a_compose_that_is_given_up_keeps_no_half_built_tree(tmp_path: Path) -> None:
+def test_a_compose_that_is_given_up_leaves_no_half_built_tree(tmp_path: Path) -> None:
     store = Store(tmp_path)
     queue = Queue(store, tmp_path / "composes", tmp_path / "cache", lambda *_: Path())
     identity = store.add_compose(ComposePlan(Blueprint("Edge"), "edge-commit", "a/b"))
@@ -337,19 +341,22 @@ def test_a_compose_that_is_given_up_keeps_no_half_built_tree(tmp_path: Path) -> 
     store.close()
 
 
-def test_who_reads_a_log_is_not_ended_with_the_build(tmp_path: Path) -> None:
+def test_a_program_that_reads_a_log_is_not_ended_with_the_build(tmp_path: Path) -> None:
     for name in ("osbuild.log", "tree.tar"):
         (tmp_path / name).touch()
     reader = run.start(["tail", "-f", tmp_path / "osbuild.log"], log=tmp_path / "log")
     build = run.start(["tail", "-f", tmp_path / "tree.tar"], log=tmp_path / "log")
     try:
+        for process in (reader, build):  # the command line is empty for a moment during exec
+            command_line = Path(f"/proc/{process.pid}/cmdline").read_bytes
+            wait_for(command_line, Deadline(10), "tail runs", every=0.01)
         assert _processes_of(tmp_path) == [build]
     finally:
         run.stop(reader)
         run.stop(build)
 
 
-def test_what_nobody_thought_of_is_an_answer_of_the_contract(service: Running) -> None:
+def test_an_unexpected_error_is_an_answer_of_the_contract(service: Running) -> None:
     def push(body: str, kind: str = "application/json") -> Answer:
         return service.ask("POST /api/v1/blueprints/new", body, kind)
 

@@ -1,4 +1,4 @@
-"""A running sandbox service whose outside is fake: a small Debian repository on the disk, a
+"""A running sandbox service in a fake environment: a small Debian repository on the disk, a
 builder that waits for a gate to open, and a web server with an OSTree ref."""
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ Description: Vi IMproved - enhanced vi editor - compact version
 
 @dataclass
 class Answer:
-    """What the service answered."""
+    """An answer of the service."""
 
     status: int
     headers: dict[str, str]
@@ -82,7 +82,7 @@ class Answer:
 
 
 class UnixConnection(http.client.HTTPConnection):
-    """HTTP over a unix socket, paths sent as they are given."""
+    """HTTP over a unix socket; paths are sent unchanged."""
 
     def __init__(self, path: Path, timeout: float = 60) -> None:
         super().__init__("localhost", timeout=timeout)
@@ -112,7 +112,7 @@ def ask(
 
 
 class GateBuilder:
-    """Builds in no time once its gate is open; before that it waits, in a process."""
+    """Builds at once when its gate is open; until then it waits, in a process."""
 
     def __init__(self, gate: Path) -> None:
         self.gate = gate
@@ -134,7 +134,7 @@ class GateBuilder:
             on_start=work.on_process,
             deadline=work.deadline,
         )
-        # The gate may have closed again, after this build went through.
+        # The gate may have been closed again since this build went through.
         if self.gate.exists() and self.gate.read_text() == "fail":
             raise BuilderError("no package in this tree")
         work.on_stage("commit", "ostree.commit")
@@ -204,7 +204,7 @@ class Running:
 
 @contextmanager
 def running(directory: Path, index: Index) -> Iterator[Running]:
-    """A service with its state in `directory`; composes end when the builder's gate is open."""
+    """A service with its state in `directory`; composes end once the builder's gate is open."""
     state = directory / "state"
     state.mkdir(parents=True, exist_ok=True)
     builder = GateBuilder(directory / "gate")
@@ -221,7 +221,7 @@ def running(directory: Path, index: Index) -> Iterator[Running]:
 
 
 class Server:
-    """One uvicorn on a unix socket for all tests of a run, which give it their application."""
+    """One uvicorn on a unix socket for all tests of a run; each test gives it an application."""
 
     def __init__(self) -> None:
         self._path: Path | None = None
@@ -286,7 +286,8 @@ def silent_server() -> Iterator[str]:
 
 
 class Process:
-    """A service in a process of its own, so that it can be killed. Made again, it is restarted."""
+    """A service in a process of its own, so that it can be killed. A second Process with the same
+    directory is the restarted service."""
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
@@ -315,7 +316,7 @@ class Process:
         return self.ask(f"POST {path}", json.dumps(data), "application/json")
 
     def kill(self) -> None:
-        """kill -9, of the service alone: what it started lives on."""
+        """kill -9 of the service alone; the processes that it started keep running."""
         os.kill(self.id.pid, signal.SIGKILL)
         wait_for(lambda: not self.id.alive, Deadline(10), "the service is dead", every=0.01)
 
@@ -326,13 +327,13 @@ class Process:
 
 def processes_of(directory: Path) -> dict[int, str]:
     """Running processes that name the directory on their command line, by pid."""
-    found = {}
+    command_lines = {}
     for entry in Path("/proc").iterdir():
         with contextlib.suppress(OSError):
             if entry.name.isdigit() and bytes(directory) in (entry / "cmdline").read_bytes():
                 words = (entry / "cmdline").read_bytes().replace(b"\0", b" ")
-                found[int(entry.name)] = words.decode()
-    return found
+                command_lines[int(entry.name)] = words.decode()
+    return command_lines
 
 
 def main() -> None:

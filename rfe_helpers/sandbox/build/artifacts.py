@@ -1,4 +1,4 @@
-"""From a commit to the file that a compose hands out.
+"""From a commit to the artifact of a compose.
 
 commit.tar      `./compose.json` and `./repo/`, an archive repository with the one new commit
 container.tar   an OCI archive whose only layer is nginx and that repository; it serves
@@ -7,8 +7,8 @@ installer.iso   made in offline.py
 disk.qcow2      made in guest_image.py
 image.raw.xz    made in raw.py
 
-The first two as in section 13 of the weldr API contract. What a reader of the commit needs first
-(compose.json, configuration, ref, commit object) stands first in commit.tar.
+The first two follow section 13 of the weldr API contract. What a reader of the commit needs first
+(compose.json, configuration, ref, commit object) comes first in commit.tar.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from rfe_helpers.commit import oci
 from rfe_helpers.commit.ostree import Repo
 from rfe_helpers.core import files, run
 from rfe_helpers.errors import BuilderError
-from rfe_helpers.sandbox.build import guest_image, image_types, offline, raw, tree
+from rfe_helpers.sandbox.build import base, guest_image, image_types, offline, raw, tree
 
 WEB_ROOT = "usr/share/nginx/html"
 SPACE = 4_000_000_000
@@ -35,7 +35,7 @@ http {
     access_log /dev/stdout;
     error_log /dev/stderr;
     sendfile on;
-    # An OSTree client asks for thousands of small files.
+    # An OSTree client requests thousands of small files.
     keepalive_requests 100000;
     server {
         listen 8080;
@@ -47,7 +47,7 @@ http {
 _USERS = "root:x:0:0:root:/:/bin/sh\nnobody:x:65534:65534:nobody:/:/bin/sh\n"
 _GROUPS = "root:x:0:\nnogroup:x:65534:\n"
 _PATH = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-# Writable for whatever user the container runs as.
+# Writable for any user that the container runs as.
 _DIRECTORIES = {
     "usr": 0o755,
     "usr/share": 0o755,
@@ -61,8 +61,8 @@ _DIRECTORIES = {
     "var/lib/nginx": 0o777,
     "var/www": 0o755,
 }
-# What Debian's base-files would have linked, and the web root of RHEL 8.4's container, for
-# documents of that age.
+# The links of Debian's base-files, and the web root of RHEL 8.4's container, which documents of
+# that time use.
 _LINKS = {
     **{name: f"usr/{name}" for name in ("bin", "lib", "lib64", "sbin")},
     "var/www/html": f"/{WEB_ROOT}",
@@ -73,7 +73,7 @@ def build(request: tree.Request, work: tree.Work) -> Path:
     """Make the artifact of a compose in `work.directory` and return its path.
 
     Raises BuilderError, CommandFailedError or CommitError. It can be killed at any moment and run
-    again: the artifact appears under its name when it is whole.
+    again: the artifact gets its name once it is complete.
     """
     tree.check_space(work.directory, SPACE)
     kind = image_types.find(request.image_type)
@@ -94,8 +94,8 @@ def build(request: tree.Request, work: tree.Work) -> Path:
             _remove(repository.path / leftover)
         work.on_stage("artifact", target.name)
         if request.image_type == "edge-commit":
-            composed = compose_json(repository, request, commit)
-            files.write_json(content / "compose.json", composed)
+            report = compose_json(repository, request, commit)
+            files.write_json(content / "compose.json", report)
             write_commit_tar(content, commit, target)
         else:
             write_container(content, nginx(work), target)
@@ -105,7 +105,7 @@ def build(request: tree.Request, work: tree.Work) -> Path:
 
 
 def _remove(path: Path) -> None:
-    """ostree's own working files, which it makes again when it needs them."""
+    """Remove a working file of ostree, which ostree creates again when it needs it."""
     if path.is_dir():
         shutil.rmtree(path)
     else:
@@ -113,7 +113,7 @@ def _remove(path: Path) -> None:
 
 
 def compose_json(repository: Repo, request: tree.Request, commit: str) -> dict[str, Any]:
-    """What rpm-ostree writes into compose.json; counted in this repository, where all was new."""
+    """What rpm-ostree writes into compose.json; in this repository every object is new."""
     objects = [path for path in (repository.path / "objects").glob("*/*") if path.is_file()]
     content = [path for path in objects if path.suffix == ".filez"]
     info = repository.show(commit)
@@ -135,7 +135,7 @@ def compose_json(repository: Repo, request: tree.Request, commit: str) -> dict[s
 
 
 def write_commit_tar(content: Path, commit: str, target: Path) -> None:
-    """Pack `content` (compose.json and repo/) with the parts that readers want in front."""
+    """Pack `content` (compose.json and repo/), with the parts in front that readers need first."""
     head = [
         "./compose.json",
         "./repo",
@@ -150,9 +150,15 @@ def write_commit_tar(content: Path, commit: str, target: Path) -> None:
     with files.replacing(target) as temporary:
         run.run(
             [
-                *("tar", "--create", "--format=gnu", "--owner=root:0", "--group=root:0"),
-                *(f"--file={temporary}", f"--directory={content}"),
-                *("--no-recursion", "--files-from=-"),
+                "tar",
+                "--create",
+                "--format=gnu",
+                "--owner=root:0",
+                "--group=root:0",
+                f"--file={temporary}",
+                f"--directory={content}",
+                "--no-recursion",
+                "--files-from=-",
             ],
             input="\n".join(names) + "\n",
         )
@@ -160,17 +166,17 @@ def write_commit_tar(content: Path, commit: str, target: Path) -> None:
 
 def _below(directory: Path, name: str) -> list[str]:
     """`name` and everything below it, sorted, as names for tar."""
-    found = sorted(path.relative_to(directory) for path in (directory / name).rglob("*"))
-    return [name, *(f"./{path}" for path in found)]
+    paths = sorted(path.relative_to(directory) for path in (directory / name).rglob("*"))
+    return [name, *(f"./{path}" for path in paths)]
 
 
 # container ----------------------------------------------------------------------------------------
 
 
 def nginx(work: tree.Work) -> Path:
-    """A root file system with Debian's nginx and what it needs, as a tar in the cache."""
-    target = work.cache / f"nginx-{tree.SUITE}.tar"
-    if not tree.is_fresh(target):
+    """A root file system with Debian's nginx and its dependencies, as a tar in the cache."""
+    target = work.cache / f"nginx-{base.SUITE}.tar"
+    if not base.is_fresh(target):
         work.on_stage("container", "extract nginx")
         extracted = work.directory / "nginx.tar"
         try:
@@ -184,11 +190,11 @@ def nginx(work: tree.Work) -> Path:
 
 def _repack(extracted: Path, target: Path) -> None:
     """Keep what nginx needs at run time, owned by root."""
-    unwanted = ("dev", "etc/nginx", "usr/share", "var/cache", "var/lib/apt", "var/www")
+    dropped = ("dev", "etc/nginx", "usr/share", "var/cache", "var/lib/apt", "var/www")
     with tarfile.open(extracted) as source, tarfile.open(target, "w") as tar:
         for entry in source:
             entry.name = entry.name.removeprefix("./")
-            if not entry.name.startswith(unwanted):
+            if not entry.name.startswith(dropped):
                 tar.addfile(
                     oci.anonymous(entry), source.extractfile(entry) if entry.isreg() else None
                 )
@@ -198,7 +204,7 @@ def write_container(content: Path, nginx_tar: Path, target: Path) -> None:
     """Write an OCI archive whose only layer is nginx and the repository in `content`."""
     path = content.parent / "layer.tar.gz"
     try:
-        # The repository is compressed already: store it.
+        # The repository is already compressed.
         layer = oci.write_layer(
             path, lambda tar: _fill_layer(tar, nginx_tar, content / "repo"), compression=0
         )
@@ -217,7 +223,7 @@ def _fill_layer(tar: tarfile.TarFile, nginx_tar: Path, repository: Path) -> None
         oci.add_directory(tar, name, mode)
     with tarfile.open(nginx_tar) as source:
         for entry in source:
-            # Container tools refuse a layer that has a path twice.
+            # Container tools refuse a layer that contains a path twice.
             if entry.name not in (*_DIRECTORIES, *_LINKS):
                 tar.addfile(entry, source.extractfile(entry) if entry.isreg() else None)
     for name, target in _LINKS.items():

@@ -1,7 +1,7 @@
-"""What a blueprint asks for, checked against what an image type can do.
+"""Checks the customizations of a blueprint against what an image type supports.
 
-A blueprint's values travel into a chroot and onto command lines there, so each is held to the
-grammar of the thing it names. What the sandbox cannot do is refused by name, never ignored.
+The values reach a chroot and command lines in it, so each must fit the grammar of what it names.
+What the sandbox cannot do is refused by name, never ignored.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from rfe_helpers.build.blueprint import Blueprint
 from rfe_helpers.errors import BlueprintError
 from rfe_helpers.sandbox.build.image_types import KERNELS, ImageType
 
-# adduser's and systemd's common ground; shadow takes up to 32 characters
+# What adduser and systemd both accept; shadow takes up to 32 characters.
 _USER = re.compile(r"[a-z_][a-z0-9_-]{0,31}")
 _LABEL = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?")
 _HASH = re.compile(r"\$(?:2[aby]|5|6|y)\$[A-Za-z0-9./$=,]{8,200}")
@@ -37,7 +37,7 @@ _MODE = re.compile(r"0?[0-7]{3,4}")
 _ARGUMENTS = re.compile(r"[A-Za-z0-9 ._=:,/+@-]{1,2000}")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _TIMEZONE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_+/-]{0,63}")
-# osbuild/images, policies of OSTree commits
+# The policies of osbuild/images for OSTree commits.
 _FILE_ROOTS = ("/etc", "/root", "/usr/local/bin", "/usr/local/sbin")
 _DENIED_FILES = ("/etc/fstab", "/etc/shadow", "/etc/passwd", "/etc/group")
 _MAXIMUM_ID = 2**32 - 2
@@ -45,9 +45,9 @@ _LONGEST_LIST = 1000
 
 
 def check(blueprint: Blueprint, kind: ImageType) -> None:
-    """Raise BlueprintError unless the type can do all that the blueprint asks for."""
-    wanted = {key: value for key, value in blueprint.customizations.items() if value}
-    refused = sorted(set(wanted) - set(kind.customizations))
+    """Raise BlueprintError if the blueprint requests something that the type does not support."""
+    requested = {key: value for key, value in blueprint.customizations.items() if value}
+    refused = sorted(set(requested) - set(kind.customizations))
     if refused:
         allowed = ", ".join(kind.customizations)
         raise BlueprintError(
@@ -56,17 +56,17 @@ def check(blueprint: Blueprint, kind: ImageType) -> None:
         )
     for name in ("groups", "containers", "enabled_modules"):
         if getattr(blueprint, name):
-            raise _refusal(kind, name, "Debian has no such thing here")
+            raise _refusal(kind, name, "the sandbox builds from Debian packages only")
     if not kind.packages and (blueprint.packages or blueprint.modules):
         raise _refusal(kind, "packages", "the commit that it deploys has them already")
-    for name, value in wanted.items():
+    for name, value in requested.items():
         _check_length(value, f"customizations.{name}")
         _CHECKS[name](value, f"customizations.{name}", kind)
 
 
 def kernel(blueprint: Blueprint) -> str:
-    """The kernel package that a blueprint asks for. "kernel", the default's name in other
-    distributions, is the first of KERNELS."""
+    """The kernel package that a blueprint requests. "kernel", the name of the default in other
+    distributions, means the first of KERNELS."""
     name = (blueprint.customizations.get("kernel") or {}).get("name") or "kernel"
     return KERNELS[0] if name == "kernel" else str(name)
 
@@ -76,13 +76,14 @@ def _refusal(kind: ImageType, name: str, why: str) -> BlueprintError:
 
 
 def _check_length(value: Any, where: str) -> None:
-    """Refuse lists that nobody means, and no command line in the chroot could take."""
+    """Refuse lists that are too long for a command line in the chroot."""
     if isinstance(value, list) and len(value) > _LONGEST_LIST:
-        raise BlueprintError(f"{where} has {len(value)} entries, at most {_LONGEST_LIST} are taken")
-    for inner in (
-        value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
-    ):
-        _check_length(inner, where)
+        raise BlueprintError(
+            f"{where} has {len(value)} entries, at most {_LONGEST_LIST} are allowed"
+        )
+    children = value.values() if isinstance(value, dict) else value
+    for child in children if isinstance(value, dict | list) else ():
+        _check_length(child, where)
 
 
 def _must(fits: object, where: str, value: object, what: str) -> None:
@@ -104,7 +105,9 @@ def _hostname(value: str, where: str, _: ImageType) -> None:
 def _kernel(value: Mapping[str, Any], where: str, kind: ImageType) -> None:
     for key in value:
         if value[key] and key not in kind.kernel:
-            raise _refusal(kind, f"{where}.{key}", "set kernel arguments when it is deployed")
+            raise _refusal(
+                kind, f"{where}.{key}", "set kernel arguments when the commit is deployed"
+            )
     if append := value.get("append"):
         _matches(_ARGUMENTS, append, f"{where}.append", "kernel arguments")
     name = value.get("name") or "kernel"
@@ -153,17 +156,17 @@ def _ssh_keys(entries: list[dict[str, Any]], where: str, _: ImageType) -> None:
 
 
 def _ssh_key(value: str, where: str) -> None:
-    """One public key per line; inside the base64 the type stands again, after its length."""
+    """One public key per line; its base64 begins with the type again, after its length."""
     lines = value.strip().split("\n")
     for line in lines:
-        found = _KEY.fullmatch(line.strip())
-        _must(found, where, line, "an SSH public key")
-        assert found is not None
+        match = _KEY.fullmatch(line.strip())
+        _must(match, where, line, "an SSH public key")
+        assert match is not None
         try:
-            blob = base64.b64decode(found[2], validate=True)
+            blob = base64.b64decode(match[2], validate=True)
         except binascii.Error:
             blob = b""
-        kind = found[1].encode()
+        kind = match[1].encode()
         fits = blob.startswith(len(kind).to_bytes(4, "big") + kind)
         _must(fits, where, line, "an SSH public key")
 
@@ -204,7 +207,7 @@ def _services(value: Mapping[str, Any], where: str, _: ImageType) -> None:
 
 def _installer(value: Mapping[str, Any], where: str, kind: ImageType) -> None:
     if value.get("modules"):
-        raise _refusal(kind, f"{where}.modules", "its installer has none")
+        raise _refusal(kind, f"{where}.modules", "its installer has no modules")
     for name in value.get("sudo-nopasswd", []):
         _matches(_USER, name.removeprefix("%"), f"{where}.sudo-nopasswd", "a user or %group")
     contents = (value.get("kickstart") or {}).get("contents", "")
@@ -228,7 +231,7 @@ def _files(entries: list[dict[str, Any]], where: str, kind: ImageType) -> None:
 
 
 def _path(entry: Mapping[str, Any], where: str, roots: tuple[str, ...]) -> None:
-    """A path below one of `roots`, written the one plain way, with its owner and mode."""
+    """Check a path, which must be normalised and below one of `roots`, its owner and its mode."""
     path = entry.get("path", "")
     plain = path.startswith("/") and posixpath.normpath(path) == path and not path.startswith("//")
     short = len(path.encode()) < 4096 and all(len(p.encode()) < 256 for p in path.split("/"))
@@ -252,7 +255,7 @@ def _path(entry: Mapping[str, Any], where: str, roots: tuple[str, ...]) -> None:
 def _distinct(names: list[str], where: str) -> None:
     seen: set[str] = set()
     for name in names:
-        _must(name not in seen, where, name, "there once only")
+        _must(name not in seen, where, name, "unique")
         seen.add(name)
 
 

@@ -1,4 +1,4 @@
-"""The image types of the sandbox and what a blueprint may ask of each: data.
+"""The image types of the sandbox, and what a blueprint may request of each: data.
 
 Names, file names and MIME types are those of osbuild-composer (osbuild/images v0.274). The size
 of a disk is smaller than its 10 GiB (see raw.py).
@@ -6,39 +6,45 @@ of a disk is smaller than its 10 GiB (see raw.py).
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 DISTRO = "debian-13"
 ARCHITECTURE = "x86_64"
 DEFAULT_REF = "debian/13/x86_64/edge"
 KERNELS = ("linux-image-cloud-amd64", "linux-image-amd64", "linux-image-rt-amd64")
 
-_COMMIT_CUSTOMIZATIONS = (
-    *("directories", "files", "group", "hostname", "kernel", "locale", "services", "sshkey"),
-    *("timezone", "user"),
-)
-
 _DISK_CUSTOMIZATIONS = (
-    *("directories", "files", "group", "kernel", "locale", "services", "sshkey", "user"),
+    "directories",
+    "files",
+    "group",
+    "kernel",
+    "locale",
+    "services",
+    "sshkey",
+    "user",
 )
-# What makes the guest image one: cloud-init, SSH, the web console; and what the sandbox's service
-# imports and runs, so that it can be installed there without a network.
+_COMMIT_CUSTOMIZATIONS = tuple(sorted([*_DISK_CUSTOMIZATIONS, "hostname", "timezone"]))
+# What a guest needs: cloud-init, SSH, the web console; and what the sandbox's service imports and
+# runs, so that it can be installed there without a network.
+# fmt: off
 _GUEST_PACKAGES = (
-    *("cloud-init", "cloud-guest-utils", "fdisk", "openssh-sftp-server"),
-    *("cockpit-ws", "cockpit-bridge", "cockpit-system"),
-    *("python3-starlette", "python3-uvicorn", "python3-tomlkit", "python3-requests"),
+    "cloud-init", "cloud-guest-utils", "fdisk", "openssh-sftp-server",
+    "cockpit-ws", "cockpit-bridge", "cockpit-system",
+    "python3-starlette", "python3-uvicorn", "python3-tomlkit", "python3-requests",
     "python3-msgspec",
-    *("mmdebstrap", "debian-archive-keyring", "gpg", "xorriso", "squashfs-tools"),
+    "mmdebstrap", "debian-archive-keyring", "gpg", "xorriso", "squashfs-tools",
 )
+# fmt: on
 
 
 @dataclass(frozen=True)
 class ImageType:
-    """One type. `deploys`: it needs the url of a commit; `ostree`: it has to do with commits at
-    all, and makes one unless it deploys one; `adds`: packages that it has beyond the base.
+    """One image type.
 
-    `customizations` are the allowed ones, `kernel` the allowed keys of customizations.kernel,
-    `packages` whether packages may be asked for, `size` the default size in bytes (0: none).
+    `ostree`: it contains a commit, which it makes unless it `deploys` one from a url; `adds`: its
+    packages beyond the base; `customizations`: the allowed ones; `kernel`: the allowed keys of
+    customizations.kernel; `packages`: whether a blueprint may request any; `size`: of a disk, by
+    default, in bytes (0: not a disk).
     """
 
     name: str
@@ -54,22 +60,21 @@ class ImageType:
     size: int = 0
 
 
+_COMMIT = ImageType(
+    name="edge-commit",
+    filename="commit.tar",
+    mime="application/x-tar",
+    aliases=("rhel-edge-commit",),
+    customizations=_COMMIT_CUSTOMIZATIONS,
+    kernel=("name",),
+)
 IMAGE_TYPES = (
-    ImageType(
-        name="edge-commit",
-        filename="commit.tar",
-        mime="application/x-tar",
-        aliases=("rhel-edge-commit",),
-        customizations=_COMMIT_CUSTOMIZATIONS,
-        kernel=("name",),
-    ),
-    ImageType(
+    _COMMIT,
+    replace(
+        _COMMIT,
         name="edge-container",
         filename="container.tar",
-        mime="application/x-tar",
         aliases=("rhel-edge-container",),
-        customizations=_COMMIT_CUSTOMIZATIONS,
-        kernel=("name",),
     ),
     ImageType(
         name="edge-installer",
@@ -103,7 +108,7 @@ IMAGE_TYPES = (
 
 
 def find(name: str) -> ImageType | None:
-    """The type with this name or alias, None if there is none."""
+    """The type with this name or alias, or None."""
     for kind in IMAGE_TYPES:
         if name == kind.name or name in kind.aliases:
             return kind

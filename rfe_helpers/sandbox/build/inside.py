@@ -1,11 +1,11 @@
-"""What happens inside a tree while it is built.
+"""The part of a build that runs inside the tree.
 
-Run by the tree's own Python in its chroot (`python3 inside.py base|compose DIR`), because there
-paths cannot lead out of the tree and no file of the host needs to be readable for the mapped
-user that builds it. Standard library only. DIR holds `spec.json` and gets `report.json`:
+The tree's own Python runs it in the chroot (`python3 inside.py base|compose DIR`): there no path
+leads out of the tree, and the mapped user that builds it needs to read no file of the host.
+Standard library only. DIR holds `spec.json` and gets `report.json`:
 
-    spec.json    {"version": s, "ref": s, "unwanted_kernel": package or null, "customizations":
-                 {…} in the shape of a blueprint, already validated by the service}
+    spec.json    {"version": s, "ref": s, "replaced_kernel": package or null, "customizations":
+                 {…} as in a blueprint, already validated by the service}
     report.json  {"kernel": release, "packages": [[name, version, arch], …]}
 
 `python3 inside.py customize -` applies customizations, read from stdin, to a deployment.
@@ -39,15 +39,22 @@ LINKS = {
     "usr/local": "../var/usrlocal",
     "ostree": "sysroot/ostree",
 }
-# Found in /var while a tree is built, wanted nowhere.
+# What a build leaves in /var and no system needs.
 DROPPED = (
-    *("var/cache/apt", "var/cache/debconf", "var/cache/ldconfig", "var/lib/apt/lists"),
-    *("var/lib/dpkg", "var/lib/dbus/machine-id", "var/lock", "var/run", "var/tmp"),
+    "var/cache/apt",
+    "var/cache/debconf",
+    "var/cache/ldconfig",
+    "var/lib/apt/lists",
+    "var/lib/dpkg",
+    "var/lib/dbus/machine-id",
+    "var/lock",
+    "var/run",
+    "var/tmp",
 )
 
 
 def run(*argv: str, data: str | None = None) -> None:
-    """Run a command; its output goes to the build log, secrets (`data`) through stdin."""
+    """Run a command; its output goes to the build log; secrets (`data`) are passed on stdin."""
     subprocess.run(argv, check=True, input=data, text=True)
 
 
@@ -103,7 +110,7 @@ def make_initramfs(release: str) -> None:
 
 
 def remove_kernel(package: str) -> None:
-    """Remove the base's kernel, of which `package` is only the name without its version."""
+    """Remove the base's kernel; `package` is its metapackage, without a version in its name."""
     flavour = package.removeprefix("linux-image-")
     listing = subprocess.run(
         ["dpkg-query", "-W", "-f", "${Package}\n", package, f"linux-image-*-{flavour}"],
@@ -119,8 +126,8 @@ def remove_kernel(package: str) -> None:
 # customizations -----------------------------------------------------------------------------------
 
 
-def customize(wanted: Table) -> None:
-    """Apply a blueprint's customizations; each name of the API is one function."""
+def customize(customizations: Table) -> None:
+    """Apply a blueprint's customizations; each key of the API has a function."""
     appliers: tuple[tuple[str, Callable[[Any], None]], ...] = (
         ("group", groups),
         ("user", users),
@@ -133,9 +140,9 @@ def customize(wanted: Table) -> None:
         ("services", services),
     )
     for name, apply in appliers:
-        if wanted.get(name):
+        if customizations.get(name):
             stage(f"customize {name}")
-            apply(wanted[name])
+            apply(customizations[name])
 
 
 def groups(entries: list[Table]) -> None:
@@ -154,7 +161,7 @@ def users(entries: list[Table]) -> None:
             ("--shell", "shell"),
             ("--uid", "uid"),
             ("--gid", "gid"),
-            ("-d", "home"),  # useradd and usermod have different long names for it
+            ("-d", "home"),  # its long name differs between useradd and usermod
         ):
             if entry.get(key) is not None:
                 options += [option, str(entry[key])]
@@ -196,22 +203,22 @@ def hostname(name: str) -> None:
     Path("/etc/hostname").write_text(name + "\n")
 
 
-def timezone(wanted: Table) -> None:
-    if zone := wanted.get("timezone"):
+def timezone(settings: Table) -> None:
+    if zone := settings.get("timezone"):
         link = Path("/etc/localtime")
         link.unlink(missing_ok=True)
         link.symlink_to(f"../usr/share/zoneinfo/{zone}")
         Path("/etc/timezone").write_text(zone + "\n")
-    if servers := wanted.get("ntpservers"):
+    if servers := settings.get("ntpservers"):
         drop_in = Path("/etc/systemd/timesyncd.conf.d/50-blueprint.conf")
         drop_in.parent.mkdir(parents=True, exist_ok=True)
         drop_in.write_text("[Time]\nNTP=" + " ".join(servers) + "\n")
 
 
-def locale(wanted: Table) -> None:
-    if languages := wanted.get("languages"):
+def locale(settings: Table) -> None:
+    if languages := settings.get("languages"):
         Path("/etc/locale.conf").write_text(f"LANG={languages[0]}\n")
-    if keyboard := wanted.get("keyboard"):
+    if keyboard := settings.get("keyboard"):
         Path("/etc/vconsole.conf").write_text(f"KEYMAP={keyboard}\n")
 
 
@@ -237,14 +244,14 @@ def own(path: Path, entry: Table, default_mode: int) -> None:
         shutil.chown(path, user=user)
     if (group := entry.get("group")) is not None:
         shutil.chown(path, group=group)
-    # Last: a change of the owner takes setuid and setgid away.
+    # Last, because a change of the owner clears setuid and setgid.
     path.chmod(int(mode, 8) if isinstance(mode, str) else mode)
 
 
-def services(wanted: Table) -> None:
+def services(units: Table) -> None:
     for verb, key in (("enable", "enabled"), ("disable", "disabled"), ("mask", "masked")):
-        if wanted.get(key):
-            run("systemctl", verb, *wanted[key])
+        if units.get(key):
+            run("systemctl", verb, *units[key])
 
 
 # layout -------------------------------------------------------------------------------------------
@@ -252,7 +259,7 @@ def services(wanted: Table) -> None:
 
 def lay_out(spec: Table) -> Table:
     """Turn a Debian root file system into what OSTree deploys: all content in /usr, /etc as
-    /usr/etc, /var empty and made again at boot by tmpfiles.d."""
+    /usr/etc, and an empty /var that tmpfiles.d fills at boot."""
     release = kernel_release()
     vmlinuz = Path(f"/boot/vmlinuz-{release}")
     if vmlinuz.exists():
@@ -279,7 +286,7 @@ def lay_out(spec: Table) -> Table:
 
 
 def move_to_var() -> None:
-    """Make room for LINKS: what machines may change belongs to /var, the rest is empty."""
+    """Make room for LINKS: what machines may change moves to /var, the rest is removed."""
     for path, target in LINKS.items():
         old = Path("/", path)
         if target.startswith(("var/", "../var/")):
@@ -319,8 +326,8 @@ def name_the_version(spec: Table) -> None:
 
 
 def write_sysusers() -> None:
-    """Describe all system users for systemd-sysusers: a machine whose /etc/passwd was changed
-    keeps its own copy across updates and would miss the users of newly added packages."""
+    """Describe all system users for systemd-sysusers: a machine on which /etc/passwd was changed
+    keeps its own copy across updates, which lacks the users of newly added packages."""
     lines = []
     groups_by_id = {}
     for line in Path("/etc/group").read_text().splitlines():
@@ -339,7 +346,7 @@ def write_sysusers() -> None:
 
 
 def reset_etc() -> None:
-    """Empty what belongs to one machine."""
+    """Clear what belongs to a single machine."""
     for name in ("machine-id", "fstab"):
         Path("/etc", name).write_text("")
     for key in Path("/etc/ssh").glob("ssh_host_*"):
@@ -368,7 +375,7 @@ def installed_packages() -> list[list[str]]:
 
 
 def describe_var() -> None:
-    """Turn /var into tmpfiles.d lines, its files into /usr/share/factory, and empty it."""
+    """Describe /var in tmpfiles.d, copy its files to /usr/share/factory, and empty it."""
     lines = []
     for directory, names, filenames in os.walk("/var"):
         names.sort()
@@ -400,10 +407,10 @@ def describe(path: Path, relative: str) -> list[str]:
 
 
 def compose(directory: Path) -> None:
-    """Make the tree of one compose: the kernel asked for, customizations, OSTree's layout."""
+    """Make the tree of one compose: the requested kernel, customizations, OSTree's layout."""
     spec = json.loads((directory / "spec.json").read_text())
-    if spec["unwanted_kernel"]:
-        remove_kernel(spec["unwanted_kernel"])
+    if spec["replaced_kernel"]:
+        remove_kernel(spec["replaced_kernel"])
     release = kernel_release()
     if not (MODULES / release / "initramfs.img").exists():
         stage("initramfs")
@@ -416,11 +423,11 @@ def compose(directory: Path) -> None:
 
 
 def main() -> None:
-    what, directory = sys.argv[1:]
+    command, directory = sys.argv[1:]
     try:
-        if what == "base":
+        if command == "base":
             base()
-        elif what == "customize":
+        elif command == "customize":
             customize(json.load(sys.stdin))
         else:
             compose(Path(directory))

@@ -1,9 +1,9 @@
 """edge-installer: the boot ISO with a commit inside, for machines without a network.
 
-Laid out like osbuild-composer's: the repository at /ostree/repo, the kickstart at /osbuild.ks,
-named in every entry of the boot menu. Beside the repository, and only here, `payload.json` says
-what the commit takes unpacked. The installed system's remote is the URL that the compose was
-given, so later updates come from there.
+The layout is osbuild-composer's: the repository at /ostree/repo, the kickstart at /osbuild.ks,
+named in every entry of the boot menu. In addition `payload.json`, beside the repository, gives the
+size of the unpacked commit. The installed system's remote is the URL of the compose request, so
+later updates come from there.
 """
 
 from __future__ import annotations
@@ -24,25 +24,30 @@ from rfe_helpers.lab import profile
 from rfe_helpers.sandbox.build import ostree_options, tree
 from rfe_helpers.sandbox.installer import iso as installer
 
-FACTS = "ostree/payload.json"  # what the installer wants to know before it partitions a disk
-BLOCK = 4096  # of the file systems that it will be on
-MEDIUM = "/run/install/repo"  # where an installer, Anaconda too, has its boot medium
+FACTS = "ostree/payload.json"  # what the installer needs to know before it partitions a disk
+BLOCK = 4096  # of the file systems that the commit is installed to
+MEDIUM = "/run/install/repo"  # where installers, Anaconda included, mount their boot medium
 SOURCE = "source"
-# What a kickstart's `user` and `rootpw` have no words for.
-_UNSAYABLE = {"expiredate", "force_password_reset"}
+# What the kickstart directives `user` and `rootpw` cannot express.
+_NOT_IN_KICKSTART = {"expiredate", "force_password_reset"}
 _ROOT_KEYS = {"name", "password", "key"}
 UNATTENDED = (
-    *("text --non-interactive", "zerombr", "clearpart --all --initlabel"),
-    *("autopart --type=plain --fstype=ext4 --nohome", "network --bootproto=dhcp", "reboot"),
+    "text --non-interactive",
+    "zerombr",
+    "clearpart --all --initlabel",
+    "autopart --type=plain --fstype=ext4 --nohome",
+    "network --bootproto=dhcp",
+    "reboot",
     f"bootloader --append={shlex.quote(kickstart.CONSOLES)}",
 )
 
 
 def build(request: tree.Request, work: tree.Work, target: Path) -> Path:
-    """Make the ISO of a compose at `target`; `request.parent` is the commit to put into it.
+    """Make the ISO of a compose at `target`; `request.parent` is the commit that goes into it.
 
-    Raises BuilderError if the blueprint leaves questions open, which this installer cannot ask;
-    CommitError if the commit cannot be fetched, KickstartError for contents that do not parse.
+    Raises BuilderError if the blueprint leaves questions open, since this installer cannot ask
+    them; CommitError if the commit cannot be fetched; KickstartError for contents that do not
+    parse.
     """
     text = osbuild_kickstart(request)
     with payload(request, work) as repository:
@@ -56,7 +61,7 @@ def build(request: tree.Request, work: tree.Work, target: Path) -> Path:
                 boot,
                 target,
                 {media.REPOSITORY: repository.path, FACTS: facts, media.KICKSTART: script},
-                # rd.live.check is dracut's word for it: look at the medium before using it.
+                # dracut's option to check the medium before it is used
                 arguments=f"inst.ks={media.read(boot).own_kickstart} rd.live.check",
                 deadline=work.deadline,
                 on_start=work.on_process,
@@ -69,7 +74,7 @@ def build(request: tree.Request, work: tree.Work, target: Path) -> Path:
 
 @contextlib.contextmanager
 def payload(request: tree.Request, work: tree.Work) -> Iterator[Repo]:
-    """A repository with nothing but the commit that a request deploys; removed at the end."""
+    """A repository that contains only the commit of a request; removed at the end."""
     work.on_stage("payload", "ostree pull")
     directory = work.directory / "payload"
     shutil.rmtree(directory, ignore_errors=True)
@@ -84,15 +89,15 @@ def fetch(request: tree.Request, directory: Path, work: tree.Work) -> str:
     """Pull the commit of a request, without its history, into a repository of its own."""
     repository = Repo(directory).init("archive")
     repository.add_remote(SOURCE, ostree_options.reachable(request.url))
-    wanted = request.parent or request.ref
-    commit = repository.pull(SOURCE, wanted, deadline=work.deadline, log=work.log)
+    revision = request.parent or request.ref
+    commit = repository.pull(SOURCE, revision, deadline=work.deadline, log=work.log)
     repository.set_ref(request.ref, commit)
     repository.update_summary()
     return commit
 
 
 def unpacked_bytes(repository: Repo) -> int:
-    """What the files of an archive repository take when they are deployed.
+    """The bytes that the files of an archive repository take on a disk when they are deployed.
 
     Each .filez begins with the length of its header, padding to 8 bytes, and the size of the file,
     all big-endian (ostree's repository format, "archive").
@@ -105,18 +110,19 @@ def unpacked_bytes(repository: Repo) -> int:
     return total
 
 
-def check(wanted: Mapping[str, Any]) -> None:
-    """Raise BuilderError if customizations contradict each other, leave questions open, or ask for
-    what a kickstart cannot say."""
-    for user in wanted.get("user", []):
-        kept = _ROOT_KEYS if user["name"] == "root" else set(user) - _UNSAYABLE
-        _refuse(f"user.{user['name']}", [key for key in user if user[key] and key not in kept])
-    _refuse("timezone", ["ntpservers"] if (wanted.get("timezone") or {}).get("ntpservers") else [])
-    options = wanted.get("installer") or {}
+def check(customizations: Mapping[str, Any]) -> None:
+    """Raise BuilderError if customizations contradict each other, leave questions open, or request
+    what a kickstart cannot express."""
+    for user in customizations.get("user", []):
+        allowed = _ROOT_KEYS if user["name"] == "root" else set(user) - _NOT_IN_KICKSTART
+        _refuse(f"user.{user['name']}", [key for key in user if user[key] and key not in allowed])
+    timezone = customizations.get("timezone") or {}
+    _refuse("timezone", ["ntpservers"] if timezone.get("ntpservers") else [])
+    options = customizations.get("installer") or {}
     contents = (options.get("kickstart") or {}).get("contents", "")
     unattended = bool(options.get("unattended"))
     if contents and (unattended or options.get("sudo-nopasswd")):
-        # osbuild/images refuses it in the same words.
+        # osbuild/images refuses it with the same message.
         raise BuilderError(
             "installer.kickstart.contents are not supported in combination with "
             "unattended or sudo-nopasswd"
@@ -138,10 +144,10 @@ def _refuse(where: str, keys: Sequence[str]) -> None:
 
 
 def osbuild_kickstart(request: tree.Request) -> str:
-    """The kickstart of the ISO: the payload, what the blueprint asks for, the real remote."""
-    wanted = request.blueprint.customizations
-    check(wanted)
-    options = wanted.get("installer") or {}
+    """The kickstart of the ISO: the payload, the blueprint's customizations, the real remote."""
+    customizations = request.blueprint.customizations
+    check(customizations)
+    options = customizations.get("installer") or {}
     contents = (options.get("kickstart") or {}).get("contents", "")
     unattended = bool(options.get("unattended"))
     facts = profile.load("sandbox")
@@ -149,8 +155,8 @@ def osbuild_kickstart(request: tree.Request) -> str:
         f"ostreesetup --nogpg --osname={facts.ostree.osname} --remote={facts.ostree.remote} "
         f"--url=file://{MEDIUM}/{media.REPOSITORY} --ref={shlex.quote(request.ref)}",
         *(UNATTENDED if unattended else ()),
-        *_accounts(wanted),
-        *_settings(wanted, unattended=unattended),
+        *_accounts(customizations),
+        *_settings(customizations, unattended=unattended),
         *([contents.rstrip()] if contents else []),
         *_sudo(options.get("sudo-nopasswd", [])),
         *_remote(facts.ostree.remote, request.url),
@@ -160,11 +166,11 @@ def osbuild_kickstart(request: tree.Request) -> str:
     return text
 
 
-def _accounts(wanted: Mapping[str, Any]) -> list[str]:
+def _accounts(customizations: Mapping[str, Any]) -> list[str]:
     lines = []
-    for group in wanted.get("group", []):
+    for group in customizations.get("group", []):
         lines.append(_line("group", name=group["name"], gid=group.get("gid")))
-    for user in wanted.get("user", []):
+    for user in customizations.get("user", []):
         lines += _ssh_keys(user["name"], user.get("key"))
         if user["name"] == "root":
             if user.get("password"):
@@ -184,20 +190,21 @@ def _accounts(wanted: Mapping[str, Any]) -> list[str]:
             )
             + (" --iscrypted" if user.get("password") else "")
         )
-    for key in wanted.get("sshkey", []):
+    for key in customizations.get("sshkey", []):
         lines += _ssh_keys(key["user"], key["key"])
     return lines
 
 
 def _ssh_keys(user: str, keys: str | None) -> list[str]:
-    """A directive for each of the lines of a blueprint's key."""
-    found = [line.strip() for line in (keys or "").strip().splitlines()]
-    return [f"sshkey --username={user} {shlex.quote(key)}" for key in found]
+    """A directive for each line of a blueprint's key."""
+    lines = (keys or "").strip().splitlines()
+    return [f"sshkey --username={user} {shlex.quote(line.strip())}" for line in lines]
 
 
-def _settings(wanted: Mapping[str, Any], *, unattended: bool) -> list[str]:
-    """Language, keyboard and time zone; with defaults where nobody is to be asked."""
-    locale, zone = wanted.get("locale") or {}, wanted.get("timezone") or {}
+def _settings(customizations: Mapping[str, Any], *, unattended: bool) -> list[str]:
+    """Language, keyboard and time zone; an unattended installation needs all of them."""
+    locale = customizations.get("locale") or {}
+    zone = customizations.get("timezone") or {}
     languages = locale.get("languages") or (["C.UTF-8"] if unattended else [])
     keyboard = locale.get("keyboard") or ("us" if unattended else "")
     timezone = zone.get("timezone") or ("UTC" if unattended else "")
@@ -220,12 +227,15 @@ def _sudo(names: Iterable[str]) -> list[str]:
 
 
 def _remote(remote: str, url: str) -> list[str]:
-    """Without this the system would look for updates on the ISO for ever."""
+    """Without this the system would look for updates on the ISO forever."""
     add = f"ostree remote add --no-sign-verify --no-gpg-verify {remote} {shlex.quote(url)}"
     return ["%post --erroronfail", f"ostree remote delete {remote}", add, "%end"]
 
 
 def _line(directive: str, **options: Any) -> str:
-    given = {key: value for key, value in options.items() if value not in (None, "")}
-    words = [f"--{key}={shlex.quote(str(value))}" for key, value in given.items()]
+    words = [
+        f"--{key}={shlex.quote(str(value))}"
+        for key, value in options.items()
+        if value not in (None, "")
+    ]
     return " ".join([directive, *words])

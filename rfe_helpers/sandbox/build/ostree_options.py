@@ -1,6 +1,6 @@
-"""The `ostree` part of a compose request: validation, and the parent that a url resolves to.
+"""The `ostree` part of a compose request: its validation, and the parent commit at its url.
 
-Rules and messages are osbuild's (osbuild/images, pkg/ostree, 2025).
+Rules and messages are those of osbuild (osbuild/images, pkg/ostree, 2025).
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _CHECKSUM = re.compile(r"[0-9a-f]{64}")
 
 @dataclass(frozen=True)
 class OstreeOptions:
-    """As in the request; "" is unset."""
+    """The options of the request; "" is unset."""
 
     ref: str = ""
     parent: str = ""
@@ -35,7 +35,7 @@ class OstreeOptions:
 
 
 def check(options: OstreeOptions, kind: ImageType) -> None:
-    """Raise BuilderError unless the options make sense for the type."""
+    """Raise BuilderError unless the options are valid for the type."""
     if not kind.ostree and options != OstreeOptions():
         raise BuilderError(f'OSTree is not supported for "{kind.name}"')
     if options.ref and _CHECKSUM.fullmatch(options.ref):
@@ -67,22 +67,22 @@ def _is_absolute(url: str) -> bool:
 
 
 def resolve(options: OstreeOptions, kind: ImageType) -> str | None:
-    """The commit that the request builds on or deploys; None if it names no url.
+    """The id of the commit that the request builds on or deploys; None if it names no url.
 
-    For types that make a commit that is its parent: `parent`, or else what the new ref is at
-    `url` now. For types that deploy one it is what `ref` is there. Raises BuilderError if it
-    cannot be found out.
+    For a type that makes a commit, that is the parent: `parent`, or else the commit that the ref
+    names at `url`. For a type that deploys one, it is the commit that the ref names there. Raises
+    BuilderError if it cannot be resolved.
     """
     if not options.url:
         return None
     ref = options.ref or DEFAULT_REF
-    wanted = ref if kind.deploys else options.parent or ref
-    if _CHECKSUM.fullmatch(wanted):
-        return wanted
+    revision = ref if kind.deploys else options.parent or ref
+    if _CHECKSUM.fullmatch(revision):
+        return revision
     base = options.url
     if base.startswith("mirrorlist="):
         base = _first_mirror(base.removeprefix("mirrorlist="))
-    location = f"{base.rstrip('/')}/refs/heads/{wanted}"
+    location = f"{base.rstrip('/')}/refs/heads/{revision}"
     checksum = _get(location, limit=1024).strip()
     if not _CHECKSUM.fullmatch(checksum):
         raise BuilderError(f'ostree repository "{location}" returned invalid reference')
@@ -90,11 +90,11 @@ def resolve(options: OstreeOptions, kind: ImageType) -> str | None:
 
 
 def reachable(url: str) -> str:
-    """Where this service finds what an image will look for at `url`.
+    """The URL at which this service reaches what an image will look for at `url`.
 
-    A virtual machine with QEMU's user networking knows the machine that it runs on as 10.0.2.2;
-    that machine is this one, unless the service itself runs in such a network. So one URL serves
-    for the compose and for the systems that come of it, as with an Image Builder in a machine.
+    A virtual machine with QEMU's user networking reaches its host at 10.0.2.2; that host is this
+    machine, unless the service itself runs in such a network. So one URL works for the compose and
+    for the systems installed from it, as it does with an Image Builder in a virtual machine.
     """
     parts = urlsplit(url)
     if parts.hostname != HOST_FROM_GUEST or _is_guest():
@@ -103,7 +103,7 @@ def reachable(url: str) -> str:
 
 
 def _is_guest() -> bool:
-    """Whether this machine's own address is in the network that QEMU makes; sends nothing."""
+    """Whether this machine has an address in QEMU's user network; sends nothing."""
     with contextlib.closing(socket.socket(socket.AF_INET, socket.SOCK_DGRAM)) as probe:
         try:
             probe.connect((HOST_FROM_GUEST, 9))
@@ -120,7 +120,7 @@ def _first_mirror(location: str) -> str:
 
 
 def _get(location: str, limit: int) -> str:
-    """The first `limit` bytes of what is at a URL."""
+    """The first `limit` bytes at a URL."""
     deadline = Deadline(RESOLVE_SECONDS)
     try:
         timeout = (CONNECT_SECONDS, RESOLVE_SECONDS)

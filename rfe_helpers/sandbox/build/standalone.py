@@ -1,4 +1,4 @@
-"""A build outside the queue: what the commands that fill the cache have in common."""
+"""Builds outside the queue, for the commands that fill the cache."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from rfe_helpers.sandbox.build import tree
 def build_alone(
     cache: Path, name: str, seconds: float, action: Callable[[tree.Work], object]
 ) -> int:
-    """Run `action` in a directory of its own below `cache`, made if it is not there; its log is
-    `<name>.log` beside it. Prints one line per stage, and what the action returns as the last;
-    returns the exit status."""
+    """Run `action` in a temporary directory below `cache`, which is created if needed; the log is
+    `<name>.log` in `cache`. Prints a line for each stage and, as the last one, what the action
+    returns. Returns the exit status."""
     cache = cache.expanduser().absolute()
     cache.mkdir(parents=True, exist_ok=True)
     try:

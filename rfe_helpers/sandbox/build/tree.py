@@ -2,32 +2,21 @@
 
 Three steps, each a stage in the log:
 
-1. *base*: mmdebstrap makes the part that all composes share, once, into the cache;
+1. *base*: mmdebstrap makes the part that all composes share, once, into the cache (base.py);
 2. *tree*: mmdebstrap unpacks the base, adds the blueprint's packages, and `inside.py` applies
    the customizations and lays the tree out for OSTree;
 3. *commit*: the tree is committed to a bare-user repository in the cache, where unchanged files
    are recognised before they are compressed, and copied to an archive repository from there.
 
-In the cache, one directory per recipe of the base, `base-<key>/`:
-
-    base.tar       the root file system, initramfs included
-    build/         bare-user repository: what earlier composes checked in
-    archive/       the same objects compressed, as they are served
-
-base.tar is renamed into place when it is whole; ostree's repositories take concurrent writers.
-A base older than `BASE_DAYS` is made anew, so that its packages do not go stale; when that fails
-(no network) the old one is used and the log says so.
-
-mmdebstrap runs in its unshare mode for an ordinary user. Hooks then run as a mapped user that
+An ordinary user runs mmdebstrap in its unshare mode. Its hooks then run as a mapped user that
 cannot read the caller's home, so files go in and out with mmdebstrap's own upload, download and
-tar-in, and all else is done by the tree's Python in the chroot (`inside.py`).
+tar-in, and everything else is done by the tree's Python in the chroot (`inside.py`).
 """
 
 from __future__ import annotations
 
 import contextlib
 import hashlib
-import io
 import json
 import os
 import re
@@ -35,11 +24,9 @@ import shlex
 import shutil
 import tarfile
 import tempfile
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -48,23 +35,20 @@ from rfe_helpers.commit.ostree import Package, Repo
 from rfe_helpers.core import files, run
 from rfe_helpers.core.wait import Deadline
 from rfe_helpers.errors import BuilderError, CommandFailedError, RfeError
-
-SUITE = "trixie"
-KERNEL = "linux-image-cloud-amd64"
-PACKAGES = (
-    *("systemd", "systemd-sysv", "systemd-resolved", "systemd-timesyncd", "systemd-repart"),
-    "libpam-systemd",
-    *("libnss-systemd", "libnss-myhostname", "dbus", "udev", "kmod", "dracut", "passwd"),
-    *("ostree", "ostree-boot", "gir1.2-ostree-1.0", "python3", "python3-gi", KERNEL),
-    *("openssh-server", "sudo", "less", "curl", "ca-certificates", "zstd", "iproute2", "tzdata"),
-    "gpg",  # libostree verifies signatures with it
-    *("xfsprogs", "e2fsprogs", "dosfstools"),
-    *("grub-pc-bin", "grub-efi-amd64-bin", "grub2-common"),
+from rfe_helpers.sandbox.build.base import (
+    EXCLUDED,
+    KERNEL,
+    PACKAGES,
+    SUITE,
+    Base,
+    forget_others,
+    guest_files,
+    in_cache,
+    inside_source,
+    is_fresh,
 )
-BASE_DAYS = 7
-# Level 6 takes twice as long as level 1 and saves 5 % (measured on this tree).
-COMPRESSION_LEVEL = "1"
-# What mmdebstrap says, and the stage that begins then.
+
+# Lines of mmdebstrap's output, and the stage that begins with each.
 _MMDEBSTRAP_STAGES = {
     "running apt-get update...": "read package lists",
     "downloading packages with apt...": "download packages",
@@ -73,21 +57,19 @@ _MMDEBSTRAP_STAGES = {
     "installing remaining packages inside the chroot...": "configure packages",
     "creating tarball...": "pack the tree",
 }
-# What apt says when it cannot reach a mirror.
+# What apt prints when it cannot reach a mirror.
 _NO_NETWORK = re.compile(r"Temporary failure resolving|Could not (resolve|connect)|unreachable")
-NOWHERE = Path("/dev/null")  # the target of a tree of which only a hook's result is wanted
-_TREES = "rfe-tree-"  # of mmdebstrap at work, in /var/tmp
-_EXCLUDED = ("man/*", "doc/*", "locale/*", "info/*", "lintian/*", "bug/*")
-
+NOWHERE = Path("/dev/null")  # the target if only the result of a hook is needed
+_TREES = "rfe-tree-"  # prefix of mmdebstrap's working directories in /var/tmp
 Stage = Callable[[str, str], None]
 
 
 @dataclass(frozen=True)
 class Request:
-    """What one compose asks for. Every value has been validated by the service.
+    """What a compose builds. The service has validated every value.
 
-    `packages` are apt's words, "name" or "name=version glob"; `sources` additional Debian
-    repositories as deb822 text; `parent` a commit id; `size` of a disk in bytes.
+    `packages` are arguments of apt, "name" or "name=version"; `sources` additional Debian
+    repositories as deb822 text; `parent` a commit id; `size` that of a disk in bytes.
     """
 
     id: str
@@ -105,7 +87,7 @@ class Request:
 
 @dataclass(frozen=True)
 class Work:
-    """Where and how a build runs: its directory, the cache, and whom to tell what."""
+    """Where and how a build runs: its directory, the cache, its log, and its callbacks."""
 
     directory: Path
     cache: Path
@@ -115,72 +97,39 @@ class Work:
     on_process: Callable[[run.ProcessId], None] = lambda process: None
 
 
-@dataclass(frozen=True)
-class Base:
-    """The cached part that all composes share."""
-
-    directory: Path
-
-    @property
-    def tar(self) -> Path:
-        return self.directory / "base.tar"
-
-    @property
-    def build_repository(self) -> Repo:
-        return Repo(self.directory / "build").init("bare-user")
-
-    @property
-    def archive_repository(self) -> Repo:
-        repository = Repo(self.directory / "archive").init("archive")
-        repository.configure("archive.zlib-level", COMPRESSION_LEVEL)
-        return repository
-
-
 def base(work: Work) -> Base:
-    """The base, from the cache or made now (about a minute); safe against a second builder."""
-    found = Base(work.cache / f"base-{_base_key()}")
-    if is_fresh(found.tar):
-        return found
-    with locked(work, found.directory):
-        if is_fresh(found.tar):
-            return found
+    """The base, from the cache or made now (about a minute); a second builder waits for it."""
+    shared = in_cache(work.cache)
+    if is_fresh(shared.tar):
+        return shared
+    with locked(work, shared.directory):
+        if is_fresh(shared.tar):
+            return shared
         work.on_stage("base", "begin a new base")
         try:
-            with files.replacing(found.tar) as temporary:
+            with files.replacing(shared.tar) as temporary:
                 mmdebstrap(
                     work, "base", base_hooks(work), temporary, variant="apt", include=PACKAGES
                 )
         except CommandFailedError:
-            if not found.tar.exists():
+            if not shared.tar.exists():
                 raise
             work.on_stage("base", "keep the old base, a new one could not be made")
         else:
-            _forget_other_bases(work.cache, found)
-    return found
+            forget_others(work.cache, shared)
+    return shared
 
 
 def commit(request: Request, work: Work, repository: Repo) -> str:
     """Build the tree of a request and commit it to `repository` (archive); returns the id.
 
-    Writes `manifest.json` into the work directory: all that went into the commit. Raises
-    CommandFailedError or BuilderError; whatever it leaves is overwritten by the next try.
+    Writes `manifest.json`, which lists what went into the commit, to the work directory. Raises
+    CommandFailedError or BuilderError; what it leaves behind is overwritten by the next attempt.
     """
     shared = base(work)
-    work.on_stage("tree", "unpack the base")
     tar = work.directory / "tree.tar"
-    spec = {
-        "version": request.version,
-        "ref": request.ref,
-        "unwanted_kernel": KERNEL if request.kernel != KERNEL else None,
-        "customizations": request.blueprint.customizations,
-    }
-    files.write_json(work.directory / "spec.json", spec, mode=0o600)
-    include = [*request.packages, *([request.kernel] if request.kernel != KERNEL else [])]
     try:
-        hooks = tree_hooks(work, shared, request)
-        mmdebstrap(work, "tree", hooks, tar, variant="custom", include=include)
-        add_empty_dev(tar)
-        report = json.loads((work.directory / "report.json").read_text())
+        report = _build_tree(request, work, shared, tar)
         packages = [_package(*row) for row in report["packages"]]
         manifest = _manifest(request, packages, report["kernel"])
         files.write_json(work.directory / "manifest.json", manifest)
@@ -198,7 +147,7 @@ def commit(request: Request, work: Work, repository: Repo) -> str:
             on_start=work.on_process,
         )
     finally:
-        # The specification holds password hashes; the tree is in the repository now.
+        # The specification holds password hashes; the tree is in the repository.
         for name in ("spec.json", "report.json", "tree.tar"):
             (work.directory / name).unlink(missing_ok=True)
     work.on_stage("commit", "compress new files")
@@ -213,15 +162,34 @@ def commit(request: Request, work: Work, repository: Repo) -> str:
     return identity
 
 
+def _build_tree(request: Request, work: Work, shared: Base, tar: Path) -> dict[str, Any]:
+    """Make the tree of a request as a tar; returns the report of inside.py."""
+    work.on_stage("tree", "unpack the base")
+    other_kernel = request.kernel != KERNEL
+    spec = {
+        "version": request.version,
+        "ref": request.ref,
+        "replaced_kernel": KERNEL if other_kernel else None,
+        "customizations": request.blueprint.customizations,
+    }
+    files.write_json(work.directory / "spec.json", spec, mode=0o600)
+    include = [*request.packages, *([request.kernel] if other_kernel else [])]
+    hooks = tree_hooks(work, shared, request)
+    mmdebstrap(work, "tree", hooks, tar, variant="custom", include=include)
+    add_empty_dev(tar)
+    report: dict[str, Any] = json.loads((work.directory / "report.json").read_text())
+    return report
+
+
 # mmdebstrap ---------------------------------------------------------------------------------------
 
 
 def base_hooks(work: Work) -> list[str]:
-    """mmdebstrap's options that complete the base: our files for the guest, then inside.py."""
+    """mmdebstrap's options that complete the base: the guest's files, then inside.py."""
     guest = work.directory / "guest.tar"
-    guest.write_bytes(_guest_files())
+    guest.write_bytes(guest_files())
     inside = work.directory / "inside.py"
-    inside.write_text(_resource("build/inside.py"))
+    inside.write_text(inside_source())
     return [
         f"--customize-hook=tar-in {shlex.quote(str(guest))} /",
         '--customize-hook=mkdir -p "$1/rfe"',
@@ -234,7 +202,7 @@ def base_hooks(work: Work) -> list[str]:
 def tree_hooks(work: Work, shared: Base, request: Request) -> list[str]:
     """mmdebstrap's options that unpack the base and finish the tree of one compose."""
     inside = work.directory / "inside.py"
-    inside.write_text(_resource("build/inside.py"))
+    inside.write_text(inside_source())
     sources = []
     for number, text in enumerate(request.sources):
         path = work.directory / f"source-{number}.sources"
@@ -260,7 +228,7 @@ def tree_hooks(work: Work, shared: Base, request: Request) -> list[str]:
 
 
 def kept_packages(cache: Path) -> tuple[Path, Path]:
-    """Where `rfe cache` keeps apt's lists and packages (sandbox/fetch.py), as tars."""
+    """Where `rfe cache` stores apt's lists and packages (sandbox/fetch.py), as tars."""
     return cache / "packages" / "lists.tar", cache / "packages" / "archives.tar"
 
 
@@ -274,7 +242,7 @@ def mmdebstrap_argv(
 ) -> list[str]:
     """The command line; the Debian mirror is mmdebstrap's own default or RFE_DEBIAN_MIRROR.
 
-    With `kept` lists and packages (both tars) nothing is fetched.
+    With `kept`, the tars of lists and packages in the cache, nothing is fetched.
     """
     mirror = os.environ.get("RFE_DEBIAN_MIRROR")
     return [
@@ -283,13 +251,14 @@ def mmdebstrap_argv(
         f"--variant={variant}",
         "--architectures=amd64",
         f"--format={'null' if target == NOWHERE else 'tar'}",
-        # apt's caches are removed in a hook: mmdebstrap's own clean-up wants /etc in place.
-        *("--skip=output/dev", "--skip=cleanup"),
+        "--skip=output/dev",
+        # A hook removes apt's caches: mmdebstrap's own clean-up needs /etc, which has moved.
+        "--skip=cleanup",
         *([f"--include={','.join(include)}"] if include else []),
         '--aptopt=APT::Install-Recommends "false"',
         '--aptopt=Acquire::Languages "none"',
         "--dpkgopt=force-unsafe-io",
-        *(f"--dpkgopt=path-exclude=/usr/share/{path}" for path in _EXCLUDED),
+        *(f"--dpkgopt=path-exclude=/usr/share/{path}" for path in EXCLUDED),
         "--dpkgopt=path-include=/usr/share/doc/*/copyright",
         *hooks,
         *(_without_network(*kept) if kept else []),
@@ -301,7 +270,7 @@ def mmdebstrap_argv(
 
 
 def _without_network(lists: Path, archives: Path) -> list[str]:
-    """mmdebstrap's options to take lists and packages from tars (its manual, "examples")."""
+    """mmdebstrap's options to take lists and packages from tars (its manual, "EXAMPLES")."""
     places = {"/var/lib/apt": lists, "/var/cache/apt": archives}
     return [
         "--skip=update,download/empty",
@@ -311,7 +280,7 @@ def _without_network(lists: Path, archives: Path) -> list[str]:
 
 
 def extract(work: Work, packages: Sequence[str], target: Path) -> None:
-    """Unpack packages and what they depend on into a tar, configuring nothing."""
+    """Unpack packages and their dependencies into a tar, without configuring them."""
     mmdebstrap(work, "container", [], target, variant="extract", include=packages)
 
 
@@ -324,9 +293,9 @@ def mmdebstrap(
     variant: str,
     include: Sequence[str],
 ) -> None:
-    """Run it in a temporary directory of its own, which is removed whatever happens.
+    """Run mmdebstrap in a temporary directory of its own, which is always removed.
 
-    Where there is no network, it is run again with the packages that `rfe cache` has kept.
+    Without a network it runs again, with the packages that `rfe cache` has stored.
     """
     options: dict[str, Any] = {"variant": variant, "include": include}
     kept = kept_packages(work.cache)
@@ -343,7 +312,7 @@ def _mmdebstrap(work: Work, pipeline: str, argv: Sequence[str]) -> None:
     with _temporary_root() as temporary:
         run.run(
             argv,
-            # The initramfs is made once, by inside.py, when everything is in place.
+            # inside.py makes the initramfs, once, when everything is in place.
             env={"TMPDIR": str(temporary), "INITRD": "No"},
             log=work.log,
             deadline=work.deadline,
@@ -356,7 +325,7 @@ def _mmdebstrap(work: Work, pipeline: str, argv: Sequence[str]) -> None:
 
 
 def _stage_of(line: str) -> str:
-    """The stage that a line of output begins, "" if none: inside.py's or mmdebstrap's own."""
+    """The stage that a line of output begins, of inside.py or of mmdebstrap, or ""."""
     if line.startswith("RFE-STAGE: "):
         return line.removeprefix("RFE-STAGE: ")
     return _MMDEBSTRAP_STAGES.get(line.removeprefix("I: "), "")
@@ -364,16 +333,16 @@ def _stage_of(line: str) -> str:
 
 @contextlib.contextmanager
 def _temporary_root() -> Iterator[Path]:
-    """A directory that mapped users may enter; what they left there is removed as they.
+    """A directory that mapped users may enter; at the end it is removed with all their files.
 
-    In /var/tmp and not in the caller's TMPDIR: that may be private, or a small tmpfs. It is
-    locked while it is used, so that any later build finds what a killed one could not remove.
+    It is in /var/tmp, since the caller's TMPDIR may be private or a small tmpfs. It is locked
+    while it is used, so that later builds recognise what a killed one has left.
     """
     remove_abandoned()
     while True:
         path = Path(tempfile.mkdtemp(prefix=_TREES, dir="/var/tmp"))
         with files.locked(path):
-            # Until the lock was ours, another build may have taken it for an abandoned one.
+            # Before it was locked, another build may have removed it as abandoned.
             if not path.is_dir():
                 path.unlink(missing_ok=True)
                 continue
@@ -386,9 +355,9 @@ def _temporary_root() -> Iterator[Path]:
 
 
 def remove_abandoned() -> None:
-    """Remove the trees of this user that killed builds left: those that nobody has locked."""
+    """Remove the trees that killed builds of this user have left: those that are not locked."""
     for path in Path("/var/tmp").glob(f"{_TREES}*"):  # noqa: S108
-        with contextlib.suppress(OSError):  # somebody else's, in use, or gone meanwhile
+        with contextlib.suppress(OSError):  # in use, or removed meanwhile
             if path.stat().st_uid != os.geteuid():
                 continue
             with files.locked(path, wait=False):
@@ -396,7 +365,7 @@ def remove_abandoned() -> None:
 
 
 def remove_mapped(path: Path) -> None:
-    """Remove a directory with files of mapped users in it, as such a user where needed."""
+    """Remove a directory that holds files of mapped users, as such a user if needed."""
     if os.geteuid() == 0:
         shutil.rmtree(path, ignore_errors=True)
         return
@@ -410,26 +379,10 @@ def remove_mapped(path: Path) -> None:
 # details ------------------------------------------------------------------------------------------
 
 
-def _base_key() -> str:
-    """Changes when the base would be made differently."""
-    digest = hashlib.sha256(repr((SUITE, PACKAGES, _EXCLUDED)).encode())
-    digest.update(_guest_files())
-    # Only its base half matters, but a rebuild is a minute and a stale base is a puzzle.
-    digest.update(_resource("build/inside.py").encode())
-    return digest.hexdigest()[:12]
-
-
-def is_fresh(tar: Path) -> bool:
-    """Whether something in the cache is there and younger than BASE_DAYS."""
-    try:
-        return time.time() - tar.stat().st_mtime < BASE_DAYS * 86400
-    except FileNotFoundError:
-        return False
-
-
 @contextlib.contextmanager
 def locked(work: Work, directory: Path) -> Iterator[None]:
-    """Only one builder makes a base. Others wait in a process, which a cancelled build ends."""
+    """Let one builder at a time work in a directory of the cache. Others wait in a process, which
+    ends if their build is cancelled."""
     path = directory / "lock"
     with contextlib.ExitStack() as held:
         while True:
@@ -440,44 +393,13 @@ def locked(work: Work, directory: Path) -> Iterator[None]:
                 work.on_stage("base", "wait for another builder")
                 wait = ["flock", str(path), "true"]
                 run.run(wait, deadline=work.deadline, on_start=work.on_process)
-        for left in directory.glob(".*.tmp"):  # of a builder that was killed
-            left.unlink(missing_ok=True)
+        for leftover in directory.glob(".*.tmp"):  # of a builder that was killed
+            leftover.unlink(missing_ok=True)
         yield
 
 
-def _forget_other_bases(cache: Path, keep: Base) -> None:
-    """Remove bases of other recipes that nobody has used for BASE_DAYS, nor makes now."""
-    for directory in cache.glob("base-*"):
-        if directory != keep.directory and not is_fresh(directory / "base.tar"):
-            with contextlib.suppress(OSError), files.locked(directory / "lock", wait=False):
-                shutil.rmtree(directory, ignore_errors=True)
-
-
-def _resource(name: str) -> str:
-    return (resources.files("rfe_helpers.sandbox") / name).read_text()
-
-
-def _guest_files() -> bytes:
-    """guest/root as a tar, the same bytes for the same content: owner root, times 0."""
-    buffer = io.BytesIO()
-    with (
-        resources.as_file(resources.files("rfe_helpers.sandbox") / "guest" / "root") as root,
-        tarfile.open(fileobj=buffer, mode="w", format=tarfile.GNU_FORMAT) as tar,
-    ):
-        for path in sorted(root.rglob("*")):
-            if path.name == "__pycache__" or path.suffix == ".pyc" or path.is_dir():
-                continue
-            entry = tarfile.TarInfo(f"./{path.relative_to(root)}")
-            entry.size = path.stat().st_size
-            is_program = path.parent.name in ("bin", "sbin") or path.suffix == ".sh"
-            entry.mode = 0o755 if is_program else 0o644
-            with path.open("rb") as content:
-                tar.addfile(entry, content)
-    return buffer.getvalue()
-
-
 def add_empty_dev(tar: Path) -> None:
-    """--skip=output/dev leaves the mount point out too, and the machine needs it."""
+    """Add the mount point /dev, which --skip=output/dev leaves out and machines need."""
     with tarfile.open(tar, "a") as archive:
         entry = tarfile.TarInfo("./dev")
         entry.type, entry.mode = tarfile.DIRTYPE, 0o755
@@ -485,7 +407,7 @@ def add_empty_dev(tar: Path) -> None:
 
 
 def _package(name: str, version: str, arch: str) -> Package:
-    """A Debian package as RPM's five fields: [epoch:]upstream[-revision]."""
+    """A Debian package, [epoch:]upstream[-revision], in the five fields of RPM."""
     epoch, colon, rest = version.partition(":")
     upstream, dash, revision = (rest if colon else version).rpartition("-")
     return Package(
@@ -498,7 +420,7 @@ def _package(name: str, version: str, arch: str) -> Package:
 
 
 def _manifest(request: Request, packages: Sequence[Package], kernel: str) -> dict[str, Any]:
-    """All that went into a commit, without secrets; `inputhash` is the same for the same input."""
+    """What went into a commit, without secrets; the same input has the same `inputhash`."""
     inputs = {
         "image_type": request.image_type,
         "ref": request.ref,
@@ -509,7 +431,7 @@ def _manifest(request: Request, packages: Sequence[Package], kernel: str) -> dic
         "kernel": kernel,
         "packages": [str(package) for package in packages],
     }
-    # Customizations may hold password hashes: only their digest goes further.
+    # Customizations may hold password hashes: only their digest is kept.
     secret = json.dumps(request.blueprint.customizations, sort_keys=True)
     digest = hashlib.sha256((json.dumps(inputs, sort_keys=True) + secret).encode())
     return {
@@ -522,6 +444,6 @@ def _manifest(request: Request, packages: Sequence[Package], kernel: str) -> dic
 
 
 def check_space(directory: Path, needed: int) -> None:
-    """Raise BuilderError if fewer than `needed` bytes are free where `directory` is."""
+    """Raise BuilderError if fewer than `needed` bytes are free on the disk of `directory`."""
     remedy = "free some space, or choose another directory with RFE_CACHE"
     files.check_room(directory, needed, "a compose", BuilderError, remedy=remedy)

@@ -1,9 +1,9 @@
-"""The boot ISO of the sandbox: what Red Hat's boot ISO and Anaconda are for RHEL.
+"""The boot ISO of the sandbox, in the place of Red Hat's boot ISO and Anaconda.
 
-    build.py            makes the ISO out of the base tree, once, in the cache
+    iso.py              makes the ISO from the base tree, once, in the cache
     media/              what goes into it besides programs: initramfs module, units, GRUB menu
-    edge_installer/     the program in it that installs what a kickstart asks for
+    edge_installer/     the program in it that carries out a kickstart
 
-Nothing here is imported by the workbook: `python -m rfe_helpers.sandbox.installer --cache DIR`
-prints the path of the ISO as its last line.
+The workbook imports none of it: it runs `python -m rfe_helpers.sandbox.installer --cache DIR`,
+which prints the path of the ISO as its last line.
 """

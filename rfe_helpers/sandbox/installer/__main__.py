@@ -13,9 +13,9 @@ SECONDS = 1800
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Print one line per stage, and the path of the ISO as the last; returns the exit status."""
+    """Print a line for each stage and, as the last one, the path of the ISO; return the status."""
     parser = argparse.ArgumentParser(prog="rfe_helpers.sandbox.installer", description=__doc__)
-    parser.add_argument("--cache", type=Path, required=True, help="directory that keeps the ISO")
+    parser.add_argument("--cache", type=Path, required=True, help="directory for the ISO")
     return build_alone(parser.parse_args(arguments).cache, "boot-iso", SECONDS, iso.boot_iso)
 
 

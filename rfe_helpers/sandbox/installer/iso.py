@@ -1,13 +1,14 @@
-"""Makes the boot ISO: the base tree with the installer in it, laid out like Red Hat's.
+"""Makes the boot ISO: the base tree with the installer in it, in the layout of Red Hat's.
 
-    images/pxeboot/vmlinuz, initrd.img   kernel and initramfs, to be booted directly
+    images/pxeboot/vmlinuz, initrd.img   kernel and initramfs, for booting directly
     images/install.img                   the installer system, a squashfs (`inst.stage2=`)
-    images/eltorito.img, efiboot.img     boot loaders for BIOS and UEFI, from CD or stick
-    boot/grub2/grub.cfg, EFI/BOOT/       their menu; a kickstart is added to its `linux` lines
+    images/eltorito.img, efiboot.img     boot loaders for BIOS and UEFI, from CD or USB stick
+    boot/grub2/grub.cfg, EFI/BOOT/       their menu; its `linux` lines may name a kickstart
     .discinfo, .treeinfo                 what this medium is
 
-In the cache: `boot-<key>/<label>.iso`, renamed into place when whole; the key changes with the
-base's recipe and with every file that goes into the ISO. A lock keeps a second builder waiting.
+In the cache: `boot-<key>/<label>.iso`, which gets its name once it is complete; the key changes
+with the recipe of the base and with every file that goes into the ISO. A lock makes a second
+builder wait.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from rfe_helpers.core import files, run
 from rfe_helpers.install import media
 from rfe_helpers.lab import profile
 from rfe_helpers.sandbox.build import tree
+from rfe_helpers.sandbox.build.base import is_fresh
 
 TITLE = "Debian 13 Edge"
 FAMILY, VERSION, ARCH = "Debian Edge", "13", "x86_64"
@@ -65,25 +67,25 @@ def boot_iso(work: tree.Work) -> Path:
     """The boot ISO, from the cache or made now (about a minute with the base in the cache)."""
     label = profile.load("sandbox").iso.label
     base = tree.base(work)
-    ours = contents(label)
-    key = hashlib.sha256(base.directory.name.encode() + ours).hexdigest()[:12]
+    additions = contents(label)
+    key = hashlib.sha256(base.directory.name.encode() + additions).hexdigest()[:12]
     iso = work.cache / f"boot-{key}" / f"{label}.iso"
     with tree.locked(work, iso.parent):
-        if not tree.is_fresh(iso):
+        if not is_fresh(iso):
             with (
                 tempfile.TemporaryDirectory(dir=iso.parent, prefix="work-") as directory,
                 files.replacing(iso) as target,
             ):
-                _make(work, base.tar, ours, label, Path(directory), target)
+                _make(work, base.tar, additions, label, Path(directory), target)
     _forget_others(work.cache, iso)
     return iso
 
 
 def _make(
-    work: tree.Work, base_tar: Path, ours: bytes, label: str, directory: Path, target: Path
+    work: tree.Work, base_tar: Path, additions: bytes, label: str, directory: Path, target: Path
 ) -> None:
     run.require("mmdebstrap", "mksquashfs", "xorriso", "implantisomd5")
-    (directory / "contents.tar").write_bytes(ours)
+    (directory / "contents.tar").write_bytes(additions)
     system, boot = directory / "system.tar", directory / "boot.tar"
     work.on_stage("boot-iso", "installer system")
     hooks = [
@@ -96,7 +98,7 @@ def _make(
     ]
     tree.mmdebstrap(work, "installer", hooks, system, variant="custom", include=PACKAGES)
     tree.add_empty_dev(system)
-    # Not with tarfile: Debian 12's Python 3.11.2 has no filter for it yet.
+    # Not with tarfile: the Python 3.11.2 of Debian 12 lacks its extraction filters.
     run.run(["tar", "-xf", boot, "-C", directory, "--no-same-owner"], deadline=work.deadline)
     root = directory / "boot"
     work.on_stage("boot-iso", "squashfs")
@@ -111,7 +113,7 @@ def _make(
 
 
 def _squash(work: tree.Work, tar: Path, image: Path) -> None:
-    """mksquashfs reads a tar from its stdin only, and ours is not text: a shell connects them."""
+    """mksquashfs reads a tar from stdin, and run.run passes only text: a shell redirects it."""
     squash = 'exec mksquashfs - "$2" -tar -comp zstd -Xcompression-level 6 -noappend -quiet <"$1"'
     run.run(
         ["sh", "-c", squash, "sh", tar, image],
@@ -122,50 +124,64 @@ def _squash(work: tree.Work, tar: Path, image: Path) -> None:
 
 
 def iso_argv(root: Path, mbr: Path, label: str, target: Path) -> list[str]:
-    """xorriso's command line: an ISO that boots BIOS and UEFI machines from CD and from a stick.
+    """xorriso's command line: an ISO that boots BIOS and UEFI machines, from CD and USB stick.
 
     The options are those of lorax (share/templates.d/99-generic/x86.tmpl), which makes Red Hat's.
     """
+    # fmt: off
     return [
-        *("xorriso", "-as", "mkisofs", "-quiet", "-o", str(target), "-R", "-J", "-V", label),
-        *("--grub2-mbr", str(mbr), "-partition_offset", "16", "-appended_part_as_gpt"),
-        *("-append_partition", "2", EFI_SYSTEM_PARTITION, str(root / "images/efiboot.img")),
-        *("-iso_mbr_part_type", DATA_PARTITION, "-c", "boot.cat", "--boot-catalog-hide"),
-        *("-b", "images/eltorito.img", "-no-emul-boot", "-boot-load-size", "4"),
-        *("-boot-info-table", "--grub2-boot-info"),
-        *("-eltorito-alt-boot", "-e", "--interval:appended_partition_2:all::", "-no-emul-boot"),
+        "xorriso", "-as", "mkisofs", "-quiet",
+        "-o", str(target),
+        "-R", "-J",
+        "-V", label,
+        "--grub2-mbr", str(mbr),
+        "-partition_offset", "16",
+        "-appended_part_as_gpt",
+        "-append_partition", "2", EFI_SYSTEM_PARTITION, str(root / "images/efiboot.img"),
+        "-iso_mbr_part_type", DATA_PARTITION,
+        "-c", "boot.cat",
+        "--boot-catalog-hide",
+        "-b", "images/eltorito.img",
+        "-no-emul-boot",
+        "-boot-load-size", "4",
+        "-boot-info-table",
+        "--grub2-boot-info",
+        "-eltorito-alt-boot",
+        "-e", "--interval:appended_partition_2:all::",
+        "-no-emul-boot",
         str(root),
     ]
+    # fmt: on
 
 
 def contents(label: str) -> bytes:
-    """Everything of ours that goes into the ISO, as a tar: the same bytes for the same files."""
+    """What the ISO adds to the base, as a tar: the same bytes for the same files."""
     package = resources.files("rfe_helpers.sandbox.installer")
-    files_of_medium = package / "media"
+    media_files = package / "media"
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w", format=tarfile.GNU_FORMAT) as tar:
         add_libraries(tar, LIBRARY)
         add_tree(tar, package / "edge_installer", f"{LIBRARY}/edge_installer")
-        add_tree(tar, files_of_medium / "dracut", "usr/lib/dracut/modules.d")
-        add_tree(tar, files_of_medium / "units", "usr/lib/systemd/system")
-        add_text(tar, "rfe/prepare.sh", (files_of_medium / "prepare.sh").read_text())
+        add_tree(tar, media_files / "dracut", "usr/lib/dracut/modules.d")
+        add_tree(tar, media_files / "units", "usr/lib/systemd/system")
+        add_text(tar, "rfe/prepare.sh", (media_files / "prepare.sh").read_text())
         for name, template, menu in (
             ("grub.cfg", "grub.cfg", ""),
             ("grub-early-bios.cfg", "grub-early.cfg", "/boot/grub2/grub.cfg"),
             ("grub-early-efi.cfg", "grub-early.cfg", "/EFI/BOOT/grub.cfg"),
         ):
-            text = (files_of_medium / template).read_text()
+            text = (media_files / template).read_text()
             for word, value in (("@LABEL@", label), ("@TITLE@", TITLE), ("@MENU@", menu)):
                 text = text.replace(word, value)
             add_text(tar, f"rfe/{name}", text)
-        # What else decides how the ISO comes out belongs into its key.
+        # Not for the ISO itself: the rest of what it depends on, so that its key changes too.
         recipe = (PACKAGES, TREEINFO.template, iso_argv(Path(), Path(), label, Path()))
         add_text(tar, "rfe/recipe", repr(recipe))
     return buffer.getvalue()
 
 
 def add_libraries(tar: tarfile.TarFile, target: str) -> None:
-    """What the installer imports besides the standard library and requests."""
+    """Add what the installer imports besides the standard library and requests."""
     add_tree(tar, resources.files("pykickstart"), f"{target}/pykickstart")
 
 
@@ -186,7 +202,7 @@ def add_text(tar: tarfile.TarFile, name: str, text: str) -> None:
 
 
 def _forget_others(cache: Path, keep: Path) -> None:
-    """Remove boot ISOs of other recipes that nobody has made for a while."""
+    """Remove the boot ISOs of other recipes that are no longer fresh."""
     for iso in cache.glob("boot-*/*.iso"):
-        if iso != keep and not tree.is_fresh(iso):
+        if iso != keep and not is_fresh(iso):
             shutil.rmtree(iso.parent, ignore_errors=True)

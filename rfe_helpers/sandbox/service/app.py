@@ -1,9 +1,9 @@
 """The HTTP side: every route of the API as a Starlette application.
 
-A handler is a plain function of the service and one Call that returns the JSON of its answer,
-or a Response, or raises a Refusal. Handlers run in threads, slow ones (apt, other servers) in
-few threads of their own, so that status requests never wait behind a depsolve; and so does what
-ends a build, which waits for neither.
+A handler is a plain function of the service and one Call; it returns the JSON of its answer or a
+Response, or raises a Refusal. Handlers run in threads. Slow ones (apt, other servers) have a few
+threads of their own, so that status requests never wait behind a depsolve; so have those that end
+a build, which wait for neither.
 """
 
 from __future__ import annotations
@@ -37,15 +37,17 @@ from rfe_helpers.sandbox.service.wire import (
 )
 
 MAXIMUM_BODY = 4 << 20
-# What is read and thrown away of a body that is too large, so that the client gets its answer.
+# How much of a body that is too large is read and dropped, so that the client gets its answer.
 _DRAINED = 64 << 20
 _THREADS = {QUICK: 8, SLOW: 4, ENDING: 4}
 _JSON_TYPE = "application/json; charset=utf-8"
 _UPLOADS = (
     ("POST", "/compose/uploads/schedule/{id}"),
-    *(("GET", f"/upload/{what}/{{id}}") for what in ("info", "log")),
+    ("GET", "/upload/info/{id}"),
+    ("GET", "/upload/log/{id}"),
     ("POST", "/upload/reset/{id}"),
-    *(("DELETE", f"/upload/{what}/{{id}}") for what in ("delete", "cancel")),
+    ("DELETE", "/upload/delete/{id}"),
+    ("DELETE", "/upload/cancel/{id}"),
     ("GET", "/upload/providers"),
     ("POST", "/upload/providers/save"),
     ("DELETE", "/upload/providers/delete/{provider}/{profile}"),
@@ -68,9 +70,9 @@ def status(service: Service, call: Call) -> dict[str, Any]:
 
 
 def distros(service: Service, call: Call) -> dict[str, Any]:
-    wanted = call.query.get("arch") or image_types.ARCHITECTURE
-    known = wanted == image_types.ARCHITECTURE
-    return {"distros": [image_types.DISTRO] if known else []}
+    architecture = call.query.get("arch") or image_types.ARCHITECTURE
+    supported = architecture == image_types.ARCHITECTURE
+    return {"distros": [image_types.DISTRO] if supported else []}
 
 
 def not_implemented(service: Service, call: Call) -> Response:
@@ -89,7 +91,7 @@ ROUTES = (
 
 
 def create_app(service: Service) -> Starlette:
-    """The application. Starting and stopping the queue is the caller's."""
+    """The application. The caller starts and stops the queue."""
     limiters = {lane: anyio.CapacityLimiter(number) for lane, number in _THREADS.items()}
 
     def endpoint(route: Route, version: int) -> Endpoint:
@@ -103,13 +105,13 @@ def create_app(service: Service) -> Starlette:
                 content_type=request.headers.get("content-type", ""),
                 body=await _body(request) if route.method == "POST" else b"",
             )
-            # Abandoned when the service ends: another server may keep it waiting for minutes.
+            # Abandoned when the service ends: another server may keep the thread waiting.
             result = await anyio.to_thread.run_sync(
                 _handle, service, route, call, limiter=limiter, abandon_on_cancel=True
             )
             if not isinstance(result, Response):
                 return _json(result)
-            # TOML, logs and empty bodies are called JSON too: clients decide by route.
+            # TOML, logs and empty bodies are labelled JSON too: clients decide by route.
             result.headers.setdefault("Content-Type", _JSON_TYPE)
             return result
 
@@ -136,7 +138,7 @@ def _http_route(method: str, path: str, endpoint: Endpoint) -> HttpRoute:
 
 
 def _handle(service: Service, route: Route, call: Call) -> dict[str, Any] | Response:
-    """Run a handler; what it cannot help (a full disk, a missing tool) is an answer too."""
+    """Run a handler; turn failures, such as a full disk or a missing tool, into answers."""
     try:
         return route.handler(service, call)
     except (RfeError, sqlite3.Error, OSError) as error:
@@ -179,7 +181,7 @@ async def _refused(request: Request, error: Exception) -> Response:
 
 
 async def _http_error(request: Request, error: Exception) -> Response:
-    """Starlette's own answers: no such path, or not with this method."""
+    """Starlette's own errors: an unknown path, or a method that the path does not have."""
     assert isinstance(error, HTTPException)
     if error.status_code == 405:
         return Response(status_code=405, media_type=_JSON_TYPE)

@@ -1,7 +1,7 @@
-"""The queue of composes: one builds at a time, in a thread; the state is in the store.
+"""The queue of composes: builds one at a time, in a thread; the state is in the store.
 
-A compose's directory is `composes/<id>/` in the state directory. Its log, osbuild.log, is what
-the build's commands print, cut into blocks by the stages of the build:
+A compose's directory is `composes/<id>/` in the state directory. Its log, osbuild.log, holds the
+output of the build's commands, in one block for each stage:
 
     Pipeline: <pipeline>
     Stage: <stage>
@@ -9,8 +9,8 @@ the build's commands print, cut into blocks by the stages of the build:
     …
 
 When a service ends in an orderly way, its running compose goes back into the queue. When it was
-killed, the next service ends the processes that were left of the build and queues the compose
-again, once; the second time it is FAILED, with the reason in its log.
+killed, the next service ends the processes that are left of the build and queues the compose
+again, once; after the second time it is FAILED, with the reason in its log.
 """
 
 from __future__ import annotations
@@ -42,20 +42,20 @@ LOG = "osbuild.log"
 _log = logging.getLogger(__name__)
 
 
-# What builds a compose (artifacts.build): returns the artifact, a file in `work.directory`, or
-# raises RfeError. It tells each stage before it begins and each process that it starts, lets
-# pass what these two raise, and may be killed at any moment and run again.
+# Builds a compose (artifacts.build): returns the artifact, a file in `work.directory`, or raises
+# RfeError. It reports each stage before it begins and each process that it starts, does not catch
+# what these two callbacks raise, and may be killed at any moment and run again.
 Builder = Callable[[Request, Work], Path]
 
 
 class _StoppedError(Exception):
-    """The running build is to end: its compose was cancelled, or the service ends."""
+    """The running build should end: its compose was cancelled, or the service ends."""
 
 
 class Queue:
-    """Builds what is waiting in the store. `start` it once, `stop` it at the end.
+    """Builds the composes that wait in the store. `start` it once, `stop` it at the end.
 
-    `directory` is where composes get their directories, `cache` where builds share things.
+    `directory` holds the directories of composes, `cache` what builds share.
     """
 
     def __init__(self, store: Store, directory: Path, cache: Path, builder: Builder) -> None:
@@ -72,10 +72,10 @@ class Queue:
         self._process: ProcessId | None = None
 
     def start(self) -> None:
-        """Bring order into what the last service left, then begin to build."""
+        """Clean up after the last service, then begin to build."""
         self.directory.mkdir(parents=True, exist_ok=True)
-        for lost in self.store.composes(RUNNING):
-            self._recover(lost)
+        for interrupted in self.store.composes(RUNNING):
+            self._recover(interrupted)
         known = {compose.id for compose in self.store.composes()}
         for leftover in self.directory.iterdir():
             if leftover.name not in known:
@@ -91,11 +91,11 @@ class Queue:
         self._thread.join()
 
     def wake(self) -> None:
-        """Tell the queue that something is waiting in the store."""
+        """Tell the queue that a compose waits in the store."""
         self._wake.set()
 
     def cancel(self, identity: str) -> None:
-        """Make a waiting or running compose FAILED; its build has ended when this returns.
+        """Make a waiting or running compose FAILED; when this returns, its build has ended.
 
         Raises UnknownError, WrongStateError.
         """
@@ -133,16 +133,16 @@ class Queue:
                 else:
                     self._build(compose)
             except Exception:
-                # A full disk, for one: it may be better in a while, and requests are answered.
-                _log.exception("the queue stopped, it goes on in 10 s")
+                # For example a full disk: it may pass, and requests are answered meanwhile.
+                _log.exception("the queue has stopped; it tries again in 10 s")
                 self._wake.wait(10)
 
     def _next(self) -> StoredCompose | None:
         with self._guard:
             if self._ending:
                 return None
-            for lost in self.store.composes(RUNNING):
-                self._recover(lost)
+            for interrupted in self.store.composes(RUNNING):
+                self._recover(interrupted)
             compose = self.store.start_next()
             if compose is not None:
                 self._current, self._stopped, self._process = compose.id, False, None
@@ -176,7 +176,7 @@ class Queue:
                     self._guard.notify_all()
 
     def _failed(self, compose: StoredCompose, error: Exception) -> None:
-        """The build raised: because it was stopped, or because it failed."""
+        """Handle what a build raised: because it was stopped, or because it failed."""
         if self._stopped:
             if self._ending:
                 self.store.requeue(compose.id, forgive=True)
@@ -203,7 +203,7 @@ class Queue:
             raise _StoppedError
 
     def _interrupt(self, identity: str) -> None:
-        """Stop the build of a compose if it is the one that runs."""
+        """Stop the build of a compose if it is the running one."""
         with self._guard:
             if not identity or self._current != identity:
                 return
@@ -235,9 +235,9 @@ class Queue:
             self.store.fail(compose.id)
 
     def _note(self, identity: str, text: str) -> None:
-        """A line of ours at the end of a compose's log; the log is not worth another failure."""
+        """Add a line to a compose's log; a log that cannot be written is not a failure."""
         with contextlib.suppress(OSError, UnknownError):
-            self.store.compose(identity)  # deleted meanwhile, it gets no directory
+            self.store.compose(identity)  # a compose that was deleted meanwhile gets no directory
             self.path(identity).mkdir(parents=True, exist_ok=True)
             with self.log(identity).open("a") as log:
                 log.write(f"{text}\n")
@@ -260,20 +260,21 @@ def _request(compose: StoredCompose) -> Request:
 
 
 def _tidy(directory: Path, artifact: Path | None) -> None:
-    """Remove what a build leaves beside its results: a tree is some hundred megabytes."""
+    """Remove what a build leaves beside its results: a tree takes hundreds of megabytes."""
     for entry in directory.iterdir() if directory.is_dir() else ():
         if entry != artifact and entry.name not in ("manifest.json", LOG):
             with contextlib.suppress(OSError):
-                shutil.rmtree(
-                    entry
-                ) if entry.is_dir() and not entry.is_symlink() else entry.unlink()
+                if entry.is_dir() and not entry.is_symlink():
+                    shutil.rmtree(entry)
+                else:
+                    entry.unlink()
 
 
 def _processes_of(directory: Path) -> list[ProcessId]:
     """Leaders of process groups that name a compose's directory on their command line.
 
-    A process may have been started in the moment before its identity was written down. Who reads
-    the log of a compose is none of them.
+    A process may have been started just before its identity was stored. Programs that read the
+    log of a compose do not count.
     """
     leaders: set[int] = set()
     for entry in Path("/proc").iterdir():

@@ -3,13 +3,13 @@
 apt gets a root of its own in the cache, `apt/`, shared by all services of a user:
 
     lock            held (flock) while apt works
-    lists/          what apt-get update fetched, for all sets of sources together
+    lists/          what apt-get update fetched, for all sets of sources
     <set>/          one set of sources: the system's, or those and additional ones
         apt.conf, sources.list.d/, pkgcache.bin   what apt needs to work on this set
-        index.sqlite                              the set's packages, made after each update
+        index.sqlite                              the set's packages, rewritten by each update
 
-A set is named by the digest of its sources; one that was not used for a week is removed. An
-index older than a day is fetched again; without a network the old one goes on serving.
+A set is named by the digest of its sources; one that has not been used for a week is removed. An
+index older than a day is fetched again; without a network the old one stays in use.
 
 The system's sources are what mmdebstrap would use for the suite (with RFE_DEBIAN_MIRROR, if that
 is set), so depsolve sees what a compose will install.
@@ -42,9 +42,9 @@ SUITE = "trixie"
 KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
 FRESH_SECONDS = 86400
 FORGOTTEN_SECONDS = 7 * 86400
-# Debian's architectures by the names that the API's clients know
+# Debian's architectures under the names that clients of the API know
 ARCHITECTURES = {"amd64": "x86_64", "all": "noarch", "arm64": "aarch64"}
-# mmdebstrap gets them in one word, which Linux limits to 128 KiB.
+# mmdebstrap gets all packages in one argument, which Linux limits to 128 KiB.
 _LONGEST_REQUEST = 100_000
 _NAME = re.compile(r"[a-z0-9][a-z0-9+.-]+")
 _INSTALLED = re.compile(r"Inst (\S+) (?:\[\S+\] )?\((\S+) .*\[(\w+)\]\)")
@@ -60,7 +60,7 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class AptPackage:
-    """One version of a package. `arch` as the API has it; `at`: when its index was made."""
+    """One version of a package. `arch` as in the API; `at`: the time of the index it is from."""
 
     name: str
     debian_version: str
@@ -93,12 +93,18 @@ class AptPackage:
         return f"{epoch}{self.version}{release}.{self.arch}"
 
     def to_dependency(self) -> dict[str, Any]:
-        """The API's short form; what is empty is left out."""
-        found = {"name": self.name, "epoch": self.epoch, "version": self.version}
-        return found | ({"release": self.release} if self.release else {}) | {"arch": self.arch}
+        """The API's short form, without an empty `release`."""
+        release = {"release": self.release} if self.release else {}
+        return {
+            "name": self.name,
+            "epoch": self.epoch,
+            "version": self.version,
+            **release,
+            "arch": self.arch,
+        }
 
     def matches(self, version: re.Pattern[str]) -> bool:
-        """Whether a version glob means this one: with or without epoch, release and arch."""
+        """Whether a version glob fits; it may leave out the epoch, the release and the arch."""
         without_epoch = self.debian_version.partition(":")[2] or self.debian_version
         spellings = (self.debian_version, without_epoch, self.version, self.evra)
         return any(version.fullmatch(text) for text in spellings)
@@ -106,7 +112,7 @@ class AptPackage:
 
 def system_sources() -> str:
     """The Debian sources, one per line in apt's one-line form, as mmdebstrap chooses them."""
-    # With no hook that succeeds it stops before it fetches anything.
+    # The hook fails on purpose, so that mmdebstrap stops before it fetches anything.
     show = """--setup-hook=sed 's/^/SOURCE: /' "$1/etc/apt/sources.list"; false"""
     mirror = os.environ.get("RFE_DEBIAN_MIRROR")
     argv = ["mmdebstrap", "--variant=custom", "--format=null", "--architectures=amd64", show]
@@ -114,17 +120,17 @@ def system_sources() -> str:
         argv.insert(1, "--mode=unshare")
     result = run.run([*argv, SUITE, "/dev/null", *([mirror] if mirror else [])], check=False)
     lines = (result.stdout + result.stderr).splitlines()
-    found = [line.removeprefix("SOURCE: ") for line in lines if line.startswith("SOURCE: ")]
-    if not found:
+    sources = [line.removeprefix("SOURCE: ") for line in lines if line.startswith("SOURCE: ")]
+    if not sources:
         raise BuilderError(
-            f"mmdebstrap does not tell its package sources:\n{run.tail_of(result.stderr)}",
+            f"mmdebstrap did not print its package sources:\n{run.tail_of(result.stderr)}",
             remedy="`rfe doctor` checks what mmdebstrap needs",
         )
-    return "\n".join(_signed(line) for line in found if line.startswith("deb "))
+    return "\n".join(_signed(line) for line in sources if line.startswith("deb "))
 
 
 def _signed(line: str) -> str:
-    """A source with Debian's keyring as its key, where nothing else is said."""
+    """The source, signed by Debian's keyring unless it has options of its own."""
     kind, _, rest = line.partition(" ")
     if rest.startswith("[") or not KEYRING.exists():
         return line
@@ -132,10 +138,10 @@ def _signed(line: str) -> str:
 
 
 class Index:
-    """The packages of the system's and additional sources. Any thread may use it.
+    """The packages of the system's sources and of additional ones. Any thread may use it.
 
-    `sources`: the system's sources instead of `system_sources()`. Every method raises RfeError
-    when apt is not there, or there is neither a network nor an index from before.
+    `sources` replaces what `system_sources()` returns. Every method raises RfeError if apt is
+    not installed, or if the index can neither be fetched nor be found in the cache.
     """
 
     def __init__(self, cache: Path, sources: str | None = None) -> None:
@@ -160,7 +166,7 @@ class Index:
             return self._system
 
     def names(self, globs: Sequence[str] = (), extra: Sequence[str] = ()) -> list[str]:
-        """The names of packages that match one of the globs (none given: all), sorted.
+        """The names of packages that match one of the globs, sorted; without globs all names.
 
         `extra` here and below are additional sources as deb822 text.
         """
@@ -171,19 +177,19 @@ class Index:
         return [name for name in known if pattern.match(name)]
 
     def versions(self, names: Sequence[str], extra: Sequence[str] = ()) -> list[list[AptPackage]]:
-        """For each name that exists, all versions of it."""
-        found = []
+        """All versions of each package; a name that does not exist is left out."""
+        packages = []
         with self._database(self._open(extra)) as db:
             for name in names:
                 rows = db.execute("SELECT * FROM packages WHERE name = ?", [name]).fetchall()
                 if rows:
-                    found.append([AptPackage(*row) for row in dict.fromkeys(rows)])
-        return found
+                    packages.append([AptPackage(*row) for row in dict.fromkeys(rows)])
+        return packages
 
     def resolve(self, specs: Sequence[PackageSpec], extra: Sequence[str] = ()) -> list[str]:
-        """What was asked for as apt's words, "name" or "name=version", globs expanded.
+        """The requested packages as arguments of apt, "name" or "name=version", globs expanded.
 
-        Raises BuilderError naming what does not exist.
+        Raises BuilderError naming a package that does not exist.
         """
         words: list[str] = []
         with self._database(self._open(extra)) as db:
@@ -191,21 +197,21 @@ class Index:
                 words += self._resolve_one(db, spec, extra)
         words = list(dict.fromkeys(words))
         if sum(len(word) + 1 for word in words) > _LONGEST_REQUEST:
-            raise BuilderError(f"{len(words)} packages are more than can be asked for at once")
+            raise BuilderError(f"{len(words)} packages are more than can be requested at once")
         return words
 
     def depsolve(self, words: Sequence[str], extra: Sequence[str] = ()) -> list[AptPackage]:
-        """What apt would install into an empty system, sorted by name.
+        """The packages that apt would install into an empty system, sorted by name.
 
         `words` come from `resolve`. Raises BuilderError with apt's explanation.
         """
-        where = self._open(extra)
-        key = (where, where.joinpath("index.sqlite").stat().st_mtime_ns, *sorted(words))
+        directory = self._open(extra)
+        key = (directory, directory.joinpath("index.sqlite").stat().st_mtime_ns, *sorted(words))
         with self._guard:
             if key not in self._solved:
                 argv = ["apt-get", "install", "--simulate", "-qq", "--", *words]
                 try:
-                    result = run.run(argv, env={"APT_CONFIG": str(where / "apt.conf")})
+                    result = run.run(argv, env={"APT_CONFIG": str(directory / "apt.conf")})
                 except CommandFailedError as error:
                     raise BuilderError(_explanation(error.tail)) from None
                 if len(self._solved) > 100:
@@ -216,25 +222,25 @@ class Index:
     # one set of sources -----------------------------------------------------------------------
 
     def _open(self, extra: Sequence[str]) -> Path:
-        """The directory of a set of sources whose index is there, and fresh if it can be."""
+        """The directory of a set of sources; its index exists, and is fresh if that is possible."""
         system = self.system_sources()
         digest = hashlib.sha256("\0".join([system, *extra]).encode()).hexdigest()[:12]
-        where = self.directory / digest
-        index = where / "index.sqlite"
+        directory = self.directory / digest
+        index = directory / "index.sqlite"
         with self._guard:
             if _age(index) < FRESH_SECONDS:
-                return where
+                return directory
             with self._locked():
                 if _age(index) >= FRESH_SECONDS:
-                    self._refresh(where, system, extra)
-        return where
+                    self._refresh(directory, system, extra)
+        return directory
 
-    def _refresh(self, where: Path, system: str, extra: Sequence[str]) -> None:
+    def _refresh(self, directory: Path, system: str, extra: Sequence[str]) -> None:
         run.require("apt-get", "apt-cache")
-        self._write_configuration(where, system, extra)
-        environment = {"APT_CONFIG": str(where / "apt.conf")}
+        self._write_configuration(directory, system, extra)
+        environment = {"APT_CONFIG": str(directory / "apt.conf")}
         update = ["apt-get", "update", "-qq", "-o", "APT::Update::Error-Mode=any"]
-        index = where / "index.sqlite"
+        index = directory / "index.sqlite"
         try:
             run.run(update, env=environment, seconds=300)
             targets = run.run(
@@ -242,7 +248,7 @@ class Index:
                 env=environment,
             ).stdout.split()
             with files.replacing(index) as temporary:
-                _make_index(temporary, [Path(target) for target in targets])
+                _write_index(temporary, [Path(target) for target in targets])
         except RfeError as error:
             if not index.exists():
                 raise BuilderError(
@@ -250,34 +256,34 @@ class Index:
                     remedy="check the network, or set RFE_DEBIAN_MIRROR to a mirror in reach",
                 ) from None
             _log.warning("the package index is old, and a new one cannot be fetched: %s", error)
-            # Not again with every request.
+            # The next attempt is in ten minutes, not with the next request.
             os.utime(index, (time.time(), time.time() - FRESH_SECONDS + 600))
         for other in self.directory.glob("*/index.sqlite"):
             if other != index and time.time() - other.stat().st_mtime > FORGOTTEN_SECONDS:
                 shutil.rmtree(other.parent, ignore_errors=True)
 
-    def _write_configuration(self, where: Path, system: str, extra: Sequence[str]) -> None:
-        for directory in (where / "sources.list.d", where / "empty", self.directory / "lists"):
-            directory.mkdir(parents=True, exist_ok=True)
-        (where / "cache" / "archives" / "partial").mkdir(parents=True, exist_ok=True)
-        files.write(where / "status", "")
-        files.write(where / "sources.list.d" / "system.list", system + "\n")
+    def _write_configuration(self, directory: Path, system: str, extra: Sequence[str]) -> None:
+        for path in (directory / "sources.list.d", directory / "empty", self.directory / "lists"):
+            path.mkdir(parents=True, exist_ok=True)
+        (directory / "cache" / "archives" / "partial").mkdir(parents=True, exist_ok=True)
+        files.write(directory / "status", "")
+        files.write(directory / "sources.list.d" / "system.list", system + "\n")
         for number, text in enumerate(extra):
-            files.write(where / "sources.list.d" / f"extra-{number}.sources", text)
-        # Absolute all over: apt takes "./x" as relative to wherever it was started.
+            files.write(directory / "sources.list.d" / f"extra-{number}.sources", text)
+        # Absolute paths throughout: apt takes "./x" as relative to the directory it is started in.
         settings = {
             "Dir": "/",
-            "Dir::State": where,
+            "Dir::State": directory,
             "Dir::State::lists": self.directory / "lists",
-            "Dir::State::status": where / "status",
-            "Dir::Cache": where / "cache",
-            "Dir::Etc": where,
+            "Dir::State::status": directory / "status",
+            "Dir::Cache": directory / "cache",
+            "Dir::Etc": directory,
             "Dir::Etc::sourcelist": "/dev/null",
-            "Dir::Etc::sourceparts": where / "sources.list.d",
-            "Dir::Etc::parts": where / "empty",
+            "Dir::Etc::sourceparts": directory / "sources.list.d",
+            "Dir::Etc::parts": directory / "empty",
             "Dir::Etc::main": "/dev/null",
             "Dir::Etc::preferences": "/dev/null",
-            "Dir::Etc::preferencesparts": where / "empty",
+            "Dir::Etc::preferencesparts": directory / "empty",
             "APT::Architecture": "amd64",
             "APT::Install-Recommends": "false",
             "APT::Get::List-Cleanup": "false",
@@ -288,7 +294,7 @@ class Index:
             **({"APT::Sandbox::User": "root"} if os.geteuid() == 0 else {}),
         }
         lines = [f'{key} "{value}";\n' for key, value in settings.items()]
-        files.write(where / "apt.conf", "".join([*lines, 'APT::Architectures { "amd64"; };\n']))
+        files.write(directory / "apt.conf", "".join([*lines, 'APT::Architectures { "amd64"; };\n']))
 
     @contextmanager
     def _locked(self) -> Iterator[None]:
@@ -296,21 +302,21 @@ class Index:
             yield
 
     @contextmanager
-    def _database(self, where: Path) -> Iterator[sqlite3.Connection]:
-        db = sqlite3.connect(f"file:{where / 'index.sqlite'}?mode=ro", uri=True)
+    def _database(self, directory: Path) -> Iterator[sqlite3.Connection]:
+        db = sqlite3.connect(f"file:{directory / 'index.sqlite'}?mode=ro", uri=True)
         try:
             yield db
         finally:
             db.close()
 
-    def _all_names(self, where: Path) -> tuple[str, ...]:
-        made = (where / "index.sqlite").stat().st_mtime
+    def _all_names(self, directory: Path) -> tuple[str, ...]:
+        modified = (directory / "index.sqlite").stat().st_mtime
         with self._guard:
-            if self._names.get(where, (None,))[0] != made:
-                with self._database(where) as db:
+            if self._names.get(directory, (None,))[0] != modified:
+                with self._database(directory) as db:
                     rows = db.execute("SELECT DISTINCT name FROM packages ORDER BY name").fetchall()
-                self._names[where] = (made, tuple(row[0] for row in rows))
-            return self._names[where][1]
+                self._names[directory] = (modified, tuple(row[0] for row in rows))
+            return self._names[directory][1]
 
     def _resolve_one(
         self, db: sqlite3.Connection, spec: PackageSpec, extra: Sequence[str]
@@ -339,12 +345,12 @@ class Index:
 
 
 def _is_provided(db: sqlite3.Connection, name: str) -> bool:
-    """Whether the name is that of a virtual package; apt chooses who provides it."""
+    """Whether some package provides this virtual package; apt chooses which."""
     return db.execute("SELECT 1 FROM provides WHERE name = ?", [name]).fetchone() is not None
 
 
 def _highest(versions: set[str]) -> str:
-    """The newest version by Debian's rules, which dpkg knows."""
+    """The newest version by Debian's rules, as dpkg compares them."""
 
     def compare(one: str, other: str) -> int:
         argv = ["dpkg", "--compare-versions", one, "gt", other]
@@ -355,13 +361,13 @@ def _highest(versions: set[str]) -> str:
 
 def _installed(output: str) -> Iterator[AptPackage]:
     for line in output.splitlines():
-        if found := _INSTALLED.match(line):
-            name, version, arch = found.groups()
+        if match := _INSTALLED.match(line):
+            name, version, arch = match.groups()
             yield AptPackage(name.partition(":")[0], version, ARCHITECTURES.get(arch, arch))
 
 
 def _explanation(tail: str) -> str:
-    """apt's errors in one line."""
+    """apt's errors on one line."""
     skipped = ("Reading package lists", "Building dependency tree", "Reading state information")
     lines = [line.strip() for line in tail.splitlines()]
     return " ".join(line for line in lines if line and not line.startswith(skipped))
@@ -374,14 +380,14 @@ def _age(path: Path) -> float:
         return float("inf")
 
 
-def _make_index(path: Path, sources: Sequence[Path]) -> None:
+def _write_index(path: Path, sources: Sequence[Path]) -> None:
     """Read Debian's Packages files into a database."""
     db = sqlite3.connect(path)
     try:
         db.executescript(_SCHEMA)
         for source in sources:
             if not source.exists():
-                continue  # an empty index is not stored
+                continue  # apt stores no file for an empty index
             at = datetime.fromtimestamp(source.stat().st_mtime, UTC).strftime("%Y-%m-%dT%H:%M:%S")
             for fields in _paragraphs(source):
                 db.execute(
@@ -407,7 +413,7 @@ _NEEDED = {"Package", "Version", "Architecture"}
 
 
 def _paragraphs(source: Path) -> Iterator[dict[str, str]]:
-    """The first line of each field of each package."""
+    """The fields of each package; of a field that spans several lines, the first."""
     fields: dict[str, str] = {}
     with source.open(errors="replace") as lines:
         for line in lines:

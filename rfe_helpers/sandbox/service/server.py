@@ -1,9 +1,9 @@
-"""The service as a process: its state directory, its socket, its beginning and end.
+"""The service as a process: its state directory, its socket, its start and its end.
 
 One service per state directory (flock on `lock`, which the kernel releases however a process
-ends) and per socket. A socket that nobody answers on is a leftover and is replaced. The socket
-is made with mode 0660 from the start: access to it is access to the service. Under systemd the
-socket may come from there (sd_listen_fds(3)) and is systemd's to keep.
+ends) and per socket. A socket on which nobody answers is a leftover and is replaced. The socket
+has mode 0660 from the start: access to it is access to the service. systemd may pass an open
+socket (sd_listen_fds(3)); then the socket file belongs to systemd.
 """
 
 from __future__ import annotations
@@ -42,14 +42,14 @@ def serve(
     *,
     base_packages: tuple[str, ...] = (),
 ) -> None:
-    """Serve until SIGTERM or SIGINT, in the main thread. A running build is ended then and queued
-    again. Without `socket_path` the socket is the one that systemd passed.
+    """Serve until SIGTERM or SIGINT, in the main thread; a running build is then stopped and queued
+    again. Without `socket_path`, serve on the socket that systemd passed.
 
     Raises BuilderError if the state directory or the socket cannot be used.
     """
-    # uvicorn handles the signal, then raises it once more, which must not end us uncleaned.
+    # uvicorn handles the signal, then raises it again; that must not skip the clean-up.
     signal.signal(signal.SIGTERM, _exit)
-    listening = _passed() if socket_path is None else _listening(socket_path)
+    listening = _passed_socket() if socket_path is None else _listening_socket(socket_path)
     with _locked(state), listening as listener:
         store = Store(state)
         queue = Queue(store, state / "composes", cache, builder)
@@ -65,7 +65,7 @@ def serve(
         )
         queue.start()
         try:
-            with contextlib.suppress(SystemExit):  # the end that was asked for
+            with contextlib.suppress(SystemExit):  # SIGTERM: an orderly end
                 uvicorn.Server(config).run(sockets=[listener])
         finally:
             queue.stop()
@@ -73,8 +73,8 @@ def serve(
 
 
 def leave(status: int) -> NoReturn:
-    """End the process, when everything is closed. Not by sys.exit: a thread may still wait for
-    another server, and there is nothing left for it to do."""
+    """End the process once everything is closed. sys.exit would wait for threads, and one of them
+    may still be waiting for another server."""
     logging.shutdown()
     sys.stdout.flush()
     sys.stderr.flush()
@@ -88,7 +88,7 @@ def _exit(number: int, frame: object) -> None:
 
 @contextlib.contextmanager
 def _locked(state: Path) -> Iterator[None]:
-    """Have the state directory for ourselves."""
+    """Hold the lock of the state directory."""
     try:
         state.mkdir(parents=True, exist_ok=True, mode=0o700)
         state.chmod(0o700)
@@ -103,25 +103,25 @@ def _locked(state: Path) -> Iterator[None]:
     except BlockingIOError:
         raise BuilderError(
             f"another sandbox Image Builder uses the state in {state}",
-            remedy="use that one, or stop it first: `rfe sandbox stop`",
+            remedy="use that one, or stop it first with `rfe sandbox stop`",
         ) from None
 
 
 @contextlib.contextmanager
-def _passed() -> Iterator[socket.socket]:
+def _passed_socket() -> Iterator[socket.socket]:
     """The socket that systemd has opened for us."""
     pid, count = os.environ.get("LISTEN_PID"), os.environ.get("LISTEN_FDS")
     if pid != str(os.getpid()) or count != "1":
         raise BuilderError(
-            "systemd has passed no socket", remedy="start it by its socket unit, or with --socket"
+            "systemd has passed no socket", remedy="start the socket unit, or use --socket"
         )
     with socket.socket(fileno=_FIRST_PASSED) as listener:
         yield listener
 
 
 @contextlib.contextmanager
-def _listening(path: Path) -> Iterator[socket.socket]:
-    """The listening socket; its file goes at the end if it is still ours."""
+def _listening_socket(path: Path) -> Iterator[socket.socket]:
+    """The listening socket; its file is removed at the end if it is still ours."""
     if len(os.fsencode(path)) > _LONGEST_SOCKET:
         raise BuilderError(
             f"the path of the socket is longer than {_LONGEST_SOCKET} bytes: {path}",
@@ -131,7 +131,7 @@ def _listening(path: Path) -> Iterator[socket.socket]:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         _remove_leftover(path)
-        # The file's mode comes from the umask: setting it afterwards would leave a moment.
+        # The file gets its mode from the umask: with chmod it would be open for a moment.
         before = os.umask(0o117)
         try:
             listener.bind(str(path))
@@ -162,7 +162,7 @@ def _remove_leftover(path: Path) -> None:
         return
     if not path.is_socket():
         raise BuilderError(
-            f"{path} is there and is no socket", remedy="choose another path with --socket"
+            f"{path} exists and is not a socket", remedy="choose another path with --socket"
         )
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
         try:

@@ -1,16 +1,16 @@
 """Additional package sources: the API's entries, as Debian repositories.
 
-The API's words are kept and mean, for a Debian repository:
+The keys of the API keep their names; for a Debian repository they mean:
 
     url      as in apt's one-line form without the type: "URI", then a suite and components
              ("http://host/debian trixie main"). A URI alone is a flat repository.
     type     yum-baseurl: the URI is the repository; yum-mirrorlist: it is a list of mirrors
              (apt's mirror+URI); yum-metalink is not supported
-    gpgkeys  ASCII-armoured public keys that sign it (apt's Signed-By); none: Debian's own
+    gpgkeys  ASCII-armoured public keys that sign it (apt's Signed-By); without any, Debian's own
     check_gpg  false: the repository is trusted without a signature
-    check_ssl  is kept, but certificates are always checked
+    check_ssl  is stored, but certificates are always checked
 
-What apt cannot do for one source alone (proxy, rhsm, module_hotfixes) is refused by name.
+What apt cannot do for a single source (proxy, rhsm, module_hotfixes) is refused by name.
 """
 
 from __future__ import annotations
@@ -35,21 +35,21 @@ _UNSUPPORTED = ("proxy", "rhsm", "module_hotfixes")
 
 
 class MissingKeyError(ValueError):
-    """A required key is not there."""
+    """A required key is missing."""
 
     def __init__(self, key: str) -> None:
         super().__init__(f"'{key}' field is missing from request")
 
 
 class DistributionsError(ValueError):
-    """The source is for distributions that there are not."""
+    """The source is for distributions that the sandbox does not have."""
 
     def __init__(self, names: list[str]) -> None:
         super().__init__(f"Invalid distributions: {','.join(names)}")
 
 
 def parse(data: Mapping[str, Any], version: int) -> dict[str, Any]:
-    """A source as version 1 of the API shows it. Raises ValueError saying what is wrong."""
+    """A source as version 1 of the API shows it. Raises ValueError with the reason."""
     keys = ("id", "name", "type", "url")
     for key in keys if version == 1 else keys[1:]:
         if not data.get(key):
@@ -82,7 +82,7 @@ def parse(data: Mapping[str, Any], version: int) -> dict[str, Any]:
 
 
 def deb822(source: Mapping[str, Any]) -> str:
-    """The source in apt's deb822 form. Raises ValueError for what apt could not use."""
+    """The source in apt's deb822 form. Raises ValueError if apt could not use it."""
     if source["type"] not in _METHODS:
         raise ValueError(f"sources of type {source['type']!a} are not supported")
     uri, *rest = source["url"].split(" ")
@@ -118,8 +118,8 @@ def for_version(source: Mapping[str, Any], version: int) -> dict[str, Any]:
 
 def system(one_line: str) -> list[dict[str, Any]]:
     """The system's sources (apt's one-line form) as the API shows them: the distribution with
-    its updates, and what stands on other servers."""
-    found: dict[str, dict[str, Any]] = {}
+    its updates, and the security updates."""
+    by_name: dict[str, dict[str, Any]] = {}
     for line in one_line.splitlines():
         words = re.sub(r"\[.*?\]", "", line).split()
         if len(words) < 3 or words[0] != "deb":
@@ -128,8 +128,8 @@ def system(one_line: str) -> list[dict[str, Any]]:
         name = f"{DISTRO}-security" if suite == "security" else DISTRO
         source = {"id": name, "name": name, "type": "yum-baseurl", "url": words[1]}
         flags = {"check_gpg": True, "check_ssl": True, "system": True}
-        found.setdefault(name, {**source, **flags, "rhsm": False, "check_repogpg": False})
-    return list(found.values())
+        by_name.setdefault(name, {**source, **flags, "rhsm": False, "check_repogpg": False})
+    return list(by_name.values())
 
 
 def _is_uri(text: str) -> bool:

@@ -1,10 +1,10 @@
-"""What the service remembers: blueprints and their history, sources, composes. SQLite.
+"""The service's state in SQLite: blueprints and their history, sources, composes.
 
-On disk, in the state directory, which only its owner can read:
+On disk, in the state directory, which only its owner may read:
 
     lock               held (flock) by the service that uses the directory
-    store.sqlite       this module's database, with its write-ahead log beside it
-    composes/<id>/     what a build wrote: artifact, manifest.json, osbuild.log (jobs.py)
+    store.sqlite       the database of this module, with its write-ahead log beside it
+    composes/<id>/     the output of a build: artifact, manifest.json, osbuild.log (jobs.py)
 
 Tables:
 
@@ -15,11 +15,11 @@ Tables:
     sources      id -> an additional package source (JSON of the API, version 1)
     composes     one row per compose, in the order of the queue
 
-Invariants: a method that returns has its change on the disk (write-ahead log with
+Invariants: when a method returns, its change is on the disk (write-ahead log with
 synchronous=FULL), so what was acknowledged survives `kill -9` and power loss; each method is one
-transaction; the state of a compose changes only WAITING -> RUNNING -> FINISHED or FAILED, back
-to WAITING when its service ends, or WAITING -> FAILED, and only here. A directory in composes/
-without a row is a leftover.
+transaction; a compose changes its state only here, and only from WAITING to RUNNING to FINISHED
+or FAILED, from RUNNING back to WAITING when its service ends, or from WAITING to FAILED. A
+directory in composes/ without a row is a leftover.
 
 Any thread may call any method: each has a connection of its own.
 """
@@ -66,7 +66,7 @@ CREATE INDEX composes_by_status ON composes (status, number);
 
 
 class UnknownError(Exception):
-    """There is no such blueprint, commit, copy, source or compose; `what` says which."""
+    """A blueprint, commit, source or compose does not exist; `what` says which of these."""
 
     def __init__(self, what: str) -> None:
         self.what = what
@@ -74,7 +74,7 @@ class UnknownError(Exception):
 
 
 class WrongStateError(Exception):
-    """A compose is not in a state in which this can be done."""
+    """The state of a compose does not allow the operation; `status` is that state."""
 
     def __init__(self, status: str) -> None:
         self.status = status
@@ -93,11 +93,11 @@ class StoredChange:
 
 @dataclass(frozen=True)
 class ComposePlan:
-    """What a compose is to make; fixed when it is queued.
+    """What a compose builds; fixed when it is queued.
 
-    `kind` is the canonical image type, `size` bytes (0: the type has none), `packages` apt's
-    words, `sources` deb822 texts, `dependencies` the depsolved packages in the API's JSON (None:
-    not known), `test` "" or the state that a test compose takes at once.
+    `kind` is the canonical image type, `size` is in bytes (0: the type has none), `packages` are
+    arguments of apt, `sources` deb822 texts, `dependencies` the depsolved packages in the API's
+    JSON (None: not known), `test` "" or the state that a test compose gets at once.
     """
 
     blueprint: Blueprint
@@ -141,10 +141,10 @@ class StoredCompose:
 
 
 class _Connection:
-    """A thread's connection; closed when the thread has ended, as nothing else refers to it."""
+    """A thread's connection; closed when the thread has ended, since nothing else refers to it."""
 
     def __init__(self, path: Path) -> None:
-        # close() is called from another thread than the one that opened it
+        # close() may run in another thread than the one that opened it
         self.db = sqlite3.connect(path, timeout=30, isolation_level=None, check_same_thread=False)
         self.db.execute("PRAGMA journal_mode = WAL")
         self.db.execute("PRAGMA synchronous = FULL")
@@ -159,7 +159,7 @@ class Store:
     def __init__(self, directory: Path) -> None:
         self.path = directory / "store.sqlite"
         self._local = threading.local()
-        # Of threads that live: a connection goes with its thread, and threads come and go.
+        # Weak references: a connection is closed with its thread, and threads come and go.
         self._connections: weakref.WeakSet[_Connection] = weakref.WeakSet()
         self._guard = threading.Lock()
         self._plans: dict[str, ComposePlan] = {}
@@ -184,7 +184,7 @@ class Store:
         return [row[0] for row in self._read("SELECT name FROM blueprints ORDER BY name")]
 
     def committed(self, name: str) -> Blueprint:
-        """The blueprint that a compose uses. Raises UnknownError."""
+        """The committed blueprint, which composes use. Raises UnknownError."""
         return self._blueprint("SELECT body FROM blueprints WHERE name = ?", name)
 
     def newest(self, name: str) -> tuple[Blueprint, bool]:
@@ -195,10 +195,10 @@ class Store:
             return self.committed(name), False
 
     def push(self, pushed: Blueprint, message: str = "") -> None:
-        """Commit a blueprint: one more change in its history, its copy in the workspace goes.
+        """Commit a blueprint: add a change to its history, remove its copy in the workspace.
 
-        Pushing the version that is stored raises the stored patch number by one; the history
-        keeps the version as pushed.
+        If the pushed version equals the stored one, the stored patch number goes up by one; the
+        history keeps the version as pushed.
         """
         with self._change() as db:
             stored = pushed
@@ -230,7 +230,7 @@ class Store:
             db.execute("DELETE FROM workspace WHERE name = ?", [name])
 
     def changes(self, name: str) -> list[StoredChange]:
-        """The history, newest first. Raises UnknownError if there never was such a blueprint."""
+        """The history, newest first. Raises UnknownError for a name that was never pushed."""
         rows = self._read(
             "SELECT id, message, revision, timestamp FROM changes WHERE name = ?"
             " ORDER BY number DESC",
@@ -241,7 +241,7 @@ class Store:
         return [StoredChange(*row) for row in rows]
 
     def change(self, name: str, commit: str) -> Blueprint:
-        """The blueprint as a commit has it. Raises UnknownError: the blueprint or the commit."""
+        """The blueprint as of a commit. Raises UnknownError for the blueprint or the commit."""
         self.changes(name)
         try:
             return self._blueprint(
@@ -271,7 +271,7 @@ class Store:
             )
 
     def delete_workspace(self, name: str) -> None:
-        """Raises UnknownError if there is no copy."""
+        """Raises UnknownError if the workspace has no copy."""
         with self._change() as db:
             if not db.execute("DELETE FROM workspace WHERE name = ?", [name]).rowcount:
                 raise UnknownError("blueprint")
@@ -316,14 +316,14 @@ class Store:
         raise UnknownError("compose")
 
     def composes(self, *statuses: str) -> list[StoredCompose]:
-        """All composes in one of these states (none named: in any), in the order of the queue."""
+        """The composes in one of these states, or all of them, in the order of the queue."""
         if not statuses:
             return self._composes("")
         marks = ", ".join("?" * len(statuses))
         return self._composes(f"WHERE status IN ({marks})", *statuses)
 
     def start_next(self) -> StoredCompose | None:
-        """Move the oldest waiting compose to RUNNING; None if there is none."""
+        """Move the oldest waiting compose to RUNNING; None if none is waiting."""
         with self._change() as db:
             row = db.execute(
                 "UPDATE composes SET status = ?, started = ?, attempts = attempts + 1"
@@ -334,7 +334,7 @@ class Store:
         return self.compose(row[0]) if row else None
 
     def set_process(self, identity: str, process: ProcessId) -> None:
-        """Remember the process that builds, for the service after this one."""
+        """Remember the process that builds; a later service ends it if this one is killed."""
         with self._change() as db:
             db.execute(
                 "UPDATE composes SET process = ? WHERE id = ? AND status = ?",
@@ -386,15 +386,15 @@ class Store:
     def _composes(self, where: str, *values: str) -> list[StoredCompose]:
         columns = "created, started, finished, attempts, artifact"
         query = f"SELECT id, status, process, {columns} FROM composes {where} ORDER BY number"  # noqa: S608 - `where` is ours
-        found = []
-        for identity, status, process, *rest in self._read(query, *values):
+        composes = []
+        for identity, status, process_json, *rest in self._read(query, *values):
             if (plan := self._plan(identity)) is not None:
-                who = ProcessId(**json.loads(process)) if process else None
-                found.append(StoredCompose(identity, status, plan, who, *rest))
-        return found
+                process = ProcessId(**json.loads(process_json)) if process_json else None
+                composes.append(StoredCompose(identity, status, plan, process, *rest))
+        return composes
 
     def _plan(self, identity: str) -> ComposePlan | None:
-        """The plan of a compose. It never changes, and every status request wants it."""
+        """The plan of a compose; cached, as it never changes and every status request reads it."""
         plan = self._plans.get(identity)
         if plan is None:
             rows = self._read("SELECT plan FROM composes WHERE id = ?", identity)
@@ -429,7 +429,7 @@ class Store:
 
     @contextmanager
     def _change(self) -> Iterator[sqlite3.Connection]:
-        """One transaction: on the disk when the block ends well, undone when it raises."""
+        """One transaction: on the disk when the block ends, undone if it raises."""
         db = self._connection()
         db.execute("BEGIN IMMEDIATE")
         try:
@@ -440,9 +440,9 @@ class Store:
         db.execute("COMMIT")
 
     def _connection(self) -> sqlite3.Connection:
-        found: _Connection | None = getattr(self._local, "connection", None)
-        if found is None:
-            found = self._local.connection = _Connection(self.path)
+        connection: _Connection | None = getattr(self._local, "connection", None)
+        if connection is None:
+            connection = self._local.connection = _Connection(self.path)
             with self._guard:
-                self._connections.add(found)
-        return found.db
+                self._connections.add(connection)
+        return connection.db

@@ -1,4 +1,4 @@
-"""What all routes share: requests as handlers see them, refusals, paging, names, formats."""
+"""What all routes share: calls, refusals, paging, names, formats."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import json
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from starlette.responses import Response
 
@@ -20,12 +20,13 @@ from rfe_helpers.sandbox.service.store import Store
 JSON = "application/json"
 TOML = "text/x-toml"
 BOTH, ONLY_V1 = (0, 1), (1,)
+Parsed = TypeVar("Parsed")
 _UNSIGNED = re.compile(r"[0-9]{1,18}", re.ASCII)
 
 
 @dataclass(frozen=True)
 class Service:
-    """What the handlers work on. `base_packages` are in every image, beside what is asked for."""
+    """What handlers work on. `base_packages` are in every image, beside the requested ones."""
 
     store: Store
     queue: Queue
@@ -33,13 +34,13 @@ class Service:
     base_packages: tuple[str, ...] = ()
 
     def extra_sources(self) -> tuple[str, ...]:
-        """The additional sources as apt wants them."""
+        """The additional sources in apt's deb822 form."""
         return tuple(sources.deb822(source) for source in self.store.sources())
 
 
 @dataclass(frozen=True)
 class Call:
-    """A request: the version of the API, the parts of the path by name, query, type and body."""
+    """A request: version of the API, parts of the path by name, query, content type and body."""
 
     version: int
     path: Mapping[str, str]
@@ -48,7 +49,7 @@ class Call:
     body: bytes
 
     def names(self, key: str) -> list[str]:
-        """The comma-separated names in a part of the path. Raises Refusal: 404 for none."""
+        """The comma-separated names in a part of the path. Raises Refusal (404) if it is empty."""
         if not self.path[key]:
             raise not_found()
         names = self.path[key].split(",")
@@ -61,11 +62,20 @@ class Call:
         return self.path[key]
 
     def format(self) -> str:
-        """ "json" or "toml", as the query asks for."""
-        chosen = self.query.get("format") or "json"
-        if chosen not in ("json", "toml"):
-            raise Refusal("InvalidChars", f"invalid format parameter: {chosen}")
-        return chosen
+        """The format that the query requests, "json" or "toml"."""
+        name = self.query.get("format") or "json"
+        if name not in ("json", "toml"):
+            raise Refusal("InvalidChars", f"invalid format parameter: {name}")
+        return name
+
+    def parse(
+        self, from_json: Callable[[bytes], Parsed], from_toml: Callable[[bytes], Parsed]
+    ) -> Parsed:
+        """The body, parsed as its content type says. Raises ValueError for any other type."""
+        parsers = {JSON: from_json, TOML: from_toml}
+        if self.content_type not in parsers:
+            raise ValueError(f"unknown content type {self.content_type}")
+        return parsers[self.content_type](self.body)
 
     def paging(self) -> tuple[int, int]:
         """Offset and limit, 0 and 20 by default."""
@@ -78,7 +88,7 @@ class Call:
         return values[0], values[1]
 
     def check_distro(self) -> None:
-        """Refuse a `distro` or `arch` in the query that there is not."""
+        """Refuse a `distro` or `arch` in the query that the sandbox does not have."""
         distro = self.query.get("distro") or image_types.DISTRO
         if distro != image_types.DISTRO:
             raise Refusal("DistroError", f"Invalid distro: {distro}")
@@ -93,8 +103,8 @@ Handler = Callable[[Service, Call], "dict[str, Any] | Response"]
 
 @dataclass(frozen=True)
 class Route:
-    """A route below /api/v<N>. `lane` says whose threads it runs in: QUICK, SLOW if it may take
-    seconds (apt, another server), ENDING if it waits for the end of a build."""
+    """A route below /api/v<N>. `lane` names the threads that it runs in: QUICK, SLOW if it may
+    take seconds (apt, another server), ENDING if it waits for the end of a build."""
 
     method: str
     path: str
@@ -104,7 +114,7 @@ class Route:
 
 
 class Refusal(Exception):  # noqa: N818 - it is an answer, not a defect
-    """An answer of the contract that says no: status and one or more (id, msg)."""
+    """An error answer of the contract: an HTTP status and one or more (id, msg)."""
 
     def __init__(self, id: str, msg: str, *, status: int = 400) -> None:
         self.status = status
@@ -113,7 +123,7 @@ class Refusal(Exception):  # noqa: N818 - it is an answer, not a defect
 
 
 def not_found() -> Refusal:
-    """The answer for a path, or a body, that the API has no place for."""
+    """The answer to a path, or a body, that is not in the API."""
     refusal = Refusal("HTTPError", "Not Found", status=404)
     refusal.errors[0]["code"] = 404
     return refusal
@@ -126,7 +136,7 @@ def check_names(*names: str) -> None:
 
 
 def problem(id: str, msg: str) -> dict[str, str]:
-    """An entry of the `errors` that stand beside results."""
+    """An entry of the `errors` beside the results of an answer."""
     return {"id": id, "msg": msg}
 
 
@@ -135,10 +145,10 @@ def page(entries: Sequence[Any], offset: int, limit: int) -> Sequence[Any]:
 
 
 def load_json(body: bytes) -> Any:
-    """JSON in UTF-8; raises ValueError for all else, whatever it is.
+    """JSON in UTF-8; raises ValueError for anything else.
 
-    Not-a-number, infinities and halves of surrogate pairs are no JSON either: they could not be
-    sent back.
+    Not-a-number, infinities and halves of surrogate pairs are refused too: they could not be sent
+    back.
     """
 
     def refuse(constant: str) -> None:
@@ -153,7 +163,7 @@ def load_json(body: bytes) -> Any:
 
 
 def lowered(value: Mapping[str, Any], keys: Iterable[str]) -> dict[str, Any]:
-    """The entries with these keys, which match without case; null counts as not there."""
+    """The entries with these keys, whose case does not matter; null counts as absent."""
     spelling = {key.lower(): key for key in keys}
     return {
         spelling[key.lower()]: entry

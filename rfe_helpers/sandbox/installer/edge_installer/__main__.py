@@ -1,4 +1,4 @@
-"""The installation from its beginning to its end, and what happens when it fails."""
+"""The installation from start to end, and the handling of a failure."""
 
 from __future__ import annotations
 
@@ -21,31 +21,30 @@ SECONDS_TO_READ = 60
 
 
 def read_plan() -> InstallPlan:
-    """The plan, after the kickstart's %pre scripts; they may write what it includes."""
+    """The plan; the %pre scripts run first, since they may write files that it includes."""
     arguments = source.boot_arguments(Path("/proc/cmdline").read_text())
-    where = arguments.get("inst.ks")
-    if not where:
+    location = arguments.get("inst.ks")
+    if not location:
         raise InstallError("no kickstart: give the kernel inst.ks=http://… (or hd:, cdrom:, file:)")
     if "rd.live.check" in arguments:
         step("checking the boot medium")
         source.check_medium()
-    step(f"kickstart {where}")
-    text = source.read_kickstart(where)
-    before = parse(text, follow_includes=False)
-    scripts.run_scripts(before.scripts_of(constants.KS_SCRIPT_PRE), "%pre", None)
+    step(f"kickstart {location}")
+    text = source.read_kickstart(location)
+    before_pre = parse(text, follow_includes=False)
+    scripts.run_scripts(before_pre.scripts_of(constants.KS_SCRIPT_PRE), "%pre", None)
     return parse(text)
 
 
 def install(plan: InstallPlan) -> None:
-    """Carry out a plan; nothing is written before the disk and the commit are known."""
+    """Carry out a plan; nothing is written until the disk and the commit are known."""
     needed = disk.needed_bytes(source.payload_bytes(plan.payload.url))
-    chosen = disk.choose(plan.disks, disk.present(), needed)
+    selected = disk.choose(plan.disks, disk.present(), needed)
     step(f"asking {plan.payload.url} for {plan.payload.ref}")
     system.check_payload(plan.payload, SCRATCH)
-    step(f"partitioning {chosen.name} ({chosen.size / 1024**3:.1f} GiB, {plan.filesystem})")
-    target = disk.partition(chosen.name, plan.filesystem, PHYSICAL)
-    before_payload = plan.scripts_of(constants.KS_SCRIPT_PREINSTALL)
-    scripts.run_scripts(before_payload, "%pre-install", None)
+    step(f"partitioning {selected.name} ({selected.size / 1024**3:.1f} GiB, {plan.filesystem})")
+    target = disk.partition(selected.name, plan.filesystem, PHYSICAL)
+    scripts.run_scripts(plan.scripts_of(constants.KS_SCRIPT_PREINSTALL), "%pre-install", None)
     deployment = system.deploy(target, plan.payload, plan.kernel_arguments)
     step("installing the boot loader")
     system.install_boot_loader(target)
@@ -60,23 +59,23 @@ def install(plan: InstallPlan) -> None:
 
 
 def main() -> str:
-    """Install; returns how the machine is to end: reboot, poweroff or halt."""
+    """Install; returns the final action of the machine: reboot, poweroff or halt."""
     plan: InstallPlan | None = None
     try:
         plan = read_plan()
         install(plan)
     except Exception as error:
         log(traceback.format_exc())
-        # One line for everything that can go wrong, known or not; the log has the rest.
-        known = isinstance(error, InstallError)
-        reason = str(error) if known else f"{type(error).__name__}: {error}"
+        # One line for any failure, expected or not; the log has the details.
+        expected = isinstance(error, InstallError)
+        reason = str(error) if expected else f"{type(error).__name__}: {error}"
         on_error = plan.scripts_of(constants.KS_SCRIPT_ONERROR) if plan else []
         try:
             scripts.run_scripts(on_error, "%onerror", VIEW if VIEW.is_mount() else None)
         except InstallError as second:
             log(str(second))
         say(f"{FAILED}: {' '.join(reason.split())}")
-        say(f"The log is {LOG}; this machine is switched off in {SECONDS_TO_READ} seconds.")
+        say(f"The log is {LOG}; this machine powers off in {SECONDS_TO_READ} seconds.")
         time.sleep(SECONDS_TO_READ)
         return "poweroff"
     say(OK)

@@ -1,4 +1,4 @@
-"""Users, keys and settings, in the deployment that is mounted at `view`."""
+"""Users, keys and settings of the deployment that is mounted at `view`."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ mkdir -p "$1/.ssh"; cat >> "$1/.ssh/authorized_keys"; chown -R "$2:$3" "$1/.ssh"
 
 
 def configure(plan: InstallPlan, view: Path) -> None:
-    """Carry out what the kickstart says about the system itself."""
+    """Apply the kickstart's users and settings."""
     for name, gid in plan.groups:
         _add_group(view, name, gid)
     for user in plan.users:
@@ -29,7 +29,7 @@ def configure(plan: InstallPlan, view: Path) -> None:
     if plan.language:
         _set_language(view, plan.language)
     if plan.keyboard:
-        # Debian links /etc/vconsole.conf to it, and would replace one that is no link.
+        # In Debian /etc/vconsole.conf is a link to this file; a plain file there is replaced.
         keyboard = f"XKBLAYOUT={plan.keyboard}\nKEYMAP={plan.keyboard}\n"
         (view / "etc/default/keyboard").write_text(keyboard)
     for action, units in (("enable", plan.enabled), ("disable", plan.disabled)):
@@ -90,9 +90,9 @@ def _set_timezone(view: Path, zone: str) -> None:
 
 
 def _set_language(view: Path, language: str) -> None:
-    """A language whose locale the tree does not have would break programs: C.UTF-8 then."""
-    known = run("chroot", view, "locale", "-a").lower().replace("utf8", "utf-8").split()
-    if language.lower() not in known:
+    """Set the language, or C.UTF-8 if the tree lacks its locale, which would break programs."""
+    locales = run("chroot", view, "locale", "-a").lower().replace("utf8", "utf-8").split()
+    if language.lower() not in locales:
         step(f"the tree has no locale {language}: using C.UTF-8")
         language = "C.UTF-8"
     (view / "etc/locale.conf").write_text(f"LANG={language}\n")

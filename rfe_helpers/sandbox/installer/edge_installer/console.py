@@ -1,4 +1,4 @@
-"""What the installer says, and the one way in which it runs a command."""
+"""The installer's messages, its log, and how it runs commands."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ OK = "RFE-INSTALL-OK"
 FAILED = "RFE-INSTALL-FAILED"
 LOG = Path("/run/install/install.log")
 PROGRESS_SECONDS = 5
-# ostree draws each line of its progress over the last one, by restoring the cursor (ESC 8).
+# ostree draws each line of its progress over the last one: it restores the cursor (ESC 8).
 _REDRAW = re.compile(r"\r|\x1b8")
-# What else a program sends to a terminal besides text: control sequences (ECMA-48), ESC 7.
+# The rest of what a program sends to a terminal besides text: control sequences (ECMA-48), ESC 7.
 _ESCAPE = re.compile(r"\x1b(\[[0-?]*[ -/]*[@-~]|7)")
 
 
 class InstallError(Exception):
-    """The installation cannot go on; the message is one line for a person."""
+    """The installation cannot continue; the message is a single line for a person."""
 
 
 def _consoles() -> list[Path]:
-    """All consoles of the kernel: with `console=tty0 console=ttyS0` the screen and the port.
+    """The consoles of the kernel: with `console=tty0 console=ttyS0` the screen and the serial port.
 
-    None while an image is made (RFE_IMAGE): they would be those of the machine that makes it.
+    Empty while an image is built (RFE_IMAGE): the consoles are those of the building machine.
     """
     if "RFE_IMAGE" in os.environ:
         return []
@@ -38,63 +38,62 @@ def _consoles() -> list[Path]:
 
 
 def say(line: str) -> None:
-    """Print a line on every console and keep it in the log."""
+    """Print a line on every console and write it to the log."""
     log(line)
     for console in _consoles():
-        # The kernel lists a console= port even where the machine has none.
+        # The kernel lists a console= port even if the machine does not have it.
         with contextlib.suppress(OSError), console.open("w") as file:
             file.write(f"\r{line}\r\n")
 
 
-def step(what: str) -> None:
-    """Say which step begins (or how far it is)."""
-    say(f"{STEP}: {what}")
+def step(name: str) -> None:
+    """Announce the step that begins, or its progress."""
+    say(f"{STEP}: {name}")
 
 
 def log(text: str) -> None:
-    """Keep a text in the log that is copied into the installed system."""
+    """Write a text to the log, which is copied into the installed system."""
     LOG.parent.mkdir(parents=True, exist_ok=True)
     with LOG.open("a") as file:
         file.write(f"[{time.monotonic():7.1f}] {text.rstrip()}\n")
 
 
 def run(*argv: str | Path, stdin: str = "", check: bool = True) -> str:
-    """Run a command and return its stdout (without `check` its stderr, too); its output goes to
-    the log.
+    """Run a command and return its stdout, without `check` followed by its stderr.
 
-    Raises InstallError with the command's last line, unless `check` is false. `stdin` is not
-    logged.
+    The output goes to the log, `stdin` does not. With `check`, raises InstallError with the last
+    line of the output if the command fails.
     """
     command = [str(word) for word in argv]
     log("+ " + " ".join(command))
     try:
-        done = subprocess.run(command, input=stdin, capture_output=True, text=True)
+        result = subprocess.run(command, input=stdin, capture_output=True, text=True)
     except OSError as error:
         raise InstallError(f"{command[0]}: {error.strerror}") from None
-    if output := done.stdout + done.stderr:
+    if output := result.stdout + result.stderr:
         log(output)
-    if check and done.returncode != 0:
-        reason = last_line(done.stderr or done.stdout, done.returncode)
+    if check and result.returncode != 0:
+        reason = last_line(result.stderr or result.stdout, result.returncode)
         raise InstallError(f"{command[0]}: {reason}")
-    return done.stdout if check else done.stdout + done.stderr
+    return result.stdout if check else result.stdout + result.stderr
 
 
 def run_with_progress(argv: Sequence[str | Path], label: str) -> None:
-    """Run a command that draws its progress on a terminal; say every few seconds how far it is.
+    """Run a command on a pseudo-terminal and announce its progress every few seconds.
 
-    ostree shows progress only on a terminal, so it gets a pseudo-terminal.
+    ostree shows its progress only on a terminal.
     """
     command = [str(word) for word in argv]
     log("+ " + " ".join(command))
     ours, theirs = pty.openpty()
     process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=theirs, stderr=theirs)
     os.close(theirs)
-    output, said = "", time.monotonic()
+    output, announced = "", time.monotonic()
     while data := _read(ours):
         output = (output + data)[-4000:]
-        if time.monotonic() - said > PROGRESS_SECONDS:
+        if time.monotonic() - announced > PROGRESS_SECONDS:
             step(f"{label}: {last_line(output)}")
-            said = time.monotonic()
+            announced = time.monotonic()
     os.close(ours)
     log(last_line(output))
     if (status := process.wait()) != 0:
@@ -104,12 +103,12 @@ def run_with_progress(argv: Sequence[str | Path], label: str) -> None:
 def _read(descriptor: int) -> str:
     try:
         return os.read(descriptor, 65536).decode(errors="replace")
-    except OSError:  # Linux answers EIO, not an end of file, when the other side has gone
+    except OSError:  # Linux reports EIO, not an end of file, when the other side is closed
         return ""
 
 
 def last_line(text: str, status: int = 0) -> str:
-    """The last line of a command's output that says something, without terminal sequences."""
+    """The last line of a command's output that is not empty, without terminal sequences."""
     for line in reversed(_REDRAW.sub("\n", text).splitlines()):
         clean = "".join(c for c in _ESCAPE.sub("", line) if c.isprintable()).strip()
         if clean:

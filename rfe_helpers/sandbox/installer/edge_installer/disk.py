@@ -1,4 +1,4 @@
-"""Chooses the disk, refuses what would destroy more than was asked for, then partitions it."""
+"""Chooses the disk, refuses to clear one without permission, and partitions it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from .plan import Disks
 
 MINIMUM_BYTES = 3 * 1024**3  # boot partitions, two deployments of a small tree
 BOOT_BYTES = 1024**3  # a little more than the partitions in front of the root
-# GPT with a place for GRUB's BIOS core image and an EFI system partition: boots both ways.
+# GPT with a partition for GRUB's BIOS core image and an EFI system partition: boots both ways.
 LAYOUT = """label: gpt
 size=1M, type=21686148-6449-6E6F-744E-656564454649, name=biosboot
 size=128M, type=C12A7328-F81F-11D2-BA4B-00A0C93EC93B, name=esp
@@ -27,7 +27,7 @@ MKFS = {"xfs": ("mkfs.xfs", "-q", "-f"), "ext4": ("mkfs.ext4", "-q", "-F")}
 
 @dataclass(frozen=True)
 class Disk:
-    """A disk as lsblk sees it; `size` in bytes, `holds` says what is on it, "" for nothing."""
+    """A disk as lsblk shows it; `size` in bytes; `holds` names its contents, "" if it is empty."""
 
     name: str
     size: int
@@ -47,15 +47,15 @@ class Target:
 
 
 def present() -> list[Disk]:
-    """The disks that could be installed to: writable, not the boot medium."""
+    """The disks that can be installed to: writable, and not the boot medium."""
     columns = "NAME,PATH,TYPE,SIZE,RO,FSTYPE,PTTYPE"
     tree = json.loads(run("lsblk", "--json", "--bytes", "--output", columns))
     return usable(tree["blockdevices"], source.medium_device())
 
 
 def usable(devices: Iterable[dict[str, Any]], medium: Path | None) -> list[Disk]:
-    """The disks among lsblk's devices that could be installed to."""
-    found = []
+    """The disks among lsblk's devices that can be installed to."""
+    disks = []
     for device in devices:
         parts = device.get("children", [])
         paths = {device["path"], *(part["path"] for part in parts)}
@@ -65,32 +65,33 @@ def usable(devices: Iterable[dict[str, Any]], medium: Path | None) -> list[Disk]
             continue
         systems = sorted({part["fstype"] for part in parts if part["fstype"]})
         holds = ", ".join(filter(None, [device["fstype"], device["pttype"], *systems]))
-        found.append(Disk(device["name"], int(device["size"]), holds))
-    return found
+        disks.append(Disk(device["name"], int(device["size"]), holds))
+    return disks
 
 
-def choose(asked: Disks, disks: list[Disk], needed: int = MINIMUM_BYTES) -> Disk:
+def choose(rules: Disks, disks: list[Disk], needed: int = MINIMUM_BYTES) -> Disk:
     """The disk to install to, of at least `needed` bytes.
 
-    Raises InstallError if it is none, several, too small or in use.
+    Raises InstallError if no disk fits the rules, if several do, or if the disk is too small or
+    in use.
     """
-    chosen = [disk for disk in disks if disk.name not in _names(asked.ignored)]
-    if asked.only:
-        chosen = [disk for disk in chosen if disk.name in _names(asked.only)]
-    elif asked.clear_only and len(chosen) > 1:
-        chosen = [disk for disk in chosen if disk.name in _names(asked.clear_only)]
-    there = ", ".join(f"{disk.name} ({disk.size / 1024**3:.1f} GiB)" for disk in disks) or "none"
-    if not chosen:
-        raise InstallError(f"no disk to install to; disks of this machine: {there}")
-    if len(chosen) > 1:
-        raise InstallError(f"several disks ({there}): choose one with ignoredisk --only-use=")
-    disk = chosen[0]
+    candidates = [disk for disk in disks if disk.name not in _names(rules.ignored)]
+    if rules.only:
+        candidates = [disk for disk in candidates if disk.name in _names(rules.only)]
+    elif rules.clear_only and len(candidates) > 1:
+        candidates = [disk for disk in candidates if disk.name in _names(rules.clear_only)]
+    present = ", ".join(f"{disk.name} ({disk.size / 1024**3:.1f} GiB)" for disk in disks) or "none"
+    if not candidates:
+        raise InstallError(f"no disk to install to; disks of this machine: {present}")
+    if len(candidates) > 1:
+        raise InstallError(f"several disks ({present}): choose one with ignoredisk --only-use=")
+    disk = candidates[0]
     if disk.size < needed:
         raise InstallError(
             f"disk {disk.name} is too small: {disk.size / 1024**3:.1f} GiB, "
             f"needs {needed / 1024**3:.1f} GiB"
         )
-    may_clear = asked.clear and (not asked.clear_only or disk.name in _names(asked.clear_only))
+    may_clear = rules.clear and (not rules.clear_only or disk.name in _names(rules.clear_only))
     if disk.holds and not may_clear:
         raise InstallError(
             f"disk {disk.name} is not empty ({disk.holds}): clearpart --all would remove it"
@@ -99,8 +100,8 @@ def choose(asked: Disks, disks: list[Disk], needed: int = MINIMUM_BYTES) -> Disk
 
 
 def needed_bytes(unpacked: int) -> int:
-    """The smallest disk for a tree of that many bytes: two deployments that share nothing, which
-    an update to a new release comes near to, and a tenth more for the file system itself."""
+    """The smallest disk for a tree of that many bytes: room for two deployments that share
+    nothing, as almost happens with a new release, and a tenth more for the file system itself."""
     return max(MINIMUM_BYTES, BOOT_BYTES + unpacked * 2 * 11 // 10)
 
 
@@ -137,7 +138,7 @@ def _uuid(device: Path) -> str:
 
 
 def release(*mounts: Path) -> None:
-    """Unmount with everything below, so that the disk is complete."""
+    """Unmount with everything below, so that everything is on the disk."""
     os.sync()
     for mount in mounts:
         if mount.is_mount():

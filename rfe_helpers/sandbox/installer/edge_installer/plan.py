@@ -1,4 +1,4 @@
-"""A kickstart, read with pykickstart, as a plan; what cannot be done is refused with its line."""
+"""A kickstart, read with pykickstart, as a plan; what is not supported is refused by line."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from pykickstart.version import RHEL9, makeVersion
 
 from .console import InstallError
 
-# The directives that are carried out, and their options; everything else is refused by name.
+# The supported directives and their options; everything else is refused by name.
 SUPPORTED: dict[str, frozenset[str]] = {
     "autopart": frozenset({"--type", "--fstype", "--nohome", "--noswap"}),
     "bootloader": frozenset({"--append", "--location"}),
@@ -43,8 +43,19 @@ SUPPORTED: dict[str, frozenset[str]] = {
     "text": frozenset({"--non-interactive"}),
     "timezone": frozenset({"--utc", "--isUtc"}),
     "user": frozenset(
-        {"--name", "--password", "--iscrypted", "--plaintext", "--groups", "--uid", "--gid"}
-        | {"--homedir", "--shell", "--lock", "--gecos"}
+        {
+            "--name",
+            "--password",
+            "--iscrypted",
+            "--plaintext",
+            "--groups",
+            "--uid",
+            "--gid",
+            "--homedir",
+            "--shell",
+            "--lock",
+            "--gecos",
+        }
     ),
     "zerombr": frozenset(),
 }
@@ -53,7 +64,7 @@ FILESYSTEMS = ("xfs", "ext4")
 
 @dataclass(frozen=True)
 class Payload:
-    """What `ostreesetup` asks for, and the line that does."""
+    """What `ostreesetup` names, and the number of its line."""
 
     osname: str
     remote: str
@@ -65,13 +76,12 @@ class Payload:
 
 @dataclass(frozen=True)
 class Disks:
-    """Which disks may be used and what may be removed from them."""
+    """Which disks may be used, and which of them may be cleared."""
 
     only: tuple[str, ...]
     ignored: tuple[str, ...]
     clear: bool
     clear_only: tuple[str, ...]
-    initialize: bool
 
 
 @dataclass(frozen=True)
@@ -97,7 +107,7 @@ class Root:
 
 @dataclass(frozen=True)
 class InstallPlan:
-    """Everything that a kickstart asks for; None or () where it says nothing."""
+    """Everything that a kickstart specifies; None or () where it specifies nothing."""
 
     payload: Payload
     disks: Disks
@@ -122,7 +132,7 @@ class InstallPlan:
 
 
 class _Parser(KickstartParser):  # type: ignore[misc]  # pykickstart has no types
-    """Refuses what is not in SUPPORTED before pykickstart reads the line's values."""
+    """Refuses what is not in SUPPORTED before pykickstart parses the values of the line."""
 
     def __init__(self, handler: Any, *, follow_includes: bool) -> None:
         super().__init__(handler, followIncludes=follow_includes)
@@ -138,12 +148,12 @@ class _Parser(KickstartParser):  # type: ignore[misc]  # pykickstart has no type
                 _refuse(lineno, name, f"option {option[0]} is not supported here")
         self.lines[name] = lineno
         try:
-            read = super().handleCommand(lineno, args)
+            directive = super().handleCommand(lineno, args)
         except KickstartError as error:
             _refuse(lineno, name, error.message)
-        if why := _unsupported_value(name, read):
-            _refuse(lineno, name, why)
-        return read
+        if reason := _unsupported_value(name, directive):
+            _refuse(lineno, name, reason)
+        return directive
 
     def setupSections(self) -> None:  # noqa: N802
         self._sections: dict[str, Any] = {}
@@ -156,15 +166,15 @@ class _Parser(KickstartParser):  # type: ignore[misc]  # pykickstart has no type
             self.registerSection(section(self.handler, dataObj=Script))
 
 
-def _refuse(line: int, name: str, why: str) -> NoReturn:
-    raise InstallError(f"line {line}: {name}: {' '.join(why.split())}")
+def _refuse(line: int, name: str, reason: str) -> NoReturn:
+    raise InstallError(f"line {line}: {name}: {' '.join(reason.split())}")
 
 
 def parse(text: str, *, follow_includes: bool = True) -> InstallPlan:
-    """The plan of a kickstart. Raises InstallError("line N: directive: why").
+    """The plan of a kickstart. Raises InstallError("line N: directive: reason").
 
-    Without `follow_includes`, for the time before %pre has run, included files are left out and
-    what they may supply is not missed.
+    Without `follow_includes`, before %pre has run, included files are ignored and directives that
+    they may contain are not required.
     """
     handler = makeVersion(RHEL9)
     parser = _Parser(handler, follow_includes=follow_includes)
@@ -173,16 +183,16 @@ def parse(text: str, *, follow_includes: bool = True) -> InstallPlan:
     except KickstartError as error:
         where = "" if error.lineno is None else f"line {error.lineno}: "
         raise InstallError(where + " ".join(str(error.message).split())) from None
-    except ValueError as error:  # shlex: a quotation that does not end
+    except ValueError as error:  # shlex: an unclosed quotation
         raise InstallError(f"kickstart: {error}") from None
     return _plan(handler, parser.lines, partial=not follow_includes and "%include" in text)
 
 
 def _plan(handler: Any, lines: dict[str, int], *, partial: bool) -> InstallPlan:
     if not partial:
-        for needed in ("ostreesetup", "autopart"):
-            if needed not in lines:
-                raise InstallError(f"the kickstart has no {needed} directive")
+        for required in ("ostreesetup", "autopart"):
+            if required not in lines:
+                raise InstallError(f"the kickstart has no {required} directive")
     setup = handler.ostreesetup
     networks = handler.network.network
     return InstallPlan(
@@ -199,7 +209,6 @@ def _plan(handler: Any, lines: dict[str, int], *, partial: bool) -> InstallPlan:
             ignored=tuple(handler.ignoredisk.ignoredisk),
             clear=handler.clearpart.type == constants.CLEARPART_TYPE_ALL,
             clear_only=tuple(handler.clearpart.drives),
-            initialize=bool(handler.clearpart.initAll or handler.zerombr.zerombr),
         ),
         filesystem=handler.autopart.fstype or "xfs",
         kernel_arguments=tuple((handler.bootloader.appendLine or "").split()),
@@ -222,19 +231,19 @@ def _plan(handler: Any, lines: dict[str, int], *, partial: bool) -> InstallPlan:
     )
 
 
-def _unsupported_value(name: str, read: Any) -> str | None:
-    """Why the value of a directive, which pykickstart accepts, cannot be carried out here."""
+def _unsupported_value(name: str, directive: Any) -> str | None:
+    """Why a value that pykickstart accepts is not supported here, or None."""
     if name == "autopart":
-        if read.type not in (None, constants.AUTOPART_TYPE_PLAIN):
+        if directive.type not in (None, constants.AUTOPART_TYPE_PLAIN):
             return "only --type=plain is supported here"
-        if read.fstype not in (None, "", *FILESYSTEMS):
+        if directive.fstype not in (None, "", *FILESYSTEMS):
             return f"--fstype must be {' or '.join(FILESYSTEMS)}"
-    if name == "bootloader" and read.location not in (None, "mbr"):
+    if name == "bootloader" and directive.location not in (None, "mbr"):
         return "only --location=mbr is supported here"
-    if name == "network" and read.bootProto not in (None, "", "dhcp"):
+    if name == "network" and directive.bootProto not in (None, "", "dhcp"):
         return "only --bootproto=dhcp is supported here"
-    if name == "user" and not re.fullmatch(r"[a-z_][a-z0-9_-]{0,31}", read.name):
-        return f"{read.name!r} is not a user name"
+    if name == "user" and not re.fullmatch(r"[a-z_][a-z0-9_-]{0,31}", directive.name):
+        return f"{directive.name!r} is not a user name"
     return None
 
 
@@ -253,10 +262,10 @@ def _user(user: Any) -> User:
     )
 
 
-def _keyboard(read: Any) -> str | None:
-    """The keymap of the console; the desktop's, without its variant, if only that is given."""
-    given = (read.vc_keymap or read.keyboard or "").split()
-    return given[0] if given else None
+def _keyboard(directive: Any) -> str | None:
+    """The keymap of the console, or else the layout of the desktop without its variant."""
+    words = (directive.vc_keymap or directive.keyboard or "").split()
+    return words[0] if words else None
 
 
 def _number(value: Any) -> str | None:
@@ -264,7 +273,7 @@ def _number(value: Any) -> str | None:
 
 
 def _end(handler: Any, lines: dict[str, int]) -> str:
-    """reboot, poweroff or halt; halt when nothing is said, as Anaconda's documentation has it."""
+    """reboot, poweroff or halt; halt by default, as Anaconda documents it."""
     if not lines.keys() & {"reboot", "poweroff", "shutdown", "halt"}:
         return "halt"
     ends = {constants.KS_REBOOT: "reboot", constants.KS_SHUTDOWN: "poweroff"}

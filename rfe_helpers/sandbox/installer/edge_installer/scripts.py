@@ -13,9 +13,10 @@ from .console import InstallError, last_line, log, step
 
 
 def run_scripts(scripts: list[Script], section: str, view: Path | None) -> None:
-    """Run scripts in their order, in the deployment at `view` unless they say --nochroot.
+    """Run scripts in their order, in the deployment at `view` unless they have --nochroot.
 
-    A script that fails stops the installation if it says --erroronfail, otherwise it is said.
+    A script that fails ends the installation if it has --erroronfail; otherwise the failure is
+    only announced.
     """
     for script in scripts:
         root = view if view is not None and script.inChroot else Path("/")
@@ -28,10 +29,10 @@ def run_scripts(scripts: list[Script], section: str, view: Path | None) -> None:
             path.write_text(output)
         if status == 0:
             continue
-        why = f"line {script.lineno}: {section}: status {status}: {last_line(output, status)}"
+        reason = f"line {script.lineno}: {section}: status {status}: {last_line(output, status)}"
         if script.errorOnFail:
-            raise InstallError(why)
-        step(f"went on after {why}")
+            raise InstallError(reason)
+        step(f"went on after {reason}")
 
 
 def _run(script: Script, root: Path) -> tuple[int, str]:
@@ -43,7 +44,7 @@ def _run(script: Script, root: Path) -> tuple[int, str]:
     enter = [] if root == Path("/") else ["chroot", str(root)]
     command = [*enter, script.interp, str(Path("/") / file.relative_to(root))]
     try:
-        done = subprocess.run(
+        result = subprocess.run(
             command,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
@@ -55,4 +56,4 @@ def _run(script: Script, root: Path) -> tuple[int, str]:
         return 127, f"{script.interp}: {error.strerror}"
     finally:
         file.unlink(missing_ok=True)
-    return done.returncode, done.stdout
+    return result.returncode, result.stdout

@@ -1,4 +1,4 @@
-"""Finds the kickstart that `inst.ks=` names, as Anaconda does, and waits for the network."""
+"""Reads the kickstart that `inst.ks=` names, as Anaconda does; waits for the network."""
 
 from __future__ import annotations
 
@@ -18,24 +18,24 @@ NETWORK_SECONDS = 60
 
 
 def boot_arguments(text: str) -> dict[str, str]:
-    """The kernel's command line as a dictionary; of repeated arguments the last one counts."""
+    """The kernel's command line as a dictionary; the last of repeated arguments counts."""
     pairs = (word.partition("=") for word in text.split())
     return {key: value for key, _, value in pairs}
 
 
-def read_kickstart(where: str) -> str:
+def read_kickstart(location: str) -> str:
     """The text of the kickstart at http(s)://…, file:…, cdrom:/path or hd:DEVICE:/path."""
-    scheme, _, rest = where.partition(":")
+    scheme, _, rest = location.partition(":")
     if scheme in ("http", "https"):
-        return fetch(where)
+        return fetch(location)
     if scheme == "file":
-        return _read(Path("/" + rest.lstrip("/")), where)
+        return _read(Path("/" + rest.lstrip("/")), location)
     if scheme == "cdrom":
-        return _read(MEDIUM / (rest.rpartition(":")[2] or "ks.cfg").lstrip("/"), where)
+        return _read(MEDIUM / (rest.rpartition(":")[2] or "ks.cfg").lstrip("/"), location)
     if scheme == "hd":
         device, _, path = rest.partition(":")
-        return _read_from_device(device, path.lstrip("/") or "ks.cfg", where)
-    raise InstallError(f"inst.ks={where}: use http://, https://, file:, cdrom: or hd:")
+        return _read_from_device(device, path.lstrip("/") or "ks.cfg", location)
+    raise InstallError(f"inst.ks={location}: use http://, https://, file:, cdrom: or hd:")
 
 
 def fetch(url: str) -> str:
@@ -55,7 +55,7 @@ def fetch(url: str) -> str:
 
 
 def _patiently(attempt: Callable[[], str], tries: int = 3) -> str:
-    """Try again after a failure to connect; an answer such as 404 is an answer."""
+    """Retry after a failure to connect, not after an HTTP error such as 404."""
     for _ in range(tries - 1):
         try:
             return attempt()
@@ -67,7 +67,7 @@ def _patiently(attempt: Callable[[], str], tries: int = 3) -> str:
 
 
 def wait_for_network(url: str) -> None:
-    """Wait until DHCP has given a route, if the host of `url` is another machine."""
+    """Wait until DHCP has set a route, if the host of `url` is another machine."""
     if urlsplit(url).hostname in (None, "localhost", "127.0.0.1"):
         return
     step("waiting for the network")
@@ -87,16 +87,16 @@ def device_path(spec: str) -> Path:
     return Path("/dev") / spec.removeprefix("/dev/")
 
 
-def _read_from_device(spec: str, path: str, where: str) -> str:
+def _read_from_device(spec: str, path: str, location: str) -> str:
     device = device_path(spec)
     if not device.exists():
-        raise InstallError(f"inst.ks={where}: no device {spec}")
+        raise InstallError(f"inst.ks={location}: no device {spec}")
     if device.resolve() == medium_device():
-        return _read(MEDIUM / path, where)
+        return _read(MEDIUM / path, location)
     MOUNT.mkdir(parents=True, exist_ok=True)
     run("mount", "-o", "ro", device, MOUNT)
     try:
-        return _read(MOUNT / path, where)
+        return _read(MOUNT / path, location)
     finally:
         run("umount", MOUNT)
 
@@ -111,7 +111,7 @@ def medium_device() -> Path | None:
 
 
 def check_medium() -> None:
-    """Raise InstallError if the boot medium carries a checksum that does not fit."""
+    """Raise InstallError if the boot medium contains a checksum that does not match."""
     if (device := medium_device()) is None:
         return
     if "result is: FAIL" in run("checkisomd5", device, check=False):
@@ -121,9 +121,9 @@ def check_medium() -> None:
 
 
 def payload_bytes(url: str) -> int:
-    """What the commit of a repository on the medium takes unpacked, 0 if nothing says so.
+    """The unpacked size of the commit of a repository on the medium, 0 if it is not known.
 
-    The sandbox's edge-installer says it in `payload.json` beside the repository.
+    The sandbox's edge-installer images have it in `payload.json` beside the repository.
     """
     facts = Path(url.removeprefix("file://")).parent / "payload.json"
     if not url.startswith("file:") or not facts.exists():
@@ -131,9 +131,9 @@ def payload_bytes(url: str) -> int:
     return int(json.loads(facts.read_text())["bytes"])
 
 
-def _read(path: Path, where: str) -> str:
+def _read(path: Path, location: str) -> str:
     try:
         return path.read_text()
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is not text"
-        raise InstallError(f"inst.ks={where}: {path}: {reason}") from None
+        raise InstallError(f"inst.ks={location}: {path}: {reason}") from None

@@ -1,4 +1,4 @@
-"""Puts the commit on the disk: repository, deployment, boot loader, and the mounts around it."""
+"""Puts the commit on the disk: repository, deployment, boot loader, and their mounts."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from .console import InstallError, run, run_with_progress, step
 from .disk import Target
 from .plan import Payload
 
-# Reads what ostree writes for syslinux at each deployment, so an update never has to run
-# grub-mkconfig, and one disk boots with BIOS and with UEFI.
+# Reads the configuration that ostree writes for syslinux with each deployment, so an update never
+# runs grub-mkconfig, and the same disk boots with BIOS and with UEFI.
 GRUB = """serial --unit=0 --speed=115200
 terminal_input console serial
 terminal_output console serial
@@ -31,8 +31,8 @@ UUID={esp} /boot/efi vfat umask=0077,shortname=winnt 0 2
 
 
 def check_payload(payload: Payload, scratch: Path) -> None:
-    """Ask the repository for the commit object, to know before the disk is touched that it is
-    there. Raises InstallError with the line of ostreesetup."""
+    """Fetch the commit object, to know before the disk is changed that the commit exists. Raises
+    InstallError with the line of ostreesetup."""
     if not payload.url.startswith("file:"):
         source.wait_for_network(payload.url)
     shutil.rmtree(scratch, ignore_errors=True)
@@ -41,19 +41,17 @@ def check_payload(payload: Payload, scratch: Path) -> None:
         _add_remote(scratch, payload)
         run("ostree", "pull", f"--repo={scratch}", "--commit-metadata-only", *_source(payload))
     except InstallError as error:
-        why = str(error).removeprefix("ostree: ")
-        where = f"line {payload.line}: ostreesetup"
-        raise InstallError(f"{where}: no {payload.ref} from {payload.url}: {why}") from None
+        reason = str(error).removeprefix("ostree: ")
+        raise InstallError(
+            f"line {payload.line}: ostreesetup: no {payload.ref} from {payload.url}: {reason}"
+        ) from None
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
 
 
 def _add_remote(repository: Path, payload: Payload) -> None:
-    unverified = [] if payload.verify else ["--no-gpg-verify"]
-    run(
-        *("ostree", "remote", "add", f"--repo={repository}", *unverified),
-        *(payload.remote, payload.url),
-    )
+    options = [f"--repo={repository}", *([] if payload.verify else ["--no-gpg-verify"])]
+    run("ostree", "remote", "add", *options, payload.remote, payload.url)
 
 
 def _source(payload: Payload) -> tuple[str, str]:
@@ -71,14 +69,18 @@ def deploy(target: Target, payload: Payload, arguments: tuple[str, ...]) -> Path
     _prepare_boot(root / "boot")
     _add_remote(repository, payload)
     step(f"pulling {payload.ref}")
-    # The whole installation is one transaction: it is synced once, at its end.
+    # The whole installation is synced once, at its end.
     pull = ("ostree", "pull", f"--repo={repository}", "--disable-fsync", *_source(payload))
     run_with_progress(pull, "pulling")
     step("deploying")
     kernel = [f"root=UUID={target.root_uuid}", "rw", *arguments]
     run(
-        *("ostree", "admin", "deploy", f"--sysroot={root}", f"--os={payload.osname}"),
-        # --karg replaces an argument of the same name, and two console= are usual.
+        "ostree",
+        "admin",
+        "deploy",
+        f"--sysroot={root}",
+        f"--os={payload.osname}",
+        # Not --karg: it replaces an argument of the same name, and two console= are common.
         *(f"--karg-append={argument}" for argument in kernel),
         f"{payload.remote}:{payload.ref}",
     )
@@ -97,7 +99,7 @@ def deploy(target: Target, payload: Payload, arguments: tuple[str, ...]) -> Path
 
 
 def _prepare_boot(boot: Path) -> None:
-    """The files by which ostree recognises a syslinux boot loader."""
+    """Create the files by which ostree recognises a syslinux boot loader."""
     (boot / "loader.0").mkdir()
     (boot / "loader").symlink_to("loader.0")
     (boot / "loader/syslinux.cfg").write_text("TIMEOUT 10\n")
@@ -106,12 +108,17 @@ def _prepare_boot(boot: Path) -> None:
 
 
 def install_boot_loader(target: Target) -> None:
-    """GRUB for BIOS in the disk's boot sectors and for UEFI at the removable path."""
+    """Install GRUB for BIOS in the disk's boot sectors and for UEFI at the removable path."""
     boot = write_grub_configuration(target)
     run("grub-install", "--target=i386-pc", f"--boot-directory={boot}", target.disk)
     run(
-        *("grub-install", "--target=x86_64-efi", "--removable", "--no-nvram"),
-        *("--no-uefi-secure-boot", f"--boot-directory={boot}", f"--efi-directory={boot}/efi"),
+        "grub-install",
+        "--target=x86_64-efi",
+        "--removable",
+        "--no-nvram",
+        "--no-uefi-secure-boot",
+        f"--boot-directory={boot}",
+        f"--efi-directory={boot}/efi",
     )
 
 
@@ -130,8 +137,8 @@ def enter(
 ) -> None:
     """Mount the deployment at `view` as the running system will see itself, for chroot.
 
-    `nested`: with the mounts below /dev, /proc, /sys and /run, which a user who has no rights
-    outside a namespace cannot leave behind. Not for an installer, whose own they are.
+    `nested`: include the mounts below /dev, /proc, /sys and /run, as a user without rights outside
+    a namespace must. An installer does without: these mounts are its own.
     """
     view.mkdir(parents=True, exist_ok=True)
     run("mount", "--bind", deployment, view)
@@ -148,5 +155,5 @@ def enter(
     try:
         run("chroot", view, "systemd-tmpfiles", "--create", "--prefix=/var")
     except InstallError as error:
-        # One bad line of one package; at each boot that is a warning, too.
+        # A bad line of a single package; at each boot it is only a warning, too.
         step(f"went on after {error}")

@@ -1,10 +1,10 @@
 #!/bin/sh
 # Runs in the chroot of the installer system, in /rfe: turns it from an edge system into an
-# installer and leaves the files that boot it in boot.tar, laid out as on the ISO.
+# installer, and packs the files that boot it into boot.tar, in the layout of the ISO.
 set -eu
 cd /rfe
 
-# The system starts the installer and little else, so that it is there quickly.
+# The system starts little besides the installer, so that it boots quickly.
 ln -sf edge-install.target /usr/lib/systemd/system/default.target
 ln -sf /usr/lib/systemd/system/edge-install.target /etc/systemd/system/default.target
 for unit in timers.target ldconfig.service systemd-hwdb-update.service \
@@ -25,7 +25,7 @@ mkdir -p boot/images/pxeboot boot/EFI/BOOT boot/boot/grub2
 kernel=$(basename /boot/vmlinuz-*)
 cp "/boot/$kernel" boot/images/pxeboot/vmlinuz
 echo "RFE-STAGE: initramfs of the installer"
-# The edge system's own settings (ostree, systemd) have no place in this initramfs.
+# The edge system's own settings (ostree, systemd) do not belong in this initramfs.
 rm -f /usr/lib/dracut/dracut.conf.d/*.conf /etc/dracut.conf.d/*.conf
 dracut --quiet --force --no-hostonly \
     --modules "base udev-rules edge-stage2" --no-early-microcode --compress "zstd -9 -T0" \

@@ -7,20 +7,18 @@ from typing import Any
 
 from starlette.responses import Response
 
-from rfe_helpers.build import blueprint as blueprints
+from rfe_helpers.build import blueprint as blueprint_format
 from rfe_helpers.build.blueprint import Blueprint, PackageSpec
 from rfe_helpers.core import run
 from rfe_helpers.errors import BlueprintError, RfeError
-from rfe_helpers.sandbox.build import customizations
 from rfe_helpers.sandbox.build.image_types import ARCHITECTURE, DISTRO
+from rfe_helpers.sandbox.service.depsolve import solve
 from rfe_helpers.sandbox.service.packages import AptPackage
 from rfe_helpers.sandbox.service.store import UnknownError
 from rfe_helpers.sandbox.service.wire import (
     DONE,
-    JSON,
     ONLY_V1,
     SLOW,
-    TOML,
     Call,
     Refusal,
     Route,
@@ -34,8 +32,8 @@ from rfe_helpers.sandbox.service.wire import (
 _NOT_UNDERSTOOD = (
     "400 Bad Request: The browser (or proxy) sent a request that this server could not understand: "
 )
-_CRYPTED = ("$2b$", "$5$", "$6$", "$y$")
-# What `openssl passwd` reads of a line
+_HASH_PREFIXES = ("$2b$", "$5$", "$6$", "$y$")
+# `openssl passwd` reads no more of a line.
 _LONGEST_PASSWORD = 256
 
 
@@ -49,27 +47,28 @@ def list_names(service: Service, call: Call) -> dict[str, Any]:
 
 
 def info(service: Service, call: Call) -> dict[str, Any] | Response:
-    found, changes, errors = [], [], []
-    wanted = call.format()
+    blueprints, changes, errors = [], [], []
+    output = call.format()
     for name in call.names("names"):
         try:
             blueprint, changed = service.store.newest(name)
         except UnknownError:
             errors.append(problem("UnknownBlueprint", f"{name}: "))
             continue
-        found.append(blueprint)
+        blueprints.append(blueprint)
         changes.append({"changed": changed, "name": name})
-    if wanted == "toml":
+    if output == "toml":
         if errors:
             refusal = Refusal(errors[0]["id"], errors[0]["msg"])
             refusal.errors = list(errors)
             raise refusal
-        return _one_as_toml(found)
-    return {"blueprints": [b.to_json() for b in found], "changes": changes, "errors": errors}
+        return _one_as_toml(blueprints)
+    entries = [blueprint.to_json() for blueprint in blueprints]
+    return {"blueprints": entries, "changes": changes, "errors": errors}
 
 
 def changes(service: Service, call: Call) -> dict[str, Any]:
-    found, errors = [], []
+    histories, errors = [], []
     offset, limit = call.paging()
     for name in call.names("names"):
         try:
@@ -86,8 +85,8 @@ def changes(service: Service, call: Call) -> dict[str, Any]:
             }
             for change in history
         ]
-        found.append({"changes": rows, "name": name, "total": len(rows)})
-    return {"blueprints": found, "errors": errors, "limit": limit, "offset": offset}
+        histories.append({"changes": rows, "name": name, "total": len(rows)})
+    return {"blueprints": histories, "errors": errors, "limit": limit, "offset": offset}
 
 
 def change(service: Service, call: Call) -> dict[str, Any] | Response:
@@ -177,7 +176,7 @@ def diff(service: Service, call: Call) -> dict[str, Any]:
 
 
 def depsolve(service: Service, call: Call) -> dict[str, Any]:
-    found, errors = [], []
+    solutions, errors = [], []
     for name in call.names("names"):
         try:
             blueprint, _ = service.store.newest(name)
@@ -186,58 +185,42 @@ def depsolve(service: Service, call: Call) -> dict[str, Any]:
             continue
         packages: list[AptPackage] = []
         try:
-            packages = solve(service, blueprint)
+            _, packages = solve(service, blueprint, service.extra_sources())
         except RfeError as error:
             errors.append(problem("BlueprintsError", f"{name}: {error.message}"))
         dependencies = [package.to_dependency() for package in packages]
-        found.append({"blueprint": blueprint.to_json(), "dependencies": dependencies})
-    return {"blueprints": found, "errors": errors}
+        solutions.append({"blueprint": blueprint.to_json(), "dependencies": dependencies})
+    return {"blueprints": solutions, "errors": errors}
 
 
 def freeze(service: Service, call: Call) -> dict[str, Any] | Response:
-    found, errors = [], []
-    wanted = call.format()
+    frozen_blueprints, errors = [], []
+    output = call.format()
     for name in call.names("names"):
         try:
             blueprint, _ = service.store.newest(name)
-            found.append(frozen(service, blueprint))
+            frozen_blueprints.append(frozen(service, blueprint))
         except UnknownError:
             errors.append(problem("UnknownBlueprint", f"{name}: blueprint not found"))
             break
         except RfeError as error:
             errors.append(problem("BlueprintsError", f"{name}: {error.message}"))
             break
-    if wanted == "toml":
-        return _one_as_toml(found) if found else Response()
-    return {"blueprints": [{"blueprint": b.to_json()} for b in found], "errors": errors}
-
-
-# what composes use too ----------------------------------------------------------------------------
-
-
-def wanted_packages(service: Service, blueprint: Blueprint) -> list[str]:
-    """The packages that a blueprint asks for as apt's words. Raises RfeError."""
-    if blueprint.groups:
-        raise BlueprintError(f"groups are not supported: {', '.join(blueprint.groups)}")
-    specs = [*blueprint.packages, *blueprint.modules]
-    return service.index.resolve(specs, service.extra_sources())
-
-
-def solve(service: Service, blueprint: Blueprint) -> list[AptPackage]:
-    """What a blueprint brings into an image besides what is in all of them. Raises RfeError."""
-    kernel = PackageSpec(customizations.kernel(blueprint))
-    words = [*wanted_packages(service, blueprint), *service.index.resolve([kernel])]
-    return service.index.depsolve(words, service.extra_sources())
+    if output == "toml":
+        return _one_as_toml(frozen_blueprints) if frozen_blueprints else Response()
+    entries = [{"blueprint": blueprint.to_json()} for blueprint in frozen_blueprints]
+    return {"blueprints": entries, "errors": errors}
 
 
 def frozen(service: Service, blueprint: Blueprint) -> Blueprint:
     """The blueprint with its globs expanded and exact versions. Raises RfeError."""
-    exact = {package.name: package.evra for package in solve(service, blueprint)}
+    _, packages = solve(service, blueprint, service.extra_sources())
+    exact = {package.name: package.evra for package in packages}
 
     def freeze_specs(specs: tuple[PackageSpec, ...]) -> tuple[PackageSpec, ...]:
         words = service.index.resolve(specs, service.extra_sources())
         names = sorted({word.partition("=")[0] for word in words})
-        # A virtual package is not in the result by its own name; any version of it will do.
+        # A virtual package is not in the solution under its own name; any version of it will do.
         return tuple(PackageSpec(name, exact.get(name, "*")) for name in names)
 
     return replace(
@@ -258,34 +241,31 @@ def _commit(service: Service, call: Call) -> Blueprint:
         raise Refusal("UnknownCommit", f"Unknown {error.what}") from None
 
 
-def _one_as_toml(found: list[Blueprint]) -> Response:
-    if len(found) > 1:
+def _one_as_toml(blueprints: list[Blueprint]) -> Response:
+    if len(blueprints) > 1:
         raise Refusal("HTTPError", "toml format only supported when requesting one blueprint")
-    return _toml(found[0])
+    return _toml(blueprints[0])
 
 
 def _toml(blueprint: Blueprint) -> Response:
     try:
-        return Response(blueprints.to_toml(blueprint))
+        return Response(blueprint_format.to_toml(blueprint))
     except BlueprintError as error:
         raise Refusal("BlueprintsError", error.message) from None
 
 
 def _read(call: Call) -> Blueprint:
-    """The blueprint in the body, its passwords crypted. Raises Refusal."""
+    """The blueprint in the body, its passwords hashed. Raises Refusal."""
     if not call.content_type:
         raise Refusal("BlueprintsError", "missing Content-Type header")
     if not call.body:
         raise Refusal("BlueprintsError", "Missing blueprint")
     try:
-        if call.content_type == JSON:
-            blueprint = blueprints.parse_json(load_json(call.body))
-        elif call.content_type == TOML:
-            blueprint = blueprints.parse_toml(call.body)
-        else:
-            raise ValueError(f"unknown content type {call.content_type}")
+        blueprint = call.parse(
+            lambda body: blueprint_format.parse_json(load_json(body)), blueprint_format.parse_toml
+        )
     except BlueprintError as error:
-        # Two checks of the content have messages of their own.
+        # osbuild-composer answers two checks of the content in words of their own.
         own = error.message.startswith(("Invalid 'version'", "All package entries"))
         raise Refusal(
             "BlueprintsError", error.message if own else _NOT_UNDERSTOOD + error.message
@@ -293,25 +273,25 @@ def _read(call: Call) -> Blueprint:
     except ValueError as error:
         raise Refusal("BlueprintsError", f"{_NOT_UNDERSTOOD}{error}") from None
     check_names(blueprint.name)
-    return _with_crypted_passwords(blueprint)
+    return _with_hashed_passwords(blueprint)
 
 
-def _with_crypted_passwords(blueprint: Blueprint) -> Blueprint:
+def _with_hashed_passwords(blueprint: Blueprint) -> Blueprint:
     users = blueprint.customizations.get("user", [])
     if not any("password" in user for user in users):
         return blueprint
-    crypted = []
+    with_hashes = []
     for user in users:
-        kept = {key: value for key, value in user.items() if key != "password"}
+        entry = {key: value for key, value in user.items() if key != "password"}
         if password := user.get("password"):
-            kept["password"] = _crypt(password)
-        crypted.append(kept)
-    return replace(blueprint, customizations={**blueprint.customizations, "user": crypted})
+            entry["password"] = _hash(password)
+        with_hashes.append(entry)
+    return replace(blueprint, customizations={**blueprint.customizations, "user": with_hashes})
 
 
-def _crypt(password: str) -> str:
-    """SHA-512 crypt by openssl, which gets the password on stdin. An already crypted one stays."""
-    if password.startswith(_CRYPTED):
+def _hash(password: str) -> str:
+    """SHA-512 crypt by openssl, which gets the password on stdin. A hash stays as it is."""
+    if password.startswith(_HASH_PREFIXES):
         return password
     if len(password.encode()) > _LONGEST_PASSWORD or not password.isprintable():
         raise Refusal(

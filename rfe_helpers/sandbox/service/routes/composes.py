@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from starlette.responses import Response
 
-from rfe_helpers.build.blueprint import Blueprint, PackageSpec
+from rfe_helpers.build.blueprint import Blueprint
 from rfe_helpers.errors import BlueprintError, BuilderError, RfeError
 from rfe_helpers.sandbox.build import customizations, image_types, offline, ostree_options, raw
 from rfe_helpers.sandbox.build.image_types import ImageType
 from rfe_helpers.sandbox.build.ostree_options import OstreeOptions
-from rfe_helpers.sandbox.service.routes.blueprints import wanted_packages
+from rfe_helpers.sandbox.service.depsolve import solve
 from rfe_helpers.sandbox.service.store import (
     FAILED,
     FINISHED,
@@ -42,10 +42,17 @@ from rfe_helpers.sandbox.service.wire import (
 _UUID = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 _TESTS = {"1": FAILED, "2": FINISHED}
 _PROVIDERS = (
-    *("aws", "aws.s3", "generic.s3", "azure", "gcp", "vmware", "oci", "container"),
+    "aws",
+    "aws.s3",
+    "generic.s3",
+    "azure",
+    "gcp",
+    "vmware",
+    "oci",
+    "container",
     "pulp.ostree",
 )
-# A compose in a test gets no real parent: the contract wants the url left alone.
+# The parent of a test compose: by the contract, its url is never fetched.
 _FAKE_CHECKSUM = "02604b2da6e954bd34b8b82a835e5a77d2b60ffa" + 24 * "0"
 
 
@@ -70,7 +77,7 @@ def start(service: Service, call: Call) -> dict[str, Any]:
 
 
 def _read(call: Call) -> dict[str, Any]:
-    """The request with every value of the right type; anything else is 404, as in the servers."""
+    """The request, the types of its values checked; a wrong one is 404, as in osbuild-composer."""
     try:
         data = load_json(call.body)
         if not isinstance(data, dict):
@@ -95,9 +102,9 @@ def _ostree(value: Any) -> OstreeOptions:
     if not isinstance(value, dict):
         raise ValueError("ostree")
     keys = {"ref": str, "parent": str, "url": str, "contenturl": str, "rhsm": bool}
-    found = lowered(value, keys)
-    _check_types(found, keys)
-    return OstreeOptions(**found)
+    options = lowered(value, keys)
+    _check_types(options, keys)
+    return OstreeOptions(**options)
 
 
 def _check_types(data: Mapping[str, Any], keys: Mapping[str, type]) -> None:
@@ -106,15 +113,15 @@ def _check_types(data: Mapping[str, Any], keys: Mapping[str, type]) -> None:
             raise ValueError(key)
 
 
-def _kind(blueprint: Blueprint, wanted: str) -> ImageType:
+def _kind(blueprint: Blueprint, name: str) -> ImageType:
     distro = blueprint.distro or image_types.DISTRO
     architecture = blueprint.architecture or image_types.ARCHITECTURE
     if (distro, architecture) != (image_types.DISTRO, image_types.ARCHITECTURE):
         msg = f"Unknown distribution: {distro} for arch {architecture}"
         raise Refusal("DistroError", msg)
-    kind = image_types.find(wanted)
+    kind = image_types.find(name)
     if kind is None:
-        msg = f'Failed to get compose type "{wanted}": invalid image type: {wanted}'
+        msg = f'Failed to get compose type "{name}": invalid image type: {name}'
         raise Refusal("ComposeError", msg)
     return kind
 
@@ -122,7 +129,7 @@ def _kind(blueprint: Blueprint, wanted: str) -> ImageType:
 def _plan(
     service: Service, blueprint: Blueprint, kind: ImageType, data: dict[str, Any], *, test: str
 ) -> ComposePlan:
-    """Check, depsolve and resolve, in the order in which the contract answers."""
+    """Check, depsolve and resolve, in the order of the contract's answers."""
     options: OstreeOptions = data["ostree"]
     try:
         customizations.check(blueprint, kind)
@@ -131,16 +138,18 @@ def _plan(
             offline.check(blueprint.customizations)
         size = data.get("size", 0) or kind.size
         if kind.size:
-            raw.check_size(size, 0)  # whatever the commit is
+            raw.check_size(size, 0)  # the least for any commit
     except (BlueprintError, BuilderError) as error:
         msg = f"failed to initialize osbuild manifest: {error.message}"
         raise Refusal("ManifestCreationFailed", msg) from None
     sources = service.extra_sources()
-    words: list[str] = []
+    requested: list[str] = []
     dependencies = None
     if not kind.deploys:
         try:
-            words, dependencies = _depsolve(service, blueprint, kind, sources)
+            also = [*service.base_packages, *kind.adds]
+            requested, packages = solve(service, blueprint, sources, also)
+            dependencies = [package.to_dependency() for package in packages]
         except RfeError as error:
             raise Refusal("DepsolveError", error.message, status=500) from None
     try:
@@ -157,22 +166,11 @@ def _plan(
         parent=parent,
         url=options.url,
         kernel=customizations.kernel(blueprint),
-        packages=tuple(words),
+        packages=tuple(requested),
         sources=sources,
         dependencies=dependencies,
         test=test,
     )
-
-
-def _depsolve(
-    service: Service, blueprint: Blueprint, kind: ImageType, sources: Sequence[str]
-) -> tuple[list[str], list[dict[str, Any]]]:
-    """The packages asked for as apt's words, and all that the image will have."""
-    words = wanted_packages(service, blueprint)
-    everywhere = [*service.base_packages, *kind.adds, customizations.kernel(blueprint)]
-    more = service.index.resolve([PackageSpec(name) for name in everywhere])
-    solved = service.index.depsolve([*words, *more], sources)
-    return words, [package.to_dependency() for package in solved]
 
 
 # states -------------------------------------------------------------------------------------------
@@ -184,10 +182,10 @@ def types(service: Service, call: Call) -> dict[str, Any]:
 
 
 def queue(service: Service, call: Call) -> dict[str, Any]:
-    found = service.store.composes(WAITING, RUNNING)
+    composes = service.store.composes(WAITING, RUNNING)
     return {
-        "new": [_entry(compose) for compose in found if compose.status == WAITING],
-        "run": [_entry(compose) for compose in found if compose.status == RUNNING],
+        "new": [_entry(compose) for compose in composes if compose.status == WAITING],
+        "run": [_entry(compose) for compose in composes if compose.status == RUNNING],
     }
 
 
@@ -200,34 +198,27 @@ def failed(service: Service, call: Call) -> dict[str, Any]:
 
 
 def status(service: Service, call: Call) -> dict[str, Any]:
-    found = service.store.composes()
+    composes = service.store.composes()
     if call.path["ids"] != "*":
-        wanted = set()
-        for text in call.path["ids"].split(","):
-            if not _UUID.fullmatch(text):
-                raise Refusal("UnknownUUID", f"{text} is not a valid build uuid")
-            wanted.add(text.lower())
-        found = [compose for compose in found if compose.id in wanted]
+        identities = {_identity(text) for text in call.path["ids"].split(",")}
+        composes = [compose for compose in composes if compose.id in identities]
     name, state, kind = (call.query.get(key) for key in ("blueprint", "status", "type"))
-    found = [
+    composes = [
         compose
-        for compose in found
+        for compose in composes
         if (not name or compose.plan.blueprint.name == name)
         and (not state or compose.status == state)
         and (not kind or compose.plan.kind == kind)
     ]
-    return {"uuids": _entries(found)}
+    return {"uuids": _entries(composes)}
 
 
 def info(service: Service, call: Call) -> dict[str, Any]:
     text = call.path["id"]
-    invalid = Refusal("UnknownUUID", f"{text} is not a valid build uuid")
-    if not _UUID.fullmatch(text):
-        raise invalid
     try:
-        compose = service.store.compose(text.lower())
+        compose = service.store.compose(_identity(text))
     except UnknownError:
-        raise invalid from None
+        raise _invalid(text) from None
     return {
         "id": compose.id,
         "config": "",
@@ -241,7 +232,7 @@ def info(service: Service, call: Call) -> dict[str, Any]:
 
 
 def log(service: Service, call: Call) -> dict[str, Any] | Response:
-    compose = find(service, call)
+    compose = compose_of(service, call)
     if compose.status == WAITING:
         msg = f"Build {compose.id} has not started yet. No logs to view."
         raise Refusal("BuildInWrongState", msg, status=200)
@@ -256,20 +247,20 @@ def log(service: Service, call: Call) -> dict[str, Any] | Response:
 
 
 def _tail(text: str, size: int) -> str:
-    """The last `size` characters or so, from the beginning of a line, under their stage."""
+    """About the last `size` characters, from the start of a line, under their stage's header."""
     if len(text) <= size:
         return text
     cut = text.find("\n", len(text) - size - 1) + 1 or len(text)
     rest = text[cut:]
-    headed = text.rfind("Pipeline: ", 0, cut)
-    if headed < 0 or rest.startswith("Pipeline: "):
+    start = text.rfind("Pipeline: ", 0, cut)
+    if start < 0 or rest.startswith("Pipeline: "):
         return rest
-    header = text[headed:].split("Output:\n", 1)[0]
-    return f"{header}Output:\n{rest}" if headed + len(header) < cut else rest
+    header = text[start:].split("Output:\n", 1)[0]
+    return f"{header}Output:\n{rest}" if start + len(header) < cut else rest
 
 
 def cancel(service: Service, call: Call) -> dict[str, Any]:
-    compose = find(service, call)
+    compose = compose_of(service, call)
     try:
         service.queue.cancel(compose.id)
     except UnknownError:
@@ -281,7 +272,7 @@ def cancel(service: Service, call: Call) -> dict[str, Any]:
 
 
 def delete(service: Service, call: Call) -> dict[str, Any]:
-    done, errors = [], []
+    deleted, errors = [], []
     if not call.path["ids"]:
         raise not_found()
     for text in call.path["ids"].split(","):
@@ -290,24 +281,33 @@ def delete(service: Service, call: Call) -> dict[str, Any]:
             continue
         try:
             service.queue.delete(text.lower())
-            done.append({"uuid": text.lower(), "status": True})
+            deleted.append({"uuid": text.lower(), "status": True})
         except UnknownError:
             errors.append(problem("UnknownUUID", f"compose {text} doesn't exist"))
         except WrongStateError:
             msg = f"Compose {text} is not in FINISHED or FAILED."
             errors.append(problem("BuildInWrongState", msg))
-    return {"uuids": done, "errors": errors}
+    return {"uuids": deleted, "errors": errors}
 
 
-def find(service: Service, call: Call) -> StoredCompose:
-    """The compose that the path names."""
+def compose_of(service: Service, call: Call) -> StoredCompose:
+    """The compose whose id is in the path. Raises Refusal."""
     text = call.path["id"]
-    if not _UUID.fullmatch(text):
-        raise Refusal("UnknownUUID", f"{text} is not a valid build uuid")
     try:
-        return service.store.compose(text.lower())
+        return service.store.compose(_identity(text))
     except UnknownError:
         raise _unknown(text) from None
+
+
+def _identity(text: str) -> str:
+    """The id of a compose as the store has it. Raises Refusal if the text is not a UUID."""
+    if not _UUID.fullmatch(text):
+        raise _invalid(text)
+    return text.lower()
+
+
+def _invalid(text: str) -> Refusal:
+    return Refusal("UnknownUUID", f"{text} is not a valid build uuid")
 
 
 def _unknown(text: str) -> Refusal:

@@ -13,7 +13,7 @@ from typing import Any
 from starlette.responses import FileResponse, Response, StreamingResponse
 
 from rfe_helpers.sandbox.build import image_types
-from rfe_helpers.sandbox.service.routes.composes import find
+from rfe_helpers.sandbox.service.routes.composes import compose_of
 from rfe_helpers.sandbox.service.store import FINISHED, StoredCompose
 from rfe_helpers.sandbox.service.wire import Call, Refusal, Route, Service
 
@@ -22,7 +22,7 @@ _TAR = "application/x-tar"
 
 
 def image(service: Service, call: Call) -> Response:
-    compose = find(service, call)
+    compose = compose_of(service, call)
     if compose.status != FINISHED:
         raise _wrong_state(compose)
     path = _artifact(service, compose)
@@ -37,14 +37,14 @@ def image(service: Service, call: Call) -> Response:
 
 
 def metadata(service: Service, call: Call) -> Response:
-    compose = find(service, call)
+    compose = compose_of(service, call)
     if not compose.ended:
         raise _wrong_state(compose)
     return _archive(f"{compose.id}-metadata.tar", [_manifest(service, compose)])
 
 
 def results(service: Service, call: Call) -> Response:
-    compose = find(service, call)
+    compose = compose_of(service, call)
     if not compose.ended:
         raise _wrong_state(compose)
     members = [_manifest(service, compose), _log(service, compose)]
@@ -57,14 +57,14 @@ def results(service: Service, call: Call) -> Response:
 
 
 def logs(service: Service, call: Call) -> Response:
-    compose = find(service, call)
+    compose = compose_of(service, call)
     if not compose.ended:
         msg = f"Build {compose.id} not in FINISHED or FAILED state."
         raise Refusal("BuildInWrongState", msg)
     return _archive(f"{compose.id}-logs.tar", [_log(service, compose)])
 
 
-# A member of an archive: its name there, and its content or the file that has it.
+# A member of an archive: its name in it, and its content or the file with the content.
 Member = tuple[str, bytes | Path]
 
 
@@ -79,7 +79,7 @@ def _artifact(service: Service, compose: StoredCompose) -> Path | None:
 
 
 def _manifest(service: Service, compose: StoredCompose) -> Member:
-    """What the build wrote about itself; a build that did not get so far has its plan there."""
+    """The manifest that the build wrote; the plan, if the build ended before it wrote one."""
     path = service.queue.path(compose.id, "manifest.json")
     if path.is_file():
         return f"{compose.id}.json", path
@@ -111,15 +111,15 @@ def _archive(filename: str, members: Iterable[Member]) -> Response:
 
 
 def tar(members: Iterable[Member]) -> Iterator[bytes]:
-    """A tar archive in pieces; sizes are taken when a file is opened, so it may not grow longer."""
+    """A tar archive in pieces. The size of a file is read when it is opened: a log may grow."""
     for name, content in members:
         with io.BytesIO(content) if isinstance(content, bytes) else content.open("rb") as file:
             entry = tarfile.TarInfo(name)
             if isinstance(content, bytes):
                 entry.size = len(content)
             else:
-                found = os.fstat(file.fileno())
-                entry.size, entry.mtime = found.st_size, int(found.st_mtime)
+                file_status = os.fstat(file.fileno())
+                entry.size, entry.mtime = file_status.st_size, int(file_status.st_mtime)
             entry.mode = 0o600
             yield entry.tobuf(tarfile.GNU_FORMAT)
             left = entry.size

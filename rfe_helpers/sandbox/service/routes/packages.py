@@ -9,7 +9,7 @@ from rfe_helpers.errors import RfeError
 from rfe_helpers.sandbox.service.packages import AptPackage
 from rfe_helpers.sandbox.service.wire import SLOW, Call, Refusal, Route, Service, page
 
-# Each is a run of apt of half a second or more.
+# Each of them takes a run of apt, half a second or more.
 _MOST_SOLVED = 50
 
 
@@ -40,17 +40,17 @@ def list_modules(service: Service, call: Call) -> dict[str, Any]:
 
 
 def project_info(service: Service, call: Call) -> dict[str, Any]:
-    found = _find(service, call, "UnknownProject", "ProjectsError")
-    return {"projects": [_info(versions) for versions in found]}
+    packages = _requested(service, call, "UnknownProject", "ProjectsError")
+    return {"projects": [_info(versions) for versions in packages]}
 
 
 def module_info(service: Service, call: Call) -> dict[str, Any]:
-    found = _find(service, call, "UnknownModule", "ModulesError")
-    if len(found) > _MOST_SOLVED:
-        msg = f"msg: {len(found)} packages match, at most {_MOST_SOLVED} are solved at once"
+    packages = _requested(service, call, "UnknownModule", "ModulesError")
+    if len(packages) > _MOST_SOLVED:
+        msg = f"msg: {len(packages)} packages match, at most {_MOST_SOLVED} are solved at once"
         raise Refusal("ModulesError", msg)
     modules = []
-    for versions in found:
+    for versions in packages:
         try:
             solved = _depsolve(service, [PackageSpec(versions[0].name)])
         except RfeError as error:
@@ -77,16 +77,17 @@ def _names(call: Call, unknown: str) -> list[str]:
     return names
 
 
-def _find(service: Service, call: Call, unknown: str, failed: str) -> list[list[AptPackage]]:
+def _requested(service: Service, call: Call, unknown: str, failed: str) -> list[list[AptPackage]]:
+    """All versions of each package that a name or glob in the path means. Raises Refusal."""
     call.check_distro()
-    wanted = _names(call, unknown)
+    globs = _names(call, unknown)
     try:
-        found = _versions(service, service.index.names(wanted, service.extra_sources()))
+        packages = _versions(service, service.index.names(globs, service.extra_sources()))
     except RfeError as error:
         raise Refusal(failed, f"msg: {error.message}") from None
-    if not found:
+    if not packages:
         raise Refusal(unknown, "No packages have been found.")
-    return found
+    return packages
 
 
 def _versions(service: Service, names: Any) -> list[list[AptPackage]]:
@@ -99,8 +100,8 @@ def _depsolve(service: Service, specs: list[PackageSpec]) -> list[AptPackage]:
 
 
 def _info(versions: list[AptPackage]) -> dict[str, Any]:
-    """All versions of one package as the API's PackageInfo. Debian's index has no licenses and
-    no build times; the time is that of the index."""
+    """All versions of one package as the API's PackageInfo. Debian's index has neither licenses
+    nor build times; the time is that of the index."""
     first = versions[0]
     return {
         "name": first.name,

@@ -1,4 +1,4 @@
-"""Routes of section 4: sources. Version 0 knows them by name, version 1 by id."""
+"""Routes of section 4: sources. Version 0 addresses them by name, version 1 by id."""
 
 from __future__ import annotations
 
@@ -13,9 +13,7 @@ from rfe_helpers.sandbox.service import sources
 from rfe_helpers.sandbox.service.store import UnknownError
 from rfe_helpers.sandbox.service.wire import (
     DONE,
-    JSON,
     SLOW,
-    TOML,
     Call,
     Refusal,
     Route,
@@ -27,8 +25,19 @@ from rfe_helpers.sandbox.service.wire import (
 )
 
 _KEYS = (
-    *("id", "name", "type", "url", "check_gpg", "check_ssl", "system", "rhsm", "check_repogpg"),
-    *("proxy", "gpgkeys", "distros", "module_hotfixes"),
+    "id",
+    "name",
+    "type",
+    "url",
+    "check_gpg",
+    "check_ssl",
+    "system",
+    "rhsm",
+    "check_repogpg",
+    "proxy",
+    "gpgkeys",
+    "distros",
+    "module_hotfixes",
 )
 
 
@@ -41,11 +50,11 @@ def list_sources(service: Service, call: Call) -> dict[str, Any]:
 def info(service: Service, call: Call) -> dict[str, Any] | Response:
     if not call.path["names"]:
         raise not_found()
-    wanted = call.format()
+    output = call.format()
     key = "id" if call.version == 1 else "name"
     known = {source[key]: source for source in [*service.store.sources(), *_system(service)]}
     names = list(known) if call.path["names"] == "*" else call.path["names"].split(",")
-    found = {
+    entries = {
         name: sources.for_version(known[name], call.version) for name in names if name in known
     }
     errors = [
@@ -53,9 +62,9 @@ def info(service: Service, call: Call) -> dict[str, Any] | Response:
         for name in names
         if name not in known
     ]
-    if wanted == "toml":
-        return Response(tomlkit.dumps(found))
-    return {"sources": found, "errors": errors}
+    if output == "toml":
+        return Response(tomlkit.dumps(entries))
+    return {"sources": entries, "errors": errors}
 
 
 def add(service: Service, call: Call) -> dict[str, Any]:
@@ -99,21 +108,22 @@ def _system(service: Service) -> list[dict[str, Any]]:
 
 
 def _read(call: Call) -> dict[str, Any]:
-    """The source in the body; TOML may wrap it in a table with its id. Raises ValueError."""
-    if call.content_type == JSON:
-        data = load_json(call.body)
-    elif call.content_type == TOML:
-        try:
-            data = tomllib.loads(call.body.decode())
-        except RecursionError:
-            raise ValueError("nested too deeply") from None
-        if len(data) == 1 and isinstance(inner := next(iter(data.values())), dict):
-            data = {"id": next(iter(data)), **inner}
-    else:
-        raise ValueError(f"unknown content type {call.content_type}")
+    """The source in the body. Raises ValueError."""
+    data = call.parse(load_json, _load_toml)
     if not isinstance(data, dict):
         raise ValueError("a source is an object")
     return lowered(data, _KEYS)
+
+
+def _load_toml(body: bytes) -> dict[str, Any]:
+    """A source in TOML, which may stand in a table named by its id."""
+    try:
+        data = tomllib.loads(body.decode())
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
+    if len(data) == 1 and isinstance(inner := next(iter(data.values())), dict):
+        data = {"id": next(iter(data)), **inner}
+    return data
 
 
 ROUTES = (

@@ -1,4 +1,4 @@
-"""The archives that a compose hands out, made from a small real repository."""
+"""The archives of a compose, made from a small real repository."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ REF = "debian/13/x86_64/edge"
 
 @pytest.fixture
 def content(tmp_path: Path) -> Path:
-    """A directory with `repo/`, as a compose has it."""
+    """A directory with `repo/`, as in a compose."""
     tree = tmp_path / "tree"
     (tree / "usr/bin").mkdir(parents=True)
     (tree / "usr/bin/tool").write_text("tool")
@@ -31,7 +31,7 @@ def content(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def nginx(tmp_path: Path) -> Path:
-    """A root file system in the place of Debian's nginx."""
+    """A root file system that stands in for Debian's nginx."""
     root = tmp_path / "nginx"
     (root / "usr/sbin").mkdir(parents=True)
     (root / "var/log/nginx").mkdir(parents=True)
@@ -41,7 +41,7 @@ def nginx(tmp_path: Path) -> Path:
     return tar
 
 
-def test_commit_tar_begins_with_what_readers_want(content: Path, tmp_path: Path) -> None:
+def test_commit_tar_begins_with_what_readers_need(content: Path, tmp_path: Path) -> None:
     commit = Repo(content / "repo").resolve(REF)
     (content / "compose.json").write_text("{}")
     target = tmp_path / "commit.tar"
@@ -71,10 +71,10 @@ def test_container_tar_is_an_oci_archive_with_one_layer(
     for name, blob in blobs.items():
         if name.startswith("blobs/"):
             assert name == f"blobs/sha256/{hashlib.sha256(blob).hexdigest()}"
-    (listed,) = json.loads(blobs["index.json"])["manifests"]
-    assert "annotations" not in listed
-    assert "platform" not in listed
-    manifest = json.loads(blobs[_path(listed["digest"])])
+    (descriptor,) = json.loads(blobs["index.json"])["manifests"]
+    assert "annotations" not in descriptor
+    assert "platform" not in descriptor
+    manifest = json.loads(blobs[_path(descriptor["digest"])])
     (layer,) = manifest["layers"]
     assert layer["mediaType"] == "application/vnd.oci.image.layer.v1.tar+gzip"
     configuration = json.loads(blobs[_path(manifest["config"]["digest"])])

@@ -14,8 +14,8 @@ KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIGwT3VrRAhjqVtpcYkPjC4i3cRdmLlvhN1vVX
 HASH = "$6$aL2sQQ2D$IzsJy1OAzNenC0S.nLi4TEpnAGkmO6E3XRiSWSlZ6qs7"
 
 
-def check(**wanted: Any) -> None:
-    customizations.check(Blueprint("x", customizations=wanted), COMMIT)
+def check(**values: Any) -> None:
+    customizations.check(Blueprint("x", customizations=values), COMMIT)
 
 
 def test_everything_that_is_supported_passes() -> None:
@@ -52,7 +52,7 @@ def test_everything_that_is_supported_passes() -> None:
 
 
 @pytest.mark.parametrize(
-    "wanted",
+    "values",
     [
         {"hostname": "edge 1"},
         {"hostname": "-edge"},
@@ -110,15 +110,15 @@ def test_everything_that_is_supported_passes() -> None:
     ],
     ids=str,
 )
-def test_hostile_and_malformed_values_are_refused(wanted: dict[str, Any]) -> None:
-    (name,) = wanted
+def test_hostile_and_malformed_values_are_refused(values: dict[str, Any]) -> None:
+    (name,) = values
     with pytest.raises(BlueprintError) as failure:
-        check(**wanted)
+        check(**values)
     assert name in failure.value.message
     assert "\n" not in failure.value.message
 
 
-def test_what_the_type_cannot_do_is_refused_by_name() -> None:
+def test_customizations_that_the_type_lacks_are_refused_by_name() -> None:
     with pytest.raises(BlueprintError) as failure:
         check(hostname="x", firewall={"ports": ["22:tcp"]}, openscap={"profile_id": "x"})
     assert failure.value.message.startswith(
@@ -147,24 +147,24 @@ def test_a_type_that_deploys_a_commit_takes_no_packages() -> None:
         customizations.check(Blueprint("x", packages=(PackageSpec("tmux"),)), kind)
 
 
-def test_what_is_set_to_nothing_is_not_asked_for() -> None:
+def test_empty_customizations_are_ignored() -> None:
     check(firewall={}, fips=False, openscap=None, filesystem=[])
 
 
 @pytest.mark.parametrize(
-    ("wanted", "package"),
+    ("values", "package"),
     [
         ({}, "linux-image-cloud-amd64"),
         ({"kernel": {"name": "kernel"}}, "linux-image-cloud-amd64"),
         ({"kernel": {"name": "linux-image-rt-amd64"}}, "linux-image-rt-amd64"),
     ],
 )
-def test_the_kernel_package(wanted: dict[str, Any], package: str) -> None:
-    assert customizations.kernel(Blueprint("x", customizations=wanted)) == package
+def test_the_kernel_package(values: dict[str, Any], package: str) -> None:
+    assert customizations.kernel(Blueprint("x", customizations=values)) == package
 
 
 def test_image_types_are_found_by_name_and_alias() -> None:
-    found = image_types.find("rhel-edge-container")
-    assert found is not None
-    assert found.name == "edge-container"
+    container = image_types.find("rhel-edge-container")
+    assert container is not None
+    assert container.name == "edge-container"
     assert image_types.find("edge-ami") is None

@@ -25,8 +25,8 @@ def request(url: str = URL, **customizations: Any) -> tree.Request:
     return tree.Request("1", "edge-installer", REF, blueprint, url=url)
 
 
-def test_an_unattended_kickstart_is_one_that_the_installer_carries_out() -> None:
-    made = plan.parse(
+def test_the_installer_can_carry_out_an_unattended_kickstart() -> None:
+    install_plan = plan.parse(
         offline.osbuild_kickstart(
             request(
                 installer={"unattended": True, "sudo-nopasswd": ["core", "%ops"]},
@@ -41,25 +41,29 @@ def test_an_unattended_kickstart_is_one_that_the_installer_carries_out() -> None
             )
         )
     )
-    assert made.payload.url == "file:///run/install/repo/ostree/repo"
-    assert made.payload.ref == REF
-    assert made.disks.clear
-    assert made.end == "reboot"
-    assert made.groups == (("ops", "4000"),)
-    core, plain = made.users
+    assert install_plan.payload.url == "file:///run/install/repo/ostree/repo"
+    assert install_plan.payload.ref == REF
+    assert install_plan.disks.clear
+    assert install_plan.end == "reboot"
+    assert install_plan.groups == (("ops", "4000"),)
+    core, plain = install_plan.users
     assert (core.password, core.hashed, core.groups) == ("$6$h", True, ("wheel", "ops"))
     assert (plain.password, plain.gecos) == (None, "No Password")
-    assert made.ssh_keys == (("core", KEY), ("plain", KEY))
-    assert (made.timezone, made.language, made.keyboard) == ("Europe/Prague", "cs_CZ.UTF-8", "cz")
-    posts = [script.script for script in made.scripts_of(constants.KS_SCRIPT_POST)]
+    assert install_plan.ssh_keys == (("core", KEY), ("plain", KEY))
+    assert (install_plan.timezone, install_plan.language, install_plan.keyboard) == (
+        "Europe/Prague",
+        "cs_CZ.UTF-8",
+        "cz",
+    )
+    posts = [script.script for script in install_plan.scripts_of(constants.KS_SCRIPT_POST)]
     assert "echo '%ops ALL=(ALL) NOPASSWD: ALL' > /etc/sudoers.d/50-blueprint-1" in posts[1]
     assert posts[-1].splitlines()[-1].endswith(f"edge {URL}")
-    assert all(script.errorOnFail for script in made.scripts)
+    assert all(script.errorOnFail for script in install_plan.scripts)
 
 
 def test_root_and_keys_of_several_lines() -> None:
     other = "ssh-ed25519 BBBB second@here"
-    wanted = request(
+    installer_request = request(
         installer={"unattended": True},
         user=[
             {"name": "root", "password": "$6$h", "key": f"{KEY}\n"},
@@ -67,14 +71,14 @@ def test_root_and_keys_of_several_lines() -> None:
         ],
     )
     with pytest.warns(KickstartParseWarning, match="already been defined"):
-        made = plan.parse(offline.osbuild_kickstart(wanted))
-    assert [user.name for user in made.users] == ["core"], "root is there already"
-    assert (made.root.password, made.root.hashed) == ("$6$h", True)
-    assert made.ssh_keys == (("root", KEY), ("core", KEY), ("core", other))
+        install_plan = plan.parse(offline.osbuild_kickstart(installer_request))
+    assert [user.name for user in install_plan.users] == ["core"], "root is there already"
+    assert (install_plan.root.password, install_plan.root.hashed) == ("$6$h", True)
+    assert install_plan.ssh_keys == (("root", KEY), ("core", KEY), ("core", other))
 
 
 @pytest.mark.parametrize(
-    ("wanted", "words"),
+    ("values", "words"),
     [
         ({"user": [{"name": "core", "expiredate": 20000}]}, "user.core: expiredate"),
         ({"user": [{"name": "core", "force_password_reset": True}]}, "force_password_reset"),
@@ -82,19 +86,19 @@ def test_root_and_keys_of_several_lines() -> None:
         ({"timezone": {"ntpservers": ["pool.example"]}}, "timezone: ntpservers"),
     ],
 )
-def test_what_a_kickstart_cannot_say_is_refused(wanted: dict[str, Any], words: str) -> None:
+def test_what_a_kickstart_cannot_express_is_refused(values: dict[str, Any], words: str) -> None:
     with pytest.raises(BuilderError, match=words):
-        offline.check({"installer": {"unattended": True}, **wanted})
+        offline.check({"installer": {"unattended": True}, **values})
 
 
-def test_contents_of_the_user_are_taken_whole() -> None:
+def test_kickstart_contents_in_the_blueprint_are_kept() -> None:
     contents = "autopart --type=plain\nzerombr\nclearpart --all\npoweroff\n"
-    made = plan.parse(
+    install_plan = plan.parse(
         offline.osbuild_kickstart(request(installer={"kickstart": {"contents": contents}}))
     )
-    assert made.end == "poweroff"
-    assert made.language is None
-    assert len(made.scripts) == 1
+    assert install_plan.end == "poweroff"
+    assert install_plan.language is None
+    assert len(install_plan.scripts) == 1
 
 
 @pytest.mark.parametrize(
@@ -110,7 +114,7 @@ def test_contents_of_the_user_are_taken_whole() -> None:
         ({"kickstart": {"contents": "explode\n"}}, KickstartError, "line 2: Unknown command"),
     ],
 )
-def test_what_cannot_become_a_kickstart(
+def test_what_cannot_become_a_kickstart_is_refused(
     installer: dict[str, Any], error: type[Exception], message: str
 ) -> None:
     with pytest.raises(error, match=message):
@@ -130,9 +134,9 @@ def test_the_payload_is_one_commit_of_one_ref(tmp_path: Path) -> None:
         for text in ("one", "two")
     ]
     work = tree.Work(tmp_path, tmp_path, tmp_path / "log", Deadline(60))
-    made = offline.fetch(request(f"file://{origin.path}"), tmp_path / "payload", work)
-    assert made == commits[-1]
-    assert Repo(tmp_path / "payload").resolve(REF) == made
+    commit = offline.fetch(request(f"file://{origin.path}"), tmp_path / "payload", work)
+    assert commit == commits[-1]
+    assert Repo(tmp_path / "payload").resolve(REF) == commit
     assert Repo(tmp_path / "payload").read(REF, "/usr/share/note") == "two"
     # A kernel, an initramfs and a note, a block each.
     assert offline.unpacked_bytes(Repo(tmp_path / "payload")) == 3 * 4096

@@ -34,7 +34,7 @@ HEAD = f"/repo/refs/heads/{DEFAULT_REF}"
         (OstreeOptions(), DEPLOYS, "ostree.url: required"),
     ],
 )
-def test_options_that_make_no_sense(options: OstreeOptions, kind: ImageType, words: str) -> None:
+def test_invalid_options_are_refused(options: OstreeOptions, kind: ImageType, words: str) -> None:
     with pytest.raises(BuilderError) as failure:
         check(options, kind)
     assert words in failure.value.message
@@ -45,7 +45,7 @@ def test_without_url_there_is_no_parent() -> None:
     assert resolve(OstreeOptions(ref="debian/13/x86_64/other"), COMMIT) is None
 
 
-def test_the_parent_is_what_the_ref_is_at_the_url() -> None:
+def test_the_parent_is_the_commit_that_the_ref_names_at_the_url() -> None:
     other = "/repo/refs/heads/other"
     with web_server({HEAD: f"{ID}\n".encode(), other: b"cd" * 32}) as address:
         assert resolve(OstreeOptions(url=f"{address}/repo"), COMMIT) == ID
@@ -71,7 +71,7 @@ def test_a_mirror_list_names_the_repository() -> None:
             resolve(OstreeOptions(url=f"mirrorlist={address}/list"), COMMIT)
 
 
-def test_what_is_no_commit_id_is_refused() -> None:
+def test_a_reference_that_is_not_a_commit_id_is_refused() -> None:
     with (
         web_server({HEAD: b"<html>" * 100_000}) as address,
         pytest.raises(BuilderError, match="returned invalid reference"),
@@ -79,7 +79,7 @@ def test_what_is_no_commit_id_is_refused() -> None:
         resolve(OstreeOptions(url=f"{address}/repo"), COMMIT)
 
 
-def test_a_missing_ref_and_a_silent_host_have_their_messages() -> None:
+def test_a_missing_ref_and_a_silent_host_have_messages_of_their_own() -> None:
     with (
         web_server({}) as address,
         pytest.raises(BuilderError, match=rf'"{address}{HEAD}" returned status: 404 Not Found'),
@@ -92,7 +92,7 @@ def test_a_missing_ref_and_a_silent_host_have_their_messages() -> None:
             resolve(OstreeOptions(url=f"http://127.0.0.1:{port}/repo"), COMMIT)
 
 
-def test_the_address_that_guests_have_for_this_machine_is_this_machine() -> None:
+def test_the_address_of_the_host_in_guests_is_this_machine() -> None:
     with web_server({HEAD: ID.encode()}) as address:
         seen = address.replace("127.0.0.1", "10.0.2.2")
         assert reachable(f"{seen}/repo/") == f"{address}/repo/"

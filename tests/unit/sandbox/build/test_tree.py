@@ -1,12 +1,10 @@
-"""How a tree is asked for: command lines and small pure parts. The builds are system tests."""
+"""How a tree is built: command lines and small pure parts. The builds are system tests."""
 
 from __future__ import annotations
 
 import fcntl
-import io
 import json
 import os
-import tarfile
 import tempfile
 from pathlib import Path
 
@@ -17,6 +15,7 @@ from rfe_helpers.commit.ostree import Package
 from rfe_helpers.core.wait import Deadline
 from rfe_helpers.errors import BuilderError
 from rfe_helpers.sandbox.build import tree
+from rfe_helpers.sandbox.build.base import Base
 
 BLUEPRINT = Blueprint(name="Edge", version="0.0.1")
 
@@ -47,7 +46,7 @@ def test_a_setting_overrides_the_mirror(monkeypatch: pytest.MonkeyPatch) -> None
 
 
 def test_hooks_quote_paths_and_read_files_only_outside_the_chroot(work: tree.Work) -> None:
-    shared = tree.Base(work.cache / "base-0")
+    shared = Base(work.cache / "base-0")
     for hook in tree.tree_hooks(work, shared, request()):
         words = hook.partition("=")[2]
         if str(work.directory) in words:
@@ -56,7 +55,7 @@ def test_hooks_quote_paths_and_read_files_only_outside_the_chroot(work: tree.Wor
 
 
 def test_additional_sources_are_gone_before_the_tree_is_finished(work: tree.Work) -> None:
-    shared = tree.Base(work.cache / "base-0")
+    shared = Base(work.cache / "base-0")
     hooks = tree.tree_hooks(work, shared, request(sources=("Types: deb\n",)))
     added = next(i for i, hook in enumerate(hooks) if "blueprint-0.sources" in hook)
     removed = next(i for i, hook in enumerate(hooks) if "blueprint-*" in hook)
@@ -82,20 +81,11 @@ def test_debian_versions_become_rpms_three_fields(
     assert package.evr == version
 
 
-def test_the_guest_files_are_the_same_bytes_every_time_and_belong_to_root() -> None:
-    first = tree._guest_files()
-    assert first == tree._guest_files()
-    with tarfile.open(fileobj=io.BytesIO(first)) as tar:
-        entries = {entry.name: entry for entry in tar}
-    assert entries["./usr/bin/rpm-ostree"].mode == 0o755
-    assert {(entry.uid, entry.gid) for entry in entries.values()} == {(0, 0)}
-
-
 def test_the_manifest_has_no_password_and_its_digest_follows_the_input() -> None:
     def manifest(hashed: str) -> dict[str, object]:
         user = {"user": [{"name": "core", "password": hashed}]}
-        wanted = Blueprint(name="Edge", version="0.0.1", customizations=user)
-        return tree._manifest(request(blueprint=wanted), [], "6.12")
+        blueprint = Blueprint(name="Edge", version="0.0.1", customizations=user)
+        return tree._manifest(request(blueprint=blueprint), [], "6.12")
 
     one, other = manifest("$6$one"), manifest("$6$other")
     assert "$6$" not in json.dumps(one)
@@ -108,12 +98,12 @@ def test_versions_of_later_requests_sort_later() -> None:
     assert len(request().version.split(".")) == 3
 
 
-def test_a_full_disk_is_told_before_anything_is_built(tmp_path: Path) -> None:
+def test_a_full_disk_is_reported_before_anything_is_built(tmp_path: Path) -> None:
     with pytest.raises(BuilderError, match="GB free, a compose needs"):
         tree.check_space(tmp_path, 10**18)
 
 
-def test_stages_are_told_in_words_for_people() -> None:
+def test_stages_have_names_that_people_understand() -> None:
     assert tree._stage_of("RFE-STAGE: layout") == "layout"
     assert tree._stage_of("I: downloading packages with apt...") == "download packages"
     assert tree._stage_of("I: removing tempdir /var/tmp/x...") == ""
@@ -127,12 +117,12 @@ def test_without_a_network_lists_and_packages_come_from_the_cache(tmp_path: Path
     packages = tmp_path / "a cache" / "packages"
     assert f"--setup-hook=tar-in '{packages}/lists.tar' /var/lib/apt" in argv
     assert f"--setup-hook=tar-in '{packages}/archives.tar' /var/cache/apt" in argv
-    usual = tree.mmdebstrap_argv([], Path("/t"), variant="custom", include=["tmux"])
-    assert set(usual) < set(argv)
+    with_network = tree.mmdebstrap_argv([], Path("/t"), variant="custom", include=["tmux"])
+    assert set(with_network) < set(argv)
 
 
 @pytest.mark.parametrize(
-    ("said", "cut"),
+    ("message", "no_network"),
     [
         ("E: Failed to fetch http://x/InRelease  Temporary failure resolving 'x'", True),
         ("E: Could not connect to 10.0.0.1:80 (10.0.0.1), connection timed out", True),
@@ -140,11 +130,13 @@ def test_without_a_network_lists_and_packages_come_from_the_cache(tmp_path: Path
         ("E: Could not get lock", False),
     ],
 )
-def test_what_apt_says_without_a_network_is_known(said: str, cut: bool) -> None:
-    assert bool(tree._NO_NETWORK.search(said)) is cut
+def test_the_messages_of_apt_without_a_network_are_recognised(
+    message: str, no_network: bool
+) -> None:
+    assert bool(tree._NO_NETWORK.search(message)) is no_network
 
 
-def test_what_a_killed_build_left_is_removed_and_what_a_running_one_uses_is_not() -> None:
+def test_the_tree_of_a_killed_build_is_removed_and_that_of_a_running_one_is_not() -> None:
     abandoned = Path(tempfile.mkdtemp(prefix="rfe-tree-", dir="/var/tmp"))
     (abandoned / "usr").mkdir()
     used = Path(tempfile.mkdtemp(prefix="rfe-tree-", dir="/var/tmp"))
@@ -160,7 +152,7 @@ def test_what_a_killed_build_left_is_removed_and_what_a_running_one_uses_is_not(
     assert not used.exists()
 
 
-def test_what_a_killed_builder_left_in_the_cache_is_removed(
+def test_the_files_of_a_killed_builder_in_the_cache_are_removed(
     work: tree.Work, tmp_path: Path
 ) -> None:
     directory = tmp_path / "base-x"
@@ -168,16 +160,3 @@ def test_what_a_killed_builder_left_in_the_cache_is_removed(
     (directory / ".base.tar.0a1b2c3d.tmp").write_text("half")
     with tree.locked(work, directory):
         assert [path.name for path in directory.iterdir()] == ["lock"]
-
-
-def test_a_base_that_is_being_made_is_not_removed(work: tree.Work, tmp_path: Path) -> None:
-    cache = tmp_path / "bases"
-    ours, theirs, old = (tree.Base(cache / f"base-{name}") for name in ("ours", "theirs", "old"))
-    for base in (ours, theirs, old):
-        (base.directory / "build").mkdir(parents=True)
-    with tree.locked(work, theirs.directory):
-        tree._forget_other_bases(cache, ours)
-    assert theirs.directory.exists()
-    assert not old.directory.exists()
-    tree._forget_other_bases(cache, ours)
-    assert [path.name for path in cache.iterdir()] == ["base-ours"]

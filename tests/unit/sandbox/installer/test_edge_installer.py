@@ -1,4 +1,4 @@
-"""The parts of the kickstart installer that decide, and what goes into its ISO."""
+"""The decisions of the kickstart installer, and the contents of its ISO."""
 
 import io
 import tarfile
@@ -49,44 +49,52 @@ LEAST = "autopart\nostreesetup --osname=os --url=http://x/ --ref=a/b --nogpg\n"
 # kickstart to plan --------------------------------------------------------------------------------
 
 
-def test_everything_that_a_kickstart_says_is_in_the_plan() -> None:
-    made = plan.parse(WHOLE)
-    assert made.payload == plan.Payload("os", "edge", "http://10.0.2.2/repo/", "a/b", True, 15)
-    assert made.disks == Disks(("vda",), (), True, ("vda",), True)
-    assert made.filesystem == "ext4"
-    assert made.kernel_arguments == ("console=ttyS0", "quiet")
-    assert made.groups == (("ops", "4000"),)
-    user = made.users[0]
+def test_everything_that_a_kickstart_specifies_is_in_the_plan() -> None:
+    install_plan = plan.parse(WHOLE)
+    assert install_plan.payload == plan.Payload(
+        "os", "edge", "http://10.0.2.2/repo/", "a/b", True, 15
+    )
+    assert install_plan.disks == Disks(("vda",), (), True, ("vda",))
+    assert install_plan.filesystem == "ext4"
+    assert install_plan.kernel_arguments == ("console=ttyS0", "quiet")
+    assert install_plan.groups == (("ops", "4000"),)
+    user = install_plan.users[0]
     assert (user.name, user.uid, user.gid, user.shell) == ("core", "2000", "2001", "/bin/sh")
     assert (user.password, user.hashed, user.groups) == ("edge", False, ("wheel", "ops"))
-    assert made.root == plan.Root("$6$root", True, False)
-    assert made.ssh_keys == (("core", "ssh-ed25519 AAAA core@here"),)
-    assert (made.hostname, made.timezone) == ("edge-1", "Europe/Berlin")
-    assert (made.language, made.keyboard) == ("C.UTF-8", "de")
-    assert (made.enabled, made.disabled) == (("one", "two"), ("three",))
-    assert made.end == "poweroff"
-    post = made.scripts_of(constants.KS_SCRIPT_POST)[0]
+    assert install_plan.root == plan.Root("$6$root", True, False)
+    assert install_plan.ssh_keys == (("core", "ssh-ed25519 AAAA core@here"),)
+    assert (install_plan.hostname, install_plan.timezone) == ("edge-1", "Europe/Berlin")
+    assert (install_plan.language, install_plan.keyboard) == ("C.UTF-8", "de")
+    assert (install_plan.enabled, install_plan.disabled) == (("one", "two"), ("three",))
+    assert install_plan.end == "poweroff"
+    post = install_plan.scripts_of(constants.KS_SCRIPT_POST)[0]
     assert (post.inChroot, post.errorOnFail, post.interp) == (False, True, "/usr/bin/python3")
-    assert [script.script for script in made.scripts_of(constants.KS_SCRIPT_PRE)] == ["one\n"]
+    assert [script.script for script in install_plan.scripts_of(constants.KS_SCRIPT_PRE)] == [
+        "one\n"
+    ]
 
 
-def test_what_is_not_said_has_the_defaults_of_anaconda() -> None:
-    made = plan.parse(LEAST)
-    assert made.payload.remote == "os"
-    assert made.filesystem == "xfs"
-    assert made.end == "halt"
-    assert not made.disks.clear
-    assert (made.hostname, made.users, made.root) == (None, (), plan.Root(None, False, False))
+def test_the_defaults_are_those_of_anaconda() -> None:
+    install_plan = plan.parse(LEAST)
+    assert install_plan.payload.remote == "os"
+    assert install_plan.filesystem == "xfs"
+    assert install_plan.end == "halt"
+    assert not install_plan.disks.clear
+    assert (install_plan.hostname, install_plan.users, install_plan.root) == (
+        None,
+        (),
+        plan.Root(None, False, False),
+    )
 
 
-def test_the_rendered_kickstart_is_one_that_the_installer_carries_out() -> None:
+def test_the_installer_can_carry_out_the_rendered_kickstart() -> None:
     text = kickstart.render(
         profile.load("sandbox"), url="http://x/", user="core", password_hash="$6$h", post="true"
     )
-    made = plan.parse(text)
-    assert made.disks.clear
-    assert made.users[0].hashed
-    assert made.end == "reboot"
+    install_plan = plan.parse(text)
+    assert install_plan.disks.clear
+    assert install_plan.users[0].hashed
+    assert install_plan.end == "reboot"
 
 
 @pytest.mark.parametrize(
@@ -97,7 +105,7 @@ def test_the_rendered_kickstart_is_one_that_the_installer_carries_out() -> None:
         ("keyboard --xlayouts='cz (qwerty)','us'", "cz"),
     ],
 )
-def test_the_keymap_is_found_where_it_may_stand(line: str, keymap: str) -> None:
+def test_the_keymap_is_read_from_each_of_its_options(line: str, keymap: str) -> None:
     assert plan.parse(LEAST + line + "\n").keyboard == keymap
 
 
@@ -121,7 +129,7 @@ def test_the_keymap_is_found_where_it_may_stand(line: str, keymap: str) -> None:
         ("lang 'en", "kickstart: No closing quotation"),
     ],
 )
-def test_what_cannot_be_done_is_refused_with_its_line(line: str, message: str) -> None:
+def test_what_is_not_supported_is_refused_with_its_line(line: str, message: str) -> None:
     with pytest.raises(InstallError) as caught:
         plan.parse(LEAST + line + "\n")
     assert str(caught.value).startswith(message)
@@ -135,7 +143,7 @@ def test_a_kickstart_without_the_essential_is_refused(missing: str) -> None:
         plan.parse("\n".join(kept) + "\n")
 
 
-def test_what_pre_will_write_may_be_missing_before_it_has_run(tmp_path: Path) -> None:
+def test_a_file_that_pre_writes_may_be_missing_before_it_has_run(tmp_path: Path) -> None:
     generated = tmp_path / "part.ks"
     text = f"%include {generated}\n" + LEAST.splitlines()[1] + "\n"
     assert plan.parse(text, follow_includes=False).payload.ref == "a/b"
@@ -173,22 +181,22 @@ def test_only_disks_that_can_be_written_are_offered() -> None:
     ]
     assert disk.usable(devices, Path("/dev/sda1")) == [Disk("vda", 10 * GIB, "")]
     stick_too = disk.usable(devices, Path("/dev/sr0"))
-    assert [found.name for found in stick_too] == ["vda", "sda"]
+    assert [candidate.name for candidate in stick_too] == ["vda", "sda"]
     assert stick_too[1].holds == "iso9660"
 
 
 EMPTY = Disk("vda", 10 * GIB, "")
 FULL = Disk("vda", 10 * GIB, "gpt, xfs")
-NOTHING_ASKED = Disks((), (), False, (), False)
-CLEAR_ALL = Disks((), (), True, (), True)
+NO_RULES = Disks((), (), False, ())
+CLEAR_ALL = Disks((), (), True, ())
 
 
 def test_an_empty_disk_needs_no_permission_and_a_full_one_does() -> None:
-    assert disk.choose(NOTHING_ASKED, [EMPTY]) == EMPTY
+    assert disk.choose(NO_RULES, [EMPTY]) == EMPTY
     assert disk.choose(CLEAR_ALL, [FULL]) == FULL
     with pytest.raises(InstallError, match=r"vda is not empty \(gpt, xfs\): clearpart --all"):
-        disk.choose(NOTHING_ASKED, [FULL])
-    other = Disks(("vda",), (), True, ("vdb",), True)
+        disk.choose(NO_RULES, [FULL])
+    other = Disks(("vda",), (), True, ("vdb",))
     with pytest.raises(InstallError, match="vda is not empty"):
         disk.choose(other, [FULL])
 
@@ -197,12 +205,12 @@ def test_of_several_disks_one_must_be_named() -> None:
     disks = [EMPTY, Disk("vdb", 20 * GIB, "")]
     with pytest.raises(InstallError, match=r"several disks \(vda \(10.0 GiB\), vdb \(20.0 GiB\)\)"):
         disk.choose(CLEAR_ALL, disks)
-    assert disk.choose(Disks(("vdb",), (), True, (), True), disks).name == "vdb"
-    assert disk.choose(Disks(("/dev/vdb",), (), True, (), True), disks).name == "vdb"
-    assert disk.choose(Disks((), ("vda",), True, (), True), disks).name == "vdb"
-    assert disk.choose(Disks((), (), True, ("vdb",), True), disks).name == "vdb"
+    assert disk.choose(Disks(("vdb",), (), True, ()), disks).name == "vdb"
+    assert disk.choose(Disks(("/dev/vdb",), (), True, ()), disks).name == "vdb"
+    assert disk.choose(Disks((), ("vda",), True, ()), disks).name == "vdb"
+    assert disk.choose(Disks((), (), True, ("vdb",)), disks).name == "vdb"
     with pytest.raises(InstallError, match="no disk to install to; disks of this machine: vda"):
-        disk.choose(Disks(("sdz",), (), True, (), True), disks)
+        disk.choose(Disks(("sdz",), (), True, ()), disks)
     with pytest.raises(InstallError, match="disks of this machine: none"):
         disk.choose(CLEAR_ALL, [])
 
@@ -215,7 +223,7 @@ def test_a_disk_that_is_too_small_is_refused() -> None:
         disk.choose(CLEAR_ALL, [EMPTY], disk.needed_bytes(5 * GIB))
 
 
-def test_a_medium_says_how_much_room_its_commit_takes(tmp_path: Path) -> None:
+def test_a_medium_tells_the_unpacked_size_of_its_commit(tmp_path: Path) -> None:
     url = f"file://{tmp_path}/repo"
     assert source.payload_bytes(url) == 0
     (tmp_path / "payload.json").write_text('{"bytes": 42}')
@@ -223,7 +231,7 @@ def test_a_medium_says_how_much_room_its_commit_takes(tmp_path: Path) -> None:
     assert source.payload_bytes("http://10.0.2.2:8000/repo/") == 0
 
 
-# where things are ---------------------------------------------------------------------------------
+# kernel arguments, devices, kickstarts ------------------------------------------------------------
 
 
 def test_kernel_arguments() -> None:
@@ -245,11 +253,11 @@ def test_kernel_arguments() -> None:
         ("/dev/sdb1", "/dev/sdb1"),
     ],
 )
-def test_devices_are_named_as_for_anaconda(spec: str, path: str) -> None:
+def test_devices_are_named_as_in_anaconda(spec: str, path: str) -> None:
     assert source.device_path(spec) == Path(path)
 
 
-def test_a_kickstart_from_somewhere_else(tmp_path: Path) -> None:
+def test_a_kickstart_from_a_file_or_a_device(tmp_path: Path) -> None:
     file = tmp_path / "edge.ks"
     file.write_text("text\n")
     assert source.read_kickstart(f"file:{file}") == "text\n"
@@ -272,7 +280,7 @@ def test_a_kickstart_from_somewhere_else(tmp_path: Path) -> None:
         ("", "ended with status 3"),
     ],
 )
-def test_the_last_line_that_says_something(output: str, line: str) -> None:
+def test_the_last_line_that_is_not_empty(output: str, line: str) -> None:
     assert console.last_line(output, 3) == line
 
 
@@ -291,15 +299,15 @@ def test_the_contents_are_the_same_bytes_each_time() -> None:
 
 
 def test_installer_library_and_menu_are_in_the_iso() -> None:
-    found = contents()
+    files = contents()
     library = "./usr/lib/edge-installer"
-    assert f"{library}/edge_installer/__main__.py" in found
-    assert f"{library}/pykickstart/parser.py" in found
-    assert not [name for name in found if "__pycache__" in name]
-    menu = found["./rfe/grub.cfg"].decode()
+    assert f"{library}/edge_installer/__main__.py" in files
+    assert f"{library}/pykickstart/parser.py" in files
+    assert not [name for name in files if "__pycache__" in name]
+    menu = files["./rfe/grub.cfg"].decode()
     assert "linux /images/pxeboot/vmlinuz inst.stage2=hd:LABEL=A-LABEL " in menu
     assert "Install Debian 13 Edge" in menu
-    for name, text in found.items():
+    for name, text in files.items():
         if name.startswith("./rfe/") and name != "./rfe/prepare.sh":
             assert b"@" not in text, name
 
@@ -326,7 +334,7 @@ def test_shell_scripts_are_well_formed(tmp_path: Path) -> None:
     ],
 )
 def test_the_initramfs_finds_stage2_as_anacondas(argument: str, device: str, image: str) -> None:
-    """The hook with stand-ins for the two functions of dracut that it calls."""
+    """The hook, with stand-ins for the two functions of dracut that it calls."""
     hook = contents()["./usr/lib/dracut/modules.d/80edge-stage2/find-stage2.sh"].decode()
     dracut = f"getarg() {{ echo '{argument}'; }}; wait_for_dev() {{ echo \"waits for $1\"; }}\n"
     result = run.run(["sh", "-c", f'{dracut}{hook}\necho "$stage2_image $root $rootok"'])

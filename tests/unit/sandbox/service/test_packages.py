@@ -1,4 +1,4 @@
-"""apt itself works here, on a repository of five packages."""
+"""The package index on a repository of five packages, with the real apt."""
 
 from __future__ import annotations
 
@@ -104,26 +104,26 @@ def test_any_version_stays_open_and_name_globs_are_expanded(index: Index) -> Non
         ("tmux\nvim-tiny", ""),
     ],
 )
-def test_what_does_not_exist_and_what_apt_would_take_for_an_order(
+def test_unknown_names_and_what_apt_would_take_for_an_option_are_refused(
     index: Index, name: str, version: str
 ) -> None:
     with pytest.raises(BuilderError, match="no package "):
         words(index, (name, version))
 
 
-def test_more_packages_than_a_command_line_holds(tmp_path: Path) -> None:
+def test_more_packages_than_fit_on_a_command_line_are_refused(tmp_path: Path) -> None:
     many = "".join(
         f"Package: {'p' * 30}{number}\nVersion: 1\nArchitecture: all\nDescription: x\n\n"
         for number in range(4000)
     )
     index = Index(tmp_path / "cache", sandbox_service.debian_repository(tmp_path / "d", many))
-    with pytest.raises(BuilderError, match="4000 packages are more than can be asked for"):
+    with pytest.raises(BuilderError, match="4000 packages are more than can be requested"):
         words(index, ("*", ""))
 
 
-def test_depsolve_is_apts(index: Index) -> None:
-    found = index.depsolve(words(index, ("tmux", "")))
-    assert [package.evra for package in found] == ["2.1.12-stable-10.x86_64", "3.5a-3.x86_64"]
+def test_depsolve_uses_the_solver_of_apt(index: Index) -> None:
+    packages = index.depsolve(words(index, ("tmux", "")))
+    assert [package.evra for package in packages] == ["2.1.12-stable-10.x86_64", "3.5a-3.x86_64"]
     assert index.depsolve(["editor"])[0].name == "vim-tiny"
 
 
@@ -140,7 +140,7 @@ def test_additional_sources_take_part(index: Index, repository: Path) -> None:
     assert [package.evra for package in solved] == ["1.0.noarch", "3.6-1.x86_64"]
 
 
-def test_without_any_index_there_is_one_clear_error(tmp_path: Path) -> None:
+def test_without_any_index_the_error_names_the_remedy(tmp_path: Path) -> None:
     index = Index(tmp_path, f"deb [trusted=yes] file:{tmp_path}/nothing trixie main")
     with pytest.raises(BuilderError, match="the package index cannot be fetched") as failure:
         index.names()
@@ -212,7 +212,7 @@ class _SigningKey:
         return signed.read_bytes()
 
 
-def test_paragraphs_that_are_none_are_passed_over(tmp_path: Path) -> None:
+def test_incomplete_paragraphs_are_skipped(tmp_path: Path) -> None:
     source = tmp_path / "Packages"
     whole = "Package: a\nVersion: 1\nArchitecture: amd64\n"
     source.write_text(f"\n\n{whole}\n\nPackage: half\n\n{whole}")

@@ -29,7 +29,7 @@ def test_a_flat_repository_without_signature() -> None:
     )
 
 
-def test_a_mirror_list_and_debians_own_key() -> None:
+def test_a_mirror_list_signed_by_debian() -> None:
     parsed = sources.parse({**SOURCE, "type": "yum-mirrorlist", "check_gpg": True}, 1)
     text = sources.deb822(parsed)
     assert "URIs: mirror+http://h.example/debian\n" in text
@@ -61,7 +61,7 @@ def test_a_mirror_list_and_debians_own_key() -> None:
     ],
     ids=str,
 )
-def test_what_is_refused(change: dict[str, Any], words: str) -> None:
+def test_a_source_that_apt_could_not_use_is_refused(change: dict[str, Any], words: str) -> None:
     with pytest.raises(ValueError, match=r".") as failure:
         sources.parse({**SOURCE, **change}, 1)
     assert words in str(failure.value)
@@ -70,19 +70,18 @@ def test_what_is_refused(change: dict[str, Any], words: str) -> None:
 def test_version_0_has_names_for_ids_and_fewer_keys() -> None:
     parsed = sources.parse({key: value for key, value in SOURCE.items() if key != "id"}, 0)
     assert parsed["id"] == "X"
-    assert set(sources.for_version(parsed, 0)) == {
-        *("name", "type", "url", "check_gpg", "check_ssl", "system")
-    }
+    keys = {"name", "type", "url", "check_gpg", "check_ssl", "system"}
+    assert set(sources.for_version(parsed, 0)) == keys
 
 
 def test_the_systems_sources() -> None:
-    found = sources.system(
+    system = sources.system(
         "deb [signed-by=/k] http://h.example/debian trixie main\n"
         "deb [signed-by=/k] http://h.example/debian trixie-updates main\n"
         "deb [signed-by=/k] http://s.example/debian-security trixie-security main"
     )
-    assert [(source["id"], source["url"]) for source in found] == [
+    assert [(source["id"], source["url"]) for source in system] == [
         ("debian-13", "http://h.example/debian"),
         ("debian-13-security", "http://s.example/debian-security"),
     ]
-    assert all(source["system"] for source in found)
+    assert all(source["system"] for source in system)

@@ -71,7 +71,7 @@ def test_tags_count_up_and_only_once_per_change(store: Store) -> None:
     assert [change.revision for change in store.changes("Edge")] == [2, 1]
 
 
-def test_the_state_is_there_again_after_opening(tmp_path: Path) -> None:
+def test_the_state_survives_closing_and_opening(tmp_path: Path) -> None:
     first = Store(tmp_path)
     first.push(EDGE)
     identity = first.add_compose(PLAN)
@@ -100,7 +100,7 @@ def test_a_compose_that_is_queued_again_keeps_its_place(store: Store) -> None:
     assert store.compose(second).status == WAITING
 
 
-def test_states_change_only_as_they_may(store: Store) -> None:
+def test_a_compose_changes_its_state_only_as_allowed(store: Store) -> None:
     identity = store.add_compose(PLAN)
     with pytest.raises(WrongStateError):
         store.finish(identity, artifact="commit.tar")
@@ -126,7 +126,7 @@ def test_a_test_compose_has_its_final_state_at_once(store: Store) -> None:
     assert compose.finished == compose.created
 
 
-def test_a_damaged_database_is_named(tmp_path: Path) -> None:
+def test_a_damaged_database_is_reported_with_its_path(tmp_path: Path) -> None:
     (tmp_path / "store.sqlite").write_bytes(b"no database" * 100)
     with pytest.raises(BuilderError, match=r"store\.sqlite cannot be used"):
         Store(tmp_path)

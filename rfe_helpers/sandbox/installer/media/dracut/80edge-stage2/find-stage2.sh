@@ -1,5 +1,5 @@
 #!/bin/sh
-# inst.stage2=hd:DEVICE[:/path] or cdrom[:DEVICE], as Anaconda's; DEVICE is LABEL=, UUID= or a name.
+# inst.stage2=hd:DEVICE[:/path] or cdrom[:DEVICE], as in Anaconda; DEVICE is LABEL=, UUID= or a name.
 
 stage2_failed() {
     for console in $(cat /sys/class/tty/console/active); do

@@ -1,5 +1,5 @@
 #!/bin/sh
-# The medium is at /run/install/repo, where Anaconda has it, and stays there for the installer.
+# The medium is mounted at /run/install/repo, as by Anaconda, and stays there for the installer.
 # shellcheck disable=SC2154  # set by find-stage2.sh, in the same shell
 
 mount_stage2() {

@@ -1,22 +1,22 @@
 """greenboot's behaviour after an update: the sandbox's stand-in.
 
-Runs in the installed system only, from its units:
+Runs only in the installed system, from its units:
 
-    count    early in each boot: one attempt more for a deployment that has not been healthy yet;
-             beyond the allowed ones the previous deployment comes back without further checks
-    check    runs check/required.d and check/wanted.d; status 1 if a required one fails
-    green    after a healthy boot: remembers the deployment as good, runs green.d
-    red      after a failed check: runs red.d, then reboots, or rolls back when attempts are used up
-    status   what a user wants to know; also what the message of the day says
+    count    early in each boot: counts an attempt of a deployment that has not been healthy yet;
+             after the last allowed attempt the previous deployment returns without checks
+    check    runs check/required.d and check/wanted.d; status 1 if a required check fails
+    green    after a healthy boot: records the deployment as good, runs green.d
+    red      after a failed check: runs red.d, then reboots, or rolls back after the last attempt
+    status   prints the outcome of this boot, which is also the message of the day
 
-Scripts are looked for in /usr/lib/greenboot and /etc/greenboot, as by the real one. The real one
-counts in GRUB's environment. This one counts in /var/lib/greenboot/state.json, which all
-deployments share, so a kernel that never gets to user space is not counted:
+Scripts are in /usr/lib/greenboot and /etc/greenboot, as for greenboot. greenboot counts in GRUB's
+environment; this program counts in /var/lib/greenboot/state.json, which all deployments share, so
+a kernel that never reaches user space is not counted:
 
     {"good": [commit, …], "trying": {"commit": c, "attempt": n} or null,
      "fallback": {"from": c, "to": c, "why": s, "at": seconds} or null}
 
-A deployment that has been healthy once is never rolled back: there is nothing new to blame.
+A deployment that has been healthy once is never rolled back: the update is not to blame.
 """
 
 import contextlib
@@ -49,14 +49,14 @@ def booted_commit() -> str:
 
 def load() -> State:
     empty: State = {"good": [], "trying": None, "fallback": None}
-    # None yet, or not readable: nothing is known to be good.
+    # Without a readable file, no deployment is known to be good.
     with contextlib.suppress(OSError, ValueError):
         empty.update(json.loads(STATE.read_text()))
     return empty
 
 
 def save(state: State) -> None:
-    """Durably: the machine may lose power at any moment, and boots are counted here."""
+    """Write durably: the machine may lose power at any moment, and boots are counted here."""
     STATE.parent.mkdir(parents=True, exist_ok=True)
     temporary = STATE.with_suffix(".tmp")
     with temporary.open("w") as file:
@@ -70,7 +70,7 @@ def save(state: State) -> None:
 
 
 def most_attempts() -> int:
-    """GREENBOOT_MAX_BOOT_ATTEMPTS of the configuration, 3 if that says nothing usable."""
+    """GREENBOOT_MAX_BOOT_ATTEMPTS of the configuration, or 3 if that is not a positive number."""
     value = ""
     if CONFIG.exists():
         for line in CONFIG.read_text().splitlines():
@@ -81,24 +81,24 @@ def most_attempts() -> int:
 
 def scripts(kind: str) -> list[Path]:
     """The executable scripts of a kind such as check/required.d, by name."""
-    found = [path for top in DIRECTORIES for path in (top / kind).glob("*.sh")]
-    return sorted((p for p in found if os.access(p, os.X_OK)), key=lambda path: path.name)
+    paths = [path for top in DIRECTORIES for path in (top / kind).glob("*.sh")]
+    return sorted((p for p in paths if os.access(p, os.X_OK)), key=lambda path: path.name)
 
 
 def run_scripts(kind: str) -> list[str]:
-    """Run them all; returns one line for each that failed."""
+    """Run all scripts of a kind; returns a line for each that failed."""
     failures = []
     for script in scripts(kind):
         try:
-            done = subprocess.run([script], stdin=subprocess.DEVNULL, timeout=SCRIPT_SECONDS)
-            ended = f"status {done.returncode}" if done.returncode else ""
+            result = subprocess.run([script], stdin=subprocess.DEVNULL, timeout=SCRIPT_SECONDS)
+            reason = f"status {result.returncode}" if result.returncode else ""
         except subprocess.TimeoutExpired:
-            ended = f"not within {SCRIPT_SECONDS} s"
+            reason = f"not finished within {SCRIPT_SECONDS} s"
         except OSError as error:
-            ended = str(error.strerror)
-        if ended:
-            failures.append(f"{script}: {ended}")
-            say(f"{kind}: {script.name} failed: {ended}")
+            reason = str(error.strerror)
+        if reason:
+            failures.append(f"{script}: {reason}")
+            say(f"{kind}: {script.name} failed: {reason}")
     return failures
 
 
@@ -145,7 +145,7 @@ def red() -> int:
     state, commit = load(), booted_commit()
     trying = state["trying"]
     if trying is None or trying["commit"] != commit:
-        say("this deployment was healthy before: nothing to roll back")
+        say("this deployment has been healthy before: not rolling back")
         return 0
     if trying["attempt"] < most_attempts():
         say(f"attempt {trying['attempt']} of {most_attempts()} failed: rebooting")
@@ -156,43 +156,43 @@ def red() -> int:
     return 0
 
 
-def fall_back(state: State, commit: str, why: str) -> None:
+def fall_back(state: State, commit: str, reason: str) -> None:
     """Make the previous deployment the next boot, if there is one."""
-    # An update may be on its way just now; of this deployment nothing more is wanted.
+    # An update may be in progress; this deployment must not stage another one.
     subprocess.run(["systemctl", "stop", "rpm-ostreed-automatic.service"])
     rpm_ostree("cleanup", "--pending")
     if rpm_ostree("rollback") != 0:
-        say("there is no previous deployment to go back to: staying here")
+        say("there is no previous deployment to go back to: staying with this one")
         return
     before = default_commit()
-    state["fallback"] = {"from": commit, "to": before, "why": why, "at": int(time.time())}
+    state["fallback"] = {"from": commit, "to": before, "why": reason, "at": int(time.time())}
     state["trying"] = None
     save(state)
-    say(f"going back from {commit[:12]} to {before[:12]}: {why}")
+    say(f"going back from {commit[:12]} to {before[:12]}: {reason}")
     reboot()
 
 
 def rpm_ostree(*words: str) -> int:
-    """Its status, when nobody else keeps it from working any more."""
-    ends = time.monotonic() + BUSY_SECONDS
+    """Run rpm-ostree, again while another transaction is in progress; returns its exit status."""
+    end = time.monotonic() + BUSY_SECONDS
     while True:
-        done = subprocess.run(
+        result = subprocess.run(
             ["rpm-ostree", *words],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
         )
-        print(done.stdout, end="", flush=True)
-        if "Transaction in progress" not in done.stdout or time.monotonic() > ends:
-            return done.returncode
+        print(result.stdout, end="", flush=True)
+        if "Transaction in progress" not in result.stdout or time.monotonic() > end:
+            return result.returncode
         time.sleep(1)
 
 
 def default_commit() -> str:
     """The commit that boots next."""
-    listed = subprocess.run(["rpm-ostree", "status", "--json"], capture_output=True, text=True)
-    return str(json.loads(listed.stdout)["deployments"][0]["checksum"])
+    status_json = subprocess.run(["rpm-ostree", "status", "--json"], capture_output=True, text=True)
+    return str(json.loads(status_json.stdout)["deployments"][0]["checksum"])
 
 
 def reboot() -> None:
@@ -200,7 +200,7 @@ def reboot() -> None:
 
 
 def status_lines() -> list[str]:
-    """The outcome of this boot, and the last fallback while its target runs."""
+    """The outcome of this boot, and the last fallback while the deployment it chose runs."""
     result = json.loads(RESULT.read_text()) if RESULT.exists() else None
     state = load()
     if result is None:

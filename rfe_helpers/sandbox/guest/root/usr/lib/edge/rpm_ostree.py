@@ -1,8 +1,9 @@
 """rpm-ostree's everyday commands on top of ostree: the sandbox's stand-in.
 
-Runs in the installed system only. It reads through libostree's own bindings and changes through
-the `ostree` command. What it prints, and the JSON of `status`, `db diff` and `upgrade`, have the
-shape of the real one; package layering, overrides and kernel arguments are not in the sandbox.
+Runs only in the installed system, started by /usr/bin/rpm-ostree. It reads with libostree's own
+bindings (rpm_ostree_system.py) and changes with the `ostree` command. Its output, and the JSON of
+`status`, `db diff` and `upgrade`, have the shape of rpm-ostree's; the sandbox has no package
+layering, no overrides and no kernel arguments.
 """
 
 import argparse
@@ -15,178 +16,38 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import gi
-
-gi.require_version("OSTree", "1.0")
-from gi.repository import GLib, OSTree  # noqa: E402
+from .rpm_ostree_system import (
+    DOWNGRADED,
+    LIBOSTREE_VERSION,
+    UPGRADED,
+    Failure,
+    OstreeError,
+    Package,
+    PackageChange,
+    System,
+    package_diff,
+)
 
 VERSION = "2025.0 (sandbox stand-in)"
 CONFIG = Path("/etc/rpm-ostreed.conf")
 LOCK = Path("/run/rpm-ostree-sandbox.lock")
 CACHED_UPDATE = Path("/var/lib/rpm-ostree/cached-update.json")
-PACKAGE_LIST = "rpmostree.rpmdb.pkglist"
 POLICIES = ("none", "check", "stage", "apply")
-ADDED, REMOVED, UPGRADED, DOWNGRADED = range(4)
 UNCHANGED = 77
 
 
-class Failure(Exception):  # noqa: N818
-    """What a user is told after `error: `."""
-
-
-@dataclass(frozen=True, order=True)
-class Package:
-    name: str
-    evr: str
-    arch: str
-
-    def __str__(self) -> str:
-        return f"{self.name}-{self.evr}.{self.arch}"
-
-
-# reading ----------------------------------------------------------------------------------------
-
-
-class System:
-    """The deployments of this machine, in boot order, and its repository."""
-
-    def __init__(self, *, read_deployments: bool = True, repo: str | None = None) -> None:
-        if repo is not None:
-            self.repo = OSTree.Repo.new(_gio_file(repo))
-            self.repo.open(None)
-            return
-        self.sysroot = OSTree.Sysroot.new_default()
-        self.sysroot.load(None)
-        self.repo = self.sysroot.repo()
-        self.booted = self.sysroot.get_booted_deployment()
-        self.deployments = list(self.sysroot.get_deployments()) if read_deployments else []
-
-    def require_booted(self) -> Any:
-        if self.booted is None:
-            raise Failure("this system was not booted from an OSTree deployment")
-        return self.booted
-
-    def commit(self, checksum: str) -> Any:
-        """A commit object, (a{sv}aya(say)sstayay)."""
-        return self.repo.load_commit(checksum)[1]
-
-    def metadata(self, checksum: str) -> Any:
-        return GLib.VariantDict.new(self.commit(checksum).get_child_value(0))
-
-    def version(self, checksum: str) -> str:
-        value = self.metadata(checksum).lookup_value("version", None)
-        return value.get_string() if value is not None else ""
-
-    def timestamp(self, checksum: str) -> int:
-        return int(OSTree.commit_get_timestamp(self.commit(checksum)))
-
-    def packages(self, checksum: str) -> list[Package]:
-        value = self.metadata(checksum).lookup_value(PACKAGE_LIST, None)
-        if value is None:
-            raise Failure(f"commit {checksum} carries no package list")
-        rows = value.unpack()
-        return sorted(Package(name, _evr(e, v, r), arch) for name, e, v, r, arch in rows)
-
-    def resolve(self, rev: str) -> str:
-        return str(self.repo.resolve_rev(rev, False)[1])
-
-    def origin(self, deployment: Any) -> str:
-        origin = deployment.get_origin()
-        return str(origin.get_string("origin", "refspec")) if origin is not None else ""
-
-    def index(self, deployment: Any) -> int:
-        return next(i for i, other in enumerate(self.deployments) if other.equal(deployment))
-
-    def pending(self) -> Any:
-        """The deployment before the booted one: what the next boot runs, or None."""
-        where = self.index(self.require_booted())
-        return self.deployments[0] if where > 0 else None
-
-    def rollback(self) -> Any:
-        """The deployment after the booted one, or None."""
-        where = self.index(self.require_booted())
-        return self.deployments[where + 1] if where + 1 < len(self.deployments) else None
-
-    def describe(self, deployment: Any) -> dict[str, Any]:
-        """One entry of `status --json`."""
-        checksum = deployment.get_csum()
-        refspec = self.origin(deployment)
-        remote = refspec.partition(":")[0]
-        return {
-            "id": f"{deployment.get_osname()}-{checksum}.{deployment.get_deployserial()}",
-            "osname": deployment.get_osname(),
-            "serial": deployment.get_deployserial(),
-            "checksum": checksum,
-            "version": self.version(checksum),
-            "timestamp": self.timestamp(checksum),
-            "origin": refspec,
-            "booted": self.booted is not None and deployment.equal(self.booted),
-            "staged": deployment.is_staged(),
-            "pinned": deployment.is_pinned(),
-            "unlocked": OSTree.Deployment.unlocked_state_to_string(deployment.get_unlocked()),
-            "gpg-enabled": bool(remote) and self.verifies(remote),
-            "base-commit-meta": {"version": self.version(checksum)},
-            "regenerate-initramfs": False,
-            **{key: [] for key in _LAYERING},
-        }
-
-    def verifies(self, remote: str) -> bool:
-        try:
-            return bool(self.repo.remote_get_gpg_verify(remote)[1])
-        except GLib.Error:
-            return False
-
-
-# What the real one lists of layered packages; the sandbox never layers any.
-_LAYERING = (
-    *("packages", "modules", "base-removals", "base-local-replacements", "initramfs-etc"),
-    *("requested-packages", "requested-local-packages", "requested-modules"),
-    *("requested-base-removals", "requested-base-local-replacements"),
-    "requested-local-fileoverride-packages",
-)
-
-
-def _evr(epoch: str, version: str, release: str) -> str:
-    prefix = "" if epoch in ("", "0") else f"{epoch}:"
-    return f"{prefix}{version}" + (f"-{release}" if release else "")
-
-
-def _gio_file(path: str) -> Any:
-    from gi.repository import Gio
-
-    return Gio.File.new_for_path(path)
-
-
-def package_diff(old: list[Package], new: list[Package]) -> list[tuple[Package, int, Any, Any]]:
-    """(package, kind, before or None, after or None), sorted by name."""
-    before = {(p.name, p.arch): p for p in old}
-    after = {(p.name, p.arch): p for p in new}
-    changes: list[tuple[Package, int, Any, Any]] = []
-    for key in sorted(before.keys() | after.keys()):
-        was, now = before.get(key), after.get(key)
-        if was is None and now is not None:
-            changes.append((now, ADDED, None, now))
-        elif now is None and was is not None:
-            changes.append((was, REMOVED, was, None))
-        elif was is not None and now is not None and was != now:
-            newer = subprocess.run(["dpkg", "--compare-versions", was.evr, "lt", now.evr])
-            changes.append((now, UPGRADED if newer.returncode == 0 else DOWNGRADED, was, now))
-    return changes
-
-
-def diff_lines(changes: list[tuple[Package, int, Any, Any]]) -> Iterator[str]:
+def diff_lines(changes: list[PackageChange]) -> Iterator[str]:
     for kind, title in enumerate(("Added", "Removed", "Upgraded", "Downgraded")):
         rows = [change for change in changes if change[1] == kind]
         if rows:
             yield f"{title}:"
         for package, _, was, now in rows:
-            both = kind in (UPGRADED, DOWNGRADED)
-            yield f"  {package.name} {was.evr} -> {now.evr}" if both else f"  {package}"
+            replaced = kind in (UPGRADED, DOWNGRADED)
+            yield f"  {package.name} {was.evr} -> {now.evr}" if replaced else f"  {package}"
 
 
 # commands ---------------------------------------------------------------------------------------
@@ -241,7 +102,7 @@ def print_deployment(system: System, entry: dict[str, Any], *, verbose: bool) ->
         print(f"{key:>25}: {value}")
 
 
-def summary(changes: list[tuple[Package, int, Any, Any]]) -> str:
+def summary(changes: list[PackageChange]) -> str:
     counts = [
         f"{sum(change[1] == kind for change in changes)} {word}"
         for kind, word in enumerate(("added", "removed", "upgraded", "downgraded"))
@@ -265,13 +126,13 @@ def upgrade(options: argparse.Namespace) -> int:
     with transaction():
         if options.check or options.preview:
             code = check(options)
-            # For the timer's service it is no failure that there is nothing new.
+            # That there is no update is not a failure of the timer's service.
             return 0 if options.trigger_automatic_update_policy else code
         return stage(options)
 
 
 def check(options: argparse.Namespace) -> int:
-    """Fetch only the commit object of what the remote offers, and say what it would bring."""
+    """Fetch only the commit object that the remote offers, and print the changes in it."""
     system = System()
     merge = system.pending() or system.require_booted()
     remote, ref = remote_of(system, merge)
@@ -294,7 +155,7 @@ def check(options: argparse.Namespace) -> int:
 
 
 def stage(options: argparse.Namespace) -> int:
-    """Pull and stage; the deployment is finalised when the machine shuts down."""
+    """Pull and stage; ostree finalises the deployment when the machine shuts down."""
     system = System()
     booted = system.require_booted()
     remote_of(system, system.pending() or booted)
@@ -308,7 +169,7 @@ def stage(options: argparse.Namespace) -> int:
         return UNCHANGED if options.unchanged_exit_77 else 0
     pending = system.pending()
     if pending is None:
-        raise Failure("ostree staged nothing; see `ostree admin status`")
+        raise Failure("ostree has staged no deployment; see `ostree admin status`")
     if not options.quiet:
         changes = package_diff(
             system.packages(booted.get_csum()), system.packages(pending.get_csum())
@@ -318,7 +179,7 @@ def stage(options: argparse.Namespace) -> int:
 
 
 def rollback(options: argparse.Namespace) -> int:
-    """Make the other deployment the default; an update that is only staged is dropped."""
+    """Make the other deployment the default; remove an update that is only staged."""
     need_root()
     with transaction():
         system = System()
@@ -348,14 +209,14 @@ def cleanup(options: argparse.Namespace) -> int:
     if not (options.pending or options.rollback):
         raise Failure("say what to remove: --pending, --rollback")
     with transaction():
-        for wanted, find in (
+        for requested, select in (
             (options.pending, System.pending),
             (options.rollback, System.rollback),
         ):
             system = System()
-            found = find(system) if wanted else None
-            if found is not None:
-                ostree("admin", "undeploy", str(system.index(found)), quiet=True)
+            deployment = select(system) if requested else None
+            if deployment is not None:
+                ostree("admin", "undeploy", str(system.index(deployment)), quiet=True)
     return 0
 
 
@@ -380,7 +241,7 @@ def db_list(options: argparse.Namespace) -> int:
 def is_rev(system: System, word: str) -> bool:
     try:
         system.resolve(word)
-    except GLib.Error:
+    except OstreeError:
         return False
     return True
 
@@ -409,7 +270,7 @@ def side(key: str, package: Package | None) -> dict[str, list[str]]:
 
 
 def diff_ends(system: System, revs: list[str]) -> tuple[tuple[str, str], tuple[str, str]]:
-    """Which two commits to compare, each with what to call it, as the real one decides."""
+    """The two commits to compare, each with its name, chosen as rpm-ostree does."""
     if len(revs) == 2:
         return (system.resolve(revs[0]), revs[0]), (system.resolve(revs[1]), revs[1])
     booted = (system.require_booted().get_csum(), "booted deployment")
@@ -423,7 +284,7 @@ def diff_ends(system: System, revs: list[str]) -> tuple[tuple[str, str], tuple[s
 
 
 def reload(_options: argparse.Namespace) -> int:
-    """Read the configuration again: here only a check, since no daemon keeps it."""
+    """Check the configuration; the sandbox has no daemon that would have to read it again."""
     need_root()
     automatic_policy()
     return 0
@@ -456,18 +317,18 @@ def remote_of(system: System, deployment: Any) -> tuple[str, str]:
 
 
 def ostree(*arguments: str, quiet: bool = False) -> None:
-    """Run ostree; its progress goes to the terminal unless quiet, its error becomes ours."""
-    done = subprocess.run(
+    """Run ostree, with its progress on the terminal unless quiet. Raises Failure with its error."""
+    result = subprocess.run(
         ["ostree", *arguments],
         stdout=subprocess.DEVNULL if quiet else None,
         stderr=subprocess.PIPE,
         text=True,
         check=False,
     )
-    if done.returncode != 0:
-        # What gpg says of a signature has several lines.
-        why = done.stderr.strip().rpartition("error: ")[2]
-        raise Failure(why or f"ostree ended with {done.returncode}")
+    if result.returncode != 0:
+        # gpg's report on a signature has several lines.
+        reason = result.stderr.strip().rpartition("error: ")[2]
+        raise Failure(reason or f"ostree ended with status {result.returncode}")
 
 
 def automatic_policy() -> str:
@@ -485,10 +346,10 @@ def automatic_policy() -> str:
 
 
 def timer_state() -> str:
-    done = subprocess.run(
+    result = subprocess.run(
         ["systemctl", "is-active", "rpm-ostreed-automatic.timer"], capture_output=True, text=True
     )
-    return done.stdout.strip() or "unknown"
+    return result.stdout.strip() or "unknown"
 
 
 def write_cached_update(system: System, checksum: str, origin: str) -> None:
@@ -506,13 +367,13 @@ def write_cached_update(system: System, checksum: str, origin: str) -> None:
 
 
 def read_cached_update(system: System) -> dict[str, Any] | None:
-    """What `upgrade --check` found, unless it has been deployed since."""
+    """The update that `upgrade --check` has seen, unless it has been deployed since."""
     try:
-        found: dict[str, Any] = json.loads(CACHED_UPDATE.read_text())
+        update: dict[str, Any] = json.loads(CACHED_UPDATE.read_text())
     except (OSError, ValueError):
         return None
-    known = [deployment.get_csum() for deployment in system.deployments]
-    return None if found["checksum"] in known else found
+    deployed = [deployment.get_csum() for deployment in system.deployments]
+    return None if update["checksum"] in deployed else update
 
 
 def parser() -> argparse.ArgumentParser:
@@ -525,10 +386,10 @@ def parser() -> argparse.ArgumentParser:
         entry.set_defaults(run=run)
         return entry
 
-    shown = command("status", status, "get the deployments of the booted system")
-    shown.add_argument("--json", action="store_true", help="print JSON")
-    shown.add_argument("-v", "--verbose", action="store_true", help="print more fields")
-    shown.add_argument("-b", "--booted", action="store_true", help="only the booted deployment")
+    overview = command("status", status, "get the deployments of the booted system")
+    overview.add_argument("--json", action="store_true", help="print JSON")
+    overview.add_argument("-v", "--verbose", action="store_true", help="print more fields")
+    overview.add_argument("-b", "--booted", action="store_true", help="only the booted deployment")
     for name in ("upgrade", "update"):
         entry = command(name, upgrade, "perform a system upgrade: pull and stage it")
         entry.add_argument("--check", action="store_true", help="only look whether there is one")
@@ -538,11 +399,11 @@ def parser() -> argparse.ArgumentParser:
         entry.add_argument("-q", "--quiet", action="store_true", help="print less")
         entry.add_argument("--unchanged-exit-77", action="store_true", help="77 if nothing is new")
         entry.add_argument("--trigger-automatic-update-policy", action="store_true")
-    back = command("rollback", rollback, "make the previous deployment the default")
-    back.add_argument("-r", "--reboot", action="store_true", help="reboot afterwards")
-    clean = command("cleanup", cleanup, "remove deployments")
-    clean.add_argument("-p", "--pending", action="store_true", help="the pending one")
-    clean.add_argument("-r", "--rollback", action="store_true", help="the rollback one")
+    undo = command("rollback", rollback, "make the previous deployment the default")
+    undo.add_argument("-r", "--reboot", action="store_true", help="reboot afterwards")
+    removal = command("cleanup", cleanup, "remove deployments")
+    removal.add_argument("-p", "--pending", action="store_true", help="the pending one")
+    removal.add_argument("-r", "--rollback", action="store_true", help="the rollback one")
     command("reload", reload, "read the configuration again")
     database = command("db", lambda _: 2, "query the package lists of commits")
     kinds = database.add_subparsers(title="commands", metavar="COMMAND", required=True)
@@ -551,17 +412,16 @@ def parser() -> argparse.ArgumentParser:
     difference = kinds.add_parser("diff", help="show package changes between two commits")
     difference.set_defaults(run=db_diff)
     difference.add_argument("--format", choices=("block", "json"), default="block")
-    for entry, most in ((listing, "*"), (difference, "*")):
+    for entry in (listing, difference):
         entry.add_argument("--repo", help="a repository instead of the system's")
-        entry.add_argument("revs", nargs=most, metavar="REV", help="refs or commits")
+        entry.add_argument("revs", nargs="*", metavar="REV", help="refs or commits")
     return top
 
 
 def main() -> int:
     options = parser().parse_args()
     if options.version:
-        libostree = f"{OSTree.YEAR_VERSION}.{OSTree.RELEASE_VERSION}"
-        print(f"rpm-ostree:\n Version: '{VERSION}'\n libostree: '{libostree}'")
+        print(f"rpm-ostree:\n Version: '{VERSION}'\n libostree: '{LIBOSTREE_VERSION}'")
         print(" This is the sandbox's stand-in, on top of the ostree command.")
         return 0
     if not hasattr(options, "run"):
@@ -572,13 +432,9 @@ def main() -> int:
     except Failure as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
-    except GLib.Error as error:
+    except OstreeError as error:
         print(f"error: {error.message}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         return 130
     return code
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -1,0 +1,33 @@
+"""From a blueprint to packages: what it requests, and what an image made from it contains."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from rfe_helpers.build.blueprint import Blueprint, PackageSpec
+from rfe_helpers.errors import BlueprintError
+from rfe_helpers.sandbox.build import customizations
+from rfe_helpers.sandbox.service.packages import AptPackage
+from rfe_helpers.sandbox.service.wire import Service
+
+
+def solve(
+    service: Service, blueprint: Blueprint, sources: Sequence[str], also: Sequence[str] = ()
+) -> tuple[list[str], list[AptPackage]]:
+    """The requested packages as arguments of apt, and all packages that apt installs for them, for
+    the blueprint's kernel and for the packages named in `also`.
+
+    `sources` are the additional sources as deb822 text. Raises RfeError.
+    """
+    requested = _requested_packages(service, blueprint, sources)
+    names = [*also, customizations.kernel(blueprint)]
+    added = service.index.resolve([PackageSpec(name) for name in names])
+    return requested, service.index.depsolve([*requested, *added], sources)
+
+
+def _requested_packages(
+    service: Service, blueprint: Blueprint, sources: Sequence[str]
+) -> list[str]:
+    if blueprint.groups:
+        raise BlueprintError(f"groups are not supported: {', '.join(blueprint.groups)}")
+    return service.index.resolve([*blueprint.packages, *blueprint.modules], sources)
