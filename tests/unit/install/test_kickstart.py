@@ -155,7 +155,7 @@ def test_a_device_that_trusts_one_key_and_one_authority() -> None:
 
 
 def test_a_key_that_is_none_is_refused() -> None:
-    with pytest.raises(KickstartError, match="no armoured public key"):
+    with pytest.raises(KickstartError, match="not an armoured public key"):
         kickstart.render(
             profile.load("sandbox"),
             url="http://x/",

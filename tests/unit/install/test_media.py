@@ -113,8 +113,7 @@ def test_files_and_arguments_are_added_to_a_copy(tmp_path: Path) -> None:
     (repo / "config").write_text("[core]\n")
     added = {"osbuild.ks": kickstart, "ostree/repo": repo}
     argument = "inst.ks=hd:LABEL=A\\x20B:/osbuild.ks"
-    made = media.add_files(iso, tmp_path / "new.iso", added, arguments=argument)
-    copy = media.read(made)
+    copy = media.read(media.add_files(iso, tmp_path / "new.iso", added, arguments=argument))
     assert copy.label == LABEL
 
     def text(name: str) -> str:
@@ -201,14 +200,14 @@ def test_the_commit_inside_an_installer_is_read(tmp_path: Path) -> None:
     commit = repository.commit_tar(tar, ref, subject="x", version="13.1")
     # isomd5sum does not recognize its own checksum in an ISO of a few kilobytes.
     iso = make_iso(tmp_path, {media.MENUS[0]: MENU, "filler": "some text\n" * 90_000})
-    with pytest.raises(MediaError, match="it is no edge-installer"):
+    with pytest.raises(MediaError, match="it is not an edge-installer"):
         media.payload(iso)
     kickstart = tmp_path / "osbuild.ks"
     kickstart.write_text("text\n")
     added = {media.REPOSITORY: repository.path, media.KICKSTART: kickstart}
-    made = media.add_files(iso, tmp_path / "installer.iso", added, arguments="inst.ks=x")
-    found = media.payload(made)
-    assert (found.ref, found.commit, found.version) == (ref, commit, "13.1")
-    assert found.kickstart == "text\n"
-    assert media.check(made)
-    assert media.read(made).own_kickstart == f"hd:LABEL={LABEL}:/osbuild.ks"
+    installer = media.add_files(iso, tmp_path / "installer.iso", added, arguments="inst.ks=x")
+    payload = media.payload(installer)
+    assert (payload.ref, payload.commit, payload.version) == (ref, commit, "13.1")
+    assert payload.kickstart == "text\n"
+    assert media.check(installer)
+    assert media.read(installer).own_kickstart == f"hd:LABEL={LABEL}:/osbuild.ks"

@@ -84,10 +84,10 @@ def test_xorriso_makes_it_where_lorax_is_missing(
     words = ["kickstart-iso", str(edge_ks), str(iso), str(target), "--profile", "rhel-9.4"]
     assert main.main(words) == 0
     assert capsys.readouterr().out == f"{target}\n"
-    made = media.read(target)
-    assert made.label == LABEL
-    assert made.extract("edge.ks", tmp_path / "copy").read_text() == edge_ks.read_text()
-    menu = made.extract("boot/grub2/grub.cfg", tmp_path / "menu").read_text()
+    copy = media.read(target)
+    assert copy.label == LABEL
+    assert copy.extract("edge.ks", tmp_path / "copy").read_text() == edge_ks.read_text()
+    menu = copy.extract("boot/grub2/grub.cfg", tmp_path / "menu").read_text()
     assert f"quiet inst.ks=hd:LABEL={LABEL}:/edge.ks\n" in menu
 
 
