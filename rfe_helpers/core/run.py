@@ -143,29 +143,20 @@ def run(
     """
     command = [str(word) for word in argv]
     limit = deadline or Deadline(600 if seconds is None else seconds)
-    merged = log is not None or on_line is not None
+    stdin = subprocess.DEVNULL if input is None else subprocess.PIPE
+    stderr_to = subprocess.PIPE if log is None and on_line is None else subprocess.STDOUT
+    pipes = {"stdin": stdin, "stdout": subprocess.PIPE, "stderr": stderr_to}
     at, began = time.time(), time.monotonic()
     interrupts: list[int] = []
     with _noting_interrupts(interrupts):
-        process = _popen(
-            command,
-            stdin=subprocess.DEVNULL if input is None else subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT if merged else subprocess.PIPE,
-            env=env,
-            cwd=cwd,
-            bound=True,
-        )
+        process = _popen(command, **pipes, env=env, cwd=cwd, bound=True)
     status: int | None = None
     try:
         if interrupts:
             raise KeyboardInterrupt
         if on_start is not None and (identity := ProcessId.of(process.pid)) is not None:
             on_start(identity)
-        if merged:
-            stdout, stderr = _stream(process, input, limit, log, on_line), ""
-        else:
-            stdout, stderr = _communicate(process, input, limit)
+        stdout, stderr = _output(process, input, limit, log, on_line)
         status = process.wait(timeout=limit.left or 1)
     except subprocess.TimeoutExpired:
         raise DeadlineExceededError(
@@ -360,10 +351,16 @@ def _popen(
         raise CommandFailedError(command, 126, str(error)) from None
 
 
-def _communicate(
-    process: subprocess.Popen[bytes], input: str | None, limit: Deadline
+def _output(
+    process: subprocess.Popen[bytes],
+    input: str | None,
+    limit: Deadline,
+    log: Path | None,
+    on_line: Callable[[str], None] | None,
 ) -> tuple[str, str]:
-    """Write `input`, and read stdout and stderr to their end."""
+    """Write `input`, and read stdout and stderr, which are one for `log` or `on_line`."""
+    if log is not None or on_line is not None:
+        return _stream(process, input, limit, log, on_line), ""
     data = None if input is None else input.encode()
     stdout, stderr = process.communicate(data, timeout=limit.left)
     return stdout.decode(errors="replace"), stderr.decode(errors="replace")
