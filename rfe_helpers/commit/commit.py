@@ -187,7 +187,7 @@ def open_commit(
             return _open_directory(path, ref)
         return _open_archive(path, ref)
     except FileNotFoundError:
-        raise CommitError(f"{path} does not exist") from None
+        raise CommitError(f"there is no file or directory {path}") from None
     except OSError as error:
         raise CommitError(f"cannot read {path}: {error.strerror or error}") from None
 

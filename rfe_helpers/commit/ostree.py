@@ -176,10 +176,6 @@ class Repo:
                 return value.strip()
         raise CommitError(f"ostree show printed no ContentChecksum for {rev}")
 
-    def packages(self, rev: str) -> tuple[Package, ...]:
-        """The packages that the commit lists, see `CommitInfo.packages`."""
-        return self.show(rev).packages
-
     def ls(self, rev: str, path: str = "/", *, recursive: bool = True) -> list[File]:
         """The entries of a tree, a directory before its contents."""
         options = ["--checksum", "--recursive"] if recursive else ["--checksum"]
@@ -207,10 +203,6 @@ class Repo:
             names.add(f"{first}.{'dirtree' if second else 'file'}")
             names.update(f"{checksum}.dirmeta" for checksum in second)
         return sorted(names)
-
-    def diff(self, old: str, new: str) -> FileDiff:
-        """The paths that differ from `old` to `new`."""
-        return compare(self.ls(old), self.ls(new))
 
     def fsck(self, *, deadline: Deadline | None = None) -> None:
         """Check every object of the repository. Raises CommitError for a damaged one."""

@@ -35,7 +35,7 @@ class SigningKey:
 
 
 def signing_key(home: Path, name: str = "RFE lab") -> SigningKey:
-    """The key in `home`, made at the first call (a few seconds). Raises CommitError."""
+    """The key in `home`, made at the first call, which takes seconds. Raises CommitError."""
     run.require("gpg", "gpgconf")
     home.mkdir(parents=True, exist_ok=True, mode=0o700)
     home.chmod(0o700)

@@ -111,6 +111,10 @@ class Registry:
 def start(lab: Lab, deadline: Deadline | None = None) -> Registry:
     """The lab's registry, started if it does not run, on the same port and with the same images.
 
+        registry = start(lab)
+        digest = registry.push(archive, "edge/application:stable")
+        image = f"{registry.guest_address}/edge/application@{digest}"    # for machines
+
     Raises ToolMissingError, or ServeError with the end of its log.
     """
     program = next(filter(run.which, _PROGRAMS), None)

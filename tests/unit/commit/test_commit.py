@@ -187,7 +187,7 @@ def test_what_is_not_a_commit(tmp_path: Path, commit_tar: Path) -> None:
     empty.mkdir()
     text = tmp_path / "text.tar"
     text.write_text("no tar" * 1000)
-    with pytest.raises(CommitError, match="does not exist"):
+    with pytest.raises(CommitError, match="there is no"):
         open_commit(tmp_path / "missing.tar")
     with pytest.raises(CommitError, match="not an OSTree repository"):
         open_commit(empty)

@@ -7,7 +7,7 @@ import pytest
 from support.trees import make_tree
 
 from rfe_helpers.commit import gvariant
-from rfe_helpers.commit.ostree import Package, Repo
+from rfe_helpers.commit.ostree import Package, Repo, compare
 from rfe_helpers.errors import CommitError
 
 REF = "debian/13/x86_64/edge"
@@ -42,7 +42,7 @@ def test_a_commit_reads_back_as_it_was_written(repo: Repo, tmp_path: Path) -> No
     assert info.version == "13.1"
     assert info.metadata["rfe.note"] == "it's"
     assert info.metadata["ostree.bootable"] is True
-    assert repo.packages(REF) == (NATIVE, BASH, SUDO)
+    assert repo.show(REF).packages == (NATIVE, BASH, SUDO)
 
 
 def test_a_parent_is_the_one_given_and_need_not_be_here(repo: Repo, tmp_path: Path) -> None:
@@ -86,9 +86,9 @@ def test_an_empty_package_list_is_not_a_missing_one(repo: Repo, tmp_path: Path) 
     tar = make_tree(tmp_path / "tree.tar", {})
     empty = repo.commit_tar(tar, REF, subject="s", packages=[])
     missing = repo.commit_tar(tar, REF, subject="s")
-    assert repo.packages(empty) == ()
+    assert repo.show(empty).packages == ()
     with pytest.raises(CommitError, match="has no package list"):
-        repo.packages(missing)
+        _ = repo.show(missing).packages
 
 
 def test_listing(repo: Repo, tmp_path: Path) -> None:
@@ -121,7 +121,7 @@ def test_differences(repo: Repo, tmp_path: Path) -> None:
         REF,
         subject="",
     )
-    changes = repo.diff(one, two)
+    changes = compare(repo.ls(one), repo.ls(two))
     assert (changes.added, changes.removed, changes.modified) == (
         ("/usr/new",),
         ("/usr/old",),
