@@ -194,12 +194,11 @@ def boot_iso(
             raise MediaError(f"there is no boot ISO {path}", remedy=advice)
         mkksiso.check_release(media.read(path), lab.profile)
         return path
-    cache = cache_directory()
     log = lab.log("boot-iso")
-    words: list[str | Path] = ["-m", "rfe_helpers.sandbox.installer", "--cache", cache]
+    program = [sys.executable, "-m", "rfe_helpers.sandbox.installer"]
     try:
         result = run.run(
-            [sys.executable, *words],
+            [*program, "--cache", cache_directory()],
             deadline=deadline or Deadline(_ISO_SECONDS),
             log=log,
             on_line=on_progress,
@@ -225,9 +224,9 @@ def fill_cache(
 
     Returns the directory of the packages. Raises CommandFailedError with the last lines of output.
     """
-    words: list[str | Path] = ["-m", "rfe_helpers.sandbox.fetch", "--cache", cache_directory()]
+    program = [sys.executable, "-m", "rfe_helpers.sandbox.fetch"]
     result = run.run(
-        [sys.executable, *words, *packages],
+        [*program, "--cache", cache_directory(), *packages],
         deadline=deadline or Deadline(_FETCH_SECONDS),
         on_line=on_progress,
         remedy="check the network and the names of the packages, then try again",
@@ -254,11 +253,11 @@ def _sandbox(lab: Lab, deadline: Deadline, on_progress: OnProgress) -> Client:
 def _start(lab: Lab) -> None:
     state = lab.path("sandbox")
     state.mkdir(exist_ok=True)
-    words: list[str | Path] = ["-m", "rfe_helpers.sandbox", "--socket", _socket(lab)]
-    words += ["--state", state, "--cache", cache_directory()]
+    argv: list[str | Path] = [sys.executable, "-m", "rfe_helpers.sandbox", "--socket", _socket(lab)]
+    argv += ["--state", state, "--cache", cache_directory()]
     try:
         run.start(
-            [sys.executable, *words],
+            argv,
             log=lab.log(PROCESS),
             on_start=lambda process: lab.add_process(PROCESS, process),
         )

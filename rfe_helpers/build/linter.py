@@ -17,27 +17,27 @@ from rfe_helpers.build.blueprint import Blueprint
 from rfe_helpers.lab.profile import Profile
 
 # Fields of profile.Types: image types that make a commit, and those that deploy an existing one.
-_MAKES = ("commit", "container", "bootable")
-_DEPLOYS = ("installer", "raw", "simplified", "ami", "vsphere", "qcow2")
+_COMMIT_TYPES = ("commit", "container", "bootable")
+_DEPLOYED_TYPES = ("installer", "raw", "simplified", "ami", "vsphere", "qcow2")
 # fmt: off
-_COMMIT = (
+_IN_COMMIT = (
     "directories", "files", "fips", "firewall", "user", "sshkey", "group", "hostname", "kernel",
     "locale", "repositories", "services", "timezone", "dnf", "rhsm", "containers-storage",
 )
-_DISK = (
+_ON_DISK = (
     "files", "directories", "disk", "filesystem", "partitioning_mode", "fips", "user", "sshkey",
     "group", "kernel", "locale", "services", "dnf", "rhsm", "ignition",
 )
-_SIMPLIFIED = (
+_IN_SIMPLIFIED = (
     "installation_device", "filesystem", "disk", "fdo", "ignition", "kernel", "user",
     "sshkey", "group", "fips", "files", "directories", "dnf",
 )
 # fmt: on
 _SUPPORTED = {
-    **dict.fromkeys(_MAKES, _COMMIT),
+    **dict.fromkeys(_COMMIT_TYPES, _IN_COMMIT),
     "installer": ("installer", "user", "sshkey", "group", "fips", "timezone", "locale"),
-    **dict.fromkeys(("raw", "ami", "vsphere", "qcow2"), _DISK),
-    "simplified": _SIMPLIFIED,
+    **dict.fromkeys(("raw", "ami", "vsphere", "qcow2"), _ON_DISK),
+    "simplified": _IN_SIMPLIFIED,
 }
 _FILE_ROOTS = ("/etc", "/root", "/usr/local/bin", "/usr/local/sbin")
 _DENIED = ("/etc/fstab", "/etc/shadow", "/etc/passwd", "/etc/group")
@@ -75,9 +75,9 @@ def lint(
     """
     kind = _purpose(profile, image_type)
     findings = [*_pinned(blueprint, profile, distros), *_type(profile, image_type, kind)]
-    if kind in _MAKES:
+    if kind in _COMMIT_TYPES:
         findings += [*_accounts(blueprint), *_places(blueprint), *_containers(blueprint, profile)]
-    if kind in _DEPLOYS:
+    if kind in _DEPLOYED_TYPES:
         findings += _deployed(blueprint, kind)
     if kind:
         findings += _unsupported(blueprint, kind)
@@ -162,7 +162,8 @@ def _place(where: str, path: str, allowed: str) -> Finding:
     return Finding(
         where,
         f"{path} cannot be put into a commit",
-        f"use {allowed}, but not {', '.join(_DENIED)}; create other files at the first boot",
+        f"use a path below {allowed}, but not {', '.join(_DENIED)}; "
+        "create other files at the first boot",
         f"{_ALL} with files in blueprints (RHEL 8.8 and 9.2 on, from memory)",
     )
 
@@ -233,7 +234,7 @@ def _unsupported(blueprint: Blueprint, kind: str) -> Iterator[Finding]:
                 f"leave it out; supported are {', '.join(sorted(_SUPPORTED[kind]))}",
                 _OLDER,
             )
-    if kind in _MAKES and (custom.get("kernel") or {}).get("append"):
+    if kind in _COMMIT_TYPES and (custom.get("kernel") or {}).get("append"):
         yield Finding(
             "customizations.kernel.append",
             "a commit has no kernel arguments: they belong to the device",

@@ -296,20 +296,20 @@ def test_waiting_tells_the_stage(path: Path) -> None:
         states=["WAITING", "RUNNING", "RUNNING", "FINISHED"],
         running_log="Stage: apt\nOutput:\nx\nStage: dracut\nOutput:\n",
     )
-    said: list[str] = []
+    lines: list[str] = []
     with serving(path, server):
-        finished = Client(path).wait(ID, Deadline(10), said.append, every=0.01)
+        finished = Client(path).wait(ID, Deadline(10), lines.append, every=0.01)
     assert finished.status == "FINISHED"
-    assert said[0] == "waiting in the queue"
-    assert said[1] == "dracut, 5 s"
+    assert lines[0] == "waiting in the queue"
+    assert lines[1] == "dracut, 5 s"
 
 
 def test_a_server_that_has_no_running_log(path: Path) -> None:
     server = Server(states=["RUNNING", "FINISHED"], running_log=f"Build {ID} is still running.\n")
-    said: list[str] = []
+    lines: list[str] = []
     with serving(path, server):
-        Client(path).wait(ID, Deadline(10), said.append, every=0.01)
-    assert said == ["building, 5 s"]
+        Client(path).wait(ID, Deadline(10), lines.append, every=0.01)
+    assert lines == ["building, 5 s"]
 
 
 def test_a_failure_says_stage_and_last_lines_and_keeps_the_log(path: Path, tmp_path: Path) -> None:
@@ -377,14 +377,14 @@ def image(body: bytes, name: str = f"{ID}-commit.tar", length: int | None = None
 
 
 def test_a_download(path: Path, tmp_path: Path) -> None:
-    said: list[str] = []
+    lines: list[str] = []
     body = os.urandom(3_000_000)
     target = tmp_path / "new" / "directory"
     with serving(path, lambda request: image(body)):
-        artifact = Client(path).download(ID, target, said.append)
+        artifact = Client(path).download(ID, target, lines.append)
     assert artifact == target / f"{ID}-commit.tar"
     assert artifact.read_bytes() == body
-    assert said[-1] == "3 of 3 MB"
+    assert lines[-1] == "3 of 3 MB"
     assert list(target.iterdir()) == [artifact]
 
 

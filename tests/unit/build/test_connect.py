@@ -25,15 +25,15 @@ def lab(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Lab]:
 
 
 def test_the_service_is_started_once_and_found_again(lab: Lab) -> None:
-    said: list[str] = []
-    client = build.connect(lab, on_progress=said.append)
-    assert said == ["starting Image Builder"]
+    lines: list[str] = []
+    client = build.connect(lab, on_progress=lines.append)
+    assert lines == ["starting Image Builder"]
     process = lab.process("image-builder")
     assert process is not None
     assert {"edge-commit", "edge-container", "edge-installer"} <= set(client.types())
 
-    again = build.connect(Lab(lab.directory), on_progress=said.append)
-    assert said == ["starting Image Builder"]
+    again = build.connect(Lab(lab.directory), on_progress=lines.append)
+    assert lines == ["starting Image Builder"]
     assert again.status() == client.status()
     assert lab.process("image-builder") == process
 

@@ -68,7 +68,7 @@ def test_a_distro_that_the_server_does_not_have() -> None:
     assert places(blueprint, distros=("rhel-8.10",)) == ["distro"]
     (finding,) = lint(blueprint, profile.load("rhel-9.6"), distros=("rhel-8.10",))
     assert "RHEL 8 server only RHEL 8" in finding.releases
-    # Not known to the caller what there is: only whether it fits the profile.
+    # The server's distributions are not known: only the profile counts.
     assert places(blueprint) == []
     assert places(blueprint, "rhel-8.10") == ["distro"]
 
@@ -205,9 +205,9 @@ def test_commands_print_templates_and_findings(
     assert "nothing to say" in capsys.readouterr().out
     path.write_text('name = "b"\n[[customizations.user]]\nname = "core"\npassword = "edge"\n')
     assert main.main(["blueprint", "lint", str(path), "--profile", "rhel-9.6"]) == 1
-    said = capsys.readouterr().out
-    assert "issue 2968" in said
-    assert "clear text" in said
+    output = capsys.readouterr().out
+    assert "issue 2968" in output
+    assert "clear text" in output
     assert main.main(["blueprint", "lint", str(path), "--json"]) == 1
     assert '"where": "customizations.user"' in capsys.readouterr().out
     assert main.main(["blueprint", "lint", str(tmp_path / "gone")]) == 1

@@ -35,16 +35,16 @@ def log(tmp_path: Path) -> Path:
 
 
 def install(
-    name: str, log: Path, credentials: Credentials | None = PERSON, said: list[str] | None = None
+    name: str, log: Path, credentials: Credentials | None = PERSON, lines: list[str] | None = None
 ) -> tuple[StepOutcome, ...]:
     planned = provision.steps(profile.load(name), "core", credentials)
-    told = None if said is None else said.append
-    return provision.carry_out(planned, HOST, log, told, user="core")
+    on_progress = None if lines is None else lines.append
+    return provision.carry_out(planned, HOST, log, on_progress, user="core")
 
 
 def test_every_release_has_an_expectation() -> None:
-    wanted = {name for name in profile.names() if not profile.load(name).instead} - {"sandbox"}
-    assert set(EXPECTED) == wanted
+    releases = {name for name in profile.names() if not profile.load(name).instead} - {"sandbox"}
+    assert set(EXPECTED) == releases
 
 
 @pytest.mark.parametrize("name", EXPECTED)
@@ -83,12 +83,12 @@ def test_after_a_failure_only_the_rest_is_done(rhel: Rhel, log: Path) -> None:
 
 
 def test_commands_are_shown_before_they_are_run_and_output_is_kept(rhel: Rhel, log: Path) -> None:
-    said: list[str] = []
-    install("rhel-9.6", log, said=said)
-    assert said[0] == (
+    lines: list[str] = []
+    install("rhel-9.6", log, lines=lines)
+    assert lines[0] == (
         "1/9 register with Red Hat: subscription-manager register --username=somebody --password=…"
     )
-    assert "register with Red Hat: The system has been registered with ID: 00000000" in said
+    assert "register with Red Hat: The system has been registered with ID: 00000000" in lines
     text = log.read_text()
     assert "# install Image Builder on core@builder.example\n$ dnf install -y osbuild" in text
     assert text.index("$ subscription-manager register") < text.index("has been registered")
@@ -220,18 +220,18 @@ FAILURES = {
 
 @pytest.mark.parametrize("case", FAILURES)
 def test_a_failure_says_what_it_means_and_what_to_do(case: str, rhel: Rhel, log: Path) -> None:
-    program, said, message = FAILURES[case]
-    rhel.fail(program, 1, said)
+    program, output, message = FAILURES[case]
+    rhel.fail(program, 1, output)
     with pytest.raises(BuilderError) as caught:
         install("rhel-8.4", log)
     assert message in caught.value.message
-    assert said.splitlines()[-1].strip() in caught.value.message
+    assert output.splitlines()[-1].strip() in caught.value.message
     assert len(caught.value.remedy) > 20
     assert caught.value.log == log
-    assert said in log.read_text()
+    assert output in log.read_text()
 
 
-def test_too_little_room_is_said_before_anything_is_installed(rhel: Rhel, log: Path) -> None:
+def test_too_little_room_is_reported_before_anything_is_installed(rhel: Rhel, log: Path) -> None:
     (rhel.state / "room").write_text("9000000")
     with pytest.raises(BuilderError, match="look for room: its disk is full") as caught:
         install("rhel-9.6", log)

@@ -127,7 +127,7 @@ def test_hash_password_is_salted_and_checks_out(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("password", ["", "two\nlines"])
-def test_hash_password_refuses_what_is_no_line(password: str) -> None:
+def test_hash_password_refuses_what_is_not_one_line(password: str) -> None:
     with pytest.raises(KickstartError, match="one line"):
         kickstart.hash_password(password)
 

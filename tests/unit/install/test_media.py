@@ -69,12 +69,12 @@ def test_an_iso_without_treeinfo_or_kernel(tmp_path: Path) -> None:
         boot.extract_kernel(tmp_path / "out")
 
 
-def test_a_damaged_treeinfo_is_said(tmp_path: Path) -> None:
+def test_a_damaged_treeinfo_is_reported(tmp_path: Path) -> None:
     with pytest.raises(MediaError, match=r"\.treeinfo cannot be read"):
         media.read(make_iso(tmp_path, {".treeinfo": "no section\n"}))
 
 
-def test_what_is_no_whole_iso_is_refused(iso: Path, tmp_path: Path) -> None:
+def test_what_is_not_a_complete_iso_is_refused(iso: Path, tmp_path: Path) -> None:
     with iso.open("r+b") as file:
         file.truncate(iso.stat().st_size // 2)
     with pytest.raises(MediaError, match="cut off"):
@@ -172,7 +172,7 @@ def flip(path: Path, place: int) -> None:
         file.write(bytes([byte ^ 1]))
 
 
-def test_a_stick_has_all_of_an_iso_or_the_place_is_said(tmp_path: Path) -> None:
+def test_a_stick_has_all_of_an_iso_or_the_place_is_reported(tmp_path: Path) -> None:
     iso, stick = tmp_path / "x.iso", tmp_path / "stick"
     iso.write_bytes(bytes(range(256)) * 10_000)
     size = iso.stat().st_size
