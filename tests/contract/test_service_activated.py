@@ -59,6 +59,6 @@ def test_its_units_pass_systemd_analyze_verify(tmp_path: Path) -> None:
         text=True,
         timeout=120,
     )
-    said = [line for line in ran.stderr.splitlines() if "osbuild-composer" in line]
-    assert (said, ran.returncode) == ([], 0)
+    lines = [line for line in ran.stderr.splitlines() if "osbuild-composer" in line]
+    assert (lines, ran.returncode) == ([], 0)
     assert len(list(tmp_path.iterdir())) == 2

@@ -26,14 +26,14 @@ class World:
         self.real = {NAMES["repository"]: repository}
 
     def bring_about(self, situation: str) -> None:
-        wanted = SITUATIONS[situation]
-        for step in wanted.get("post", []):
+        state = SITUATIONS[situation]
+        for step in state.get("post", []):
             answer = self.service.ask(
                 f"POST {step['path']}", step.get("sent", ""), step.get("content_type", "")
             )
             assert answer.status == 200, answer.body
-        if "compose" in wanted:
-            self.real[NAMES["compose"]] = self._compose(wanted["compose"])
+        if "compose" in state:
+            self.real[NAMES["compose"]] = self._compose(state["compose"])
 
     def _compose(self, state: str) -> str:
         if state.startswith("test="):
@@ -96,15 +96,15 @@ def check(example: Example, answer: Answer, world: World) -> None:
         assert tomllib.loads(body) == tomllib.loads(example.toml)
     else:
         assert example.json is not None
-        wanted, found = json.loads(example.json), json.loads(body)
+        expected, actual = json.loads(example.json), json.loads(body)
         for pointer in example.vary:
-            here, there = take(wanted, pointer), take(found, pointer)
+            here, there = take(expected, pointer), take(actual, pointer)
             assert type(here) is type(there), pointer
         for pointer in example.starts:
-            assert take(found, pointer).startswith(take(wanted, pointer)), found
+            assert take(actual, pointer).startswith(take(expected, pointer)), actual
         for pointer in example.starts + example.vary:
-            put(found, pointer, take(wanted, pointer))
-        assert found == wanted
+            put(actual, pointer, take(expected, pointer))
+        assert actual == expected
 
 
 def take(value: Any, pointer: str) -> Any:

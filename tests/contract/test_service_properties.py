@@ -18,13 +18,15 @@ from rfe_helpers.build.blueprint import CUSTOMIZATIONS
 from rfe_helpers.core import run
 from rfe_helpers.sandbox.build.image_types import IMAGE_TYPES
 
+# fmt: off
 IDS = {
-    *("HTTPError", "InvalidChars", "BlueprintsError", "UnknownBlueprint", "UnknownCommit"),
-    *("BadLimitOrOffset", "DistroError", "ProjectsError", "ModulesError", "UnknownModule"),
-    *("UnknownProject", "UnknownSource", "SystemSource", "MissingPost", "ComposeError"),
-    *("ManifestCreationFailed", "DepsolveError", "OSTreeOptionsError", "UploadError"),
-    *("UnknownUUID", "BuildInWrongState"),
+    "HTTPError", "InvalidChars", "BlueprintsError", "UnknownBlueprint", "UnknownCommit",
+    "BadLimitOrOffset", "DistroError", "ProjectsError", "ModulesError", "UnknownModule",
+    "UnknownProject", "UnknownSource", "SystemSource", "MissingPost", "ComposeError",
+    "ManifestCreationFailed", "DepsolveError", "OSTreeOptionsError", "UploadError",
+    "UnknownUUID", "BuildInWrongState",
 }
+# fmt: on
 DOWNLOADS = ("image", "metadata", "results", "logs")
 
 
@@ -37,16 +39,18 @@ class Request:
 
 # hostile values -----------------------------------------------------------------------------------
 
+# fmt: off
 HOSTILE = st.sampled_from(
     [
-        *("", " ", ".", "..", "../../etc/passwd", "/etc/../../root/.ssh", "/etc/shadow", "/"),
-        *("$(reboot)", "`id`", "; rm -rf / #", "a\nb", "a\0b", "--help", "-o=Dir::Etc=/tmp"),
-        *("%n%s", "{{7*7}}", "' OR 1=1 --", "*", "[", "[!a", "?" * 50, "a" * 5000, "ü", "\u202e"),
-        *("Edge", "Fuzz", "tmux", "tmux-", "3.*", "0.0.1", "1.0", "debian-13", "edge-commit"),
-        *("http://127.0.0.1:9/", "file:///etc/passwd", "http://[", "root", "kernel", "\ud800"),
-        *("linux-image-amd64", "wheel", "$6$salt$hash", "Europe/Berlin", "ssh.service", "0755"),
+        "", " ", ".", "..", "../../etc/passwd", "/etc/../../root/.ssh", "/etc/shadow", "/",
+        "$(reboot)", "`id`", "; rm -rf / #", "a\nb", "a\0b", "--help", "-o=Dir::Etc=/tmp",
+        "%n%s", "{{7*7}}", "' OR 1=1 --", "*", "[", "[!a", "?" * 50, "a" * 5000, "ü", "\u202e",
+        "Edge", "Fuzz", "tmux", "tmux-", "3.*", "0.0.1", "1.0", "debian-13", "edge-commit",
+        "http://127.0.0.1:9/", "file:///etc/passwd", "http://[", "root", "kernel", "\ud800",
+        "linux-image-amd64", "wheel", "$6$salt$hash", "Europe/Berlin", "ssh.service", "0755",
     ]
 )
+# fmt: on
 TEXT = HOSTILE | st.text(max_size=30)
 SCALAR = (
     TEXT
@@ -143,18 +147,20 @@ SOURCE = st.fixed_dictionaries(
         "distros": st.lists(TEXT, max_size=2),
     },
 )
+# fmt: off
 TEMPLATES = (
-    *("/blueprints/list", "/blueprints/info/{}", "/blueprints/changes/{}"),
-    *("/blueprints/change/{}/{}", "/blueprints/workspace/{}", "/blueprints/undo/{}/{}"),
-    *("/blueprints/tag/{}", "/blueprints/delete/{}", "/blueprints/diff/{}/{}/{}"),
-    *("/blueprints/depsolve/{}", "/blueprints/freeze/{}", "/projects/list", "/projects/info/{}"),
-    *("/projects/depsolve/{}", "/modules/list/{}", "/modules/info/{}", "/projects/source/list"),
-    *("/projects/source/info/{}", "/projects/source/delete/{}", "/compose/types"),
-    *("/compose/queue", "/compose/finished", "/compose/failed", "/compose/status/{}"),
-    *("/compose/info/{}", "/compose/log/{}", "/compose/image/{}", "/compose/metadata/{}"),
-    *("/compose/results/{}", "/compose/logs/{}", "/compose/cancel/{}", "/compose/delete/{}"),
-    *("/upload/providers", "/upload/info/{}", "/distros/list", "/{}", "/{}/{}"),
+    "/blueprints/list", "/blueprints/info/{}", "/blueprints/changes/{}",
+    "/blueprints/change/{}/{}", "/blueprints/workspace/{}", "/blueprints/undo/{}/{}",
+    "/blueprints/tag/{}", "/blueprints/delete/{}", "/blueprints/diff/{}/{}/{}",
+    "/blueprints/depsolve/{}", "/blueprints/freeze/{}", "/projects/list", "/projects/info/{}",
+    "/projects/depsolve/{}", "/modules/list/{}", "/modules/info/{}", "/projects/source/list",
+    "/projects/source/info/{}", "/projects/source/delete/{}", "/compose/types",
+    "/compose/queue", "/compose/finished", "/compose/failed", "/compose/status/{}",
+    "/compose/info/{}", "/compose/log/{}", "/compose/image/{}", "/compose/metadata/{}",
+    "/compose/results/{}", "/compose/logs/{}", "/compose/cancel/{}", "/compose/delete/{}",
+    "/upload/providers", "/upload/info/{}", "/distros/list", "/{}", "/{}/{}",
 )
+# fmt: on
 
 
 def segment() -> st.SearchStrategy[str]:

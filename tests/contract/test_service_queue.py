@@ -79,7 +79,7 @@ def test_a_compose_builds_what_the_blueprint_was_when_it_was_queued(service: Run
     assert [request.packages for request in service.builder.requests] == [("tmux",)] * 2
 
 
-def test_cancelling_ends_the_build_and_the_queue_goes_on(service: Running) -> None:
+def test_cancelling_ends_the_build_and_the_queue_continues(service: Running) -> None:
     service.push()
     first, second = service.compose(), service.compose()
     service.wait(first, "RUNNING")
@@ -165,8 +165,8 @@ def test_a_password_is_crypted_on_push_and_never_returned(service: Running) -> N
         {"name": "empty", "password": ""},
     ]
     service.push(customizations={"user": users})
-    found = service.ask("GET /api/v1/blueprints/info/Edge").json["blueprints"][0]
-    plain, crypted, empty = found["customizations"]["user"]
+    blueprint = service.ask("GET /api/v1/blueprints/info/Edge").json["blueprints"][0]
+    plain, crypted, empty = blueprint["customizations"]["user"]
     assert plain["password"].startswith("$6$")
     assert crypted["password"] == "$6$salt$hash"
     assert "password" not in empty
@@ -174,7 +174,9 @@ def test_a_password_is_crypted_on_push_and_never_returned(service: Running) -> N
         assert path.is_dir() or b"open sesame" not in path.read_bytes()
 
 
-def test_a_body_that_is_too_large_is_refused_and_the_service_goes_on(service: Running) -> None:
+def test_a_body_that_is_too_large_is_refused_and_the_service_keeps_running(
+    service: Running,
+) -> None:
     body = b"[" * (MAXIMUM_BODY + 1)
     answer = service.ask("POST /api/v1/blueprints/new", body, "application/json")
     assert answer.status == 400
@@ -189,8 +191,8 @@ def test_undo_brings_back_and_the_history_tells(service: Running) -> None:
     oldest = history[-1]["commit"]
     service.ask("DELETE /api/v1/blueprints/delete/Edge")
     assert service.ask(f"POST /api/v1/blueprints/undo/Edge/{oldest}").status == 200
-    found = service.ask("GET /api/v1/blueprints/info/Edge").json["blueprints"][0]
-    assert (found["version"], found["description"]) == ("1.0.0", "first")
+    blueprint = service.ask("GET /api/v1/blueprints/info/Edge").json["blueprints"][0]
+    assert (blueprint["version"], blueprint["description"]) == ("1.0.0", "first")
     newest = service.ask("GET /api/v1/blueprints/changes/Edge").json["blueprints"][0]["changes"][0]
     assert newest["message"] == f"Edge.toml reverted to commit {oldest}"
 
