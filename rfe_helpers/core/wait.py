@@ -14,9 +14,9 @@ T = TypeVar("T")
 class Deadline:
     """A moment, `seconds` from now, at which to stop waiting.
 
-        deadline = Deadline(600)                     # both steps together may take ten minutes
-        run.run(["ostree", "fsck"], deadline=deadline)
-        wait_for(socket.exists, deadline, "the socket is there")
+    deadline = Deadline(600)                     # both steps together may take ten minutes
+    run.run(["ostree", "fsck"], deadline=deadline)
+    wait_for(socket.exists, deadline, "the socket is there")
     """
 
     def __init__(self, seconds: float) -> None:
