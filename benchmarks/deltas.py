@@ -105,7 +105,9 @@ def print_table(
                     f"| {received / 1e6:.2f} | {seconds:.1f} |",
                     flush=True,
                 )
-        print(f"<!-- {size}: {published.loose} {published.delta}, published in {took:.0f} s -->")
+        print(
+            f"<!-- {size}: {published.by_objects} {published.delta}, published in {took:.0f} s -->"
+        )
 
 
 if __name__ == "__main__":

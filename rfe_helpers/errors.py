@@ -1,32 +1,32 @@
 """Everything that this package raises.
 
 RfeError                        what happened, where the log is, what to do next
-├── InputError                  something the caller gave is wrong; nothing was started
+├── InputError                  an argument of the caller is wrong; nothing was started
 │   ├── BlueprintError          a blueprint that cannot be read or used
 │   ├── KickstartError          a kickstart that does not parse, with its line
 │   ├── ParameterError          a notebook parameter that does not exist or does not fit
 │   └── ProfileError            a profile that is unknown or malformed
 ├── ToolMissingError            a command that this step needs is not installed
-├── CommandFailedError          a command ended with the wrong status
-├── DeadlineExceededError       something took longer than it was given
+├── CommandFailedError          a command exited with an error, was killed, or did not start
+├── DeadlineExceededError       something took longer than it was allowed to
 ├── LabError                    the lab directory cannot be used
 │   └── StepMissingError        an earlier notebook has not been run in this lab
 ├── BuilderError                the Image Builder cannot be reached or does not start
-│   ├── ConnectionLostError     it ended, or closed the connection in the middle
-│   ├── ApiError                it answered with an error: HTTP status, id and message kept
-│   └── ComposeFailedError      a compose ended as FAILED: the stage and its last lines
+│   ├── ConnectionLostError     it exited, or closed the connection before it had answered
+│   ├── ApiError                it answered with an error: HTTP status, id and message
+│   └── ComposeFailedError      a compose failed: the stage and its last lines
 ├── CommitError                 a commit, repository or archive that cannot be read
 ├── ServeError                  a repository cannot be published
-│   └── PodmanError             podman is not there, or does not run containers here
-├── MediaError                  a boot ISO or an image that cannot be fetched, read or made
+│   └── PodmanError             podman is not installed, or cannot run containers here
+├── MediaError                  a boot ISO or an image that cannot be downloaded, read or made
 ├── MachineError                a virtual machine does not start or does not answer
-│   ├── GuestPanicError         its kernel panicked, again and again
-│   └── QemuCrashError          QEMU itself crashed, again and again
+│   ├── GuestPanicError         its kernel panicked
+│   └── QemuCrashError          QEMU itself crashed
 ├── NodeError                   an installed system answered with something unexpected
 └── CheckFailedError            a notebook's check did not hold
 
-The sandbox's service and its installer, which run as programs of their own, have a few exceptions
-that never leave them; they stand where they are raised.
+The sandbox's service and its installer run as programs of their own. Exceptions that never leave
+them are defined where they are raised.
 """
 
 from __future__ import annotations
@@ -38,8 +38,8 @@ from pathlib import Path
 class RfeError(Exception):
     """One clear message: what happened, where the log is, what to do.
 
-    `message` is one sentence without the remedy; `str(error)` has all three parts on lines
-    of their own, ready to be printed once at the top.
+    `message` is one sentence without the remedy; `str(error)` has all three parts, each on its own
+    line, ready to print.
     """
 
     def __init__(self, message: str, *, remedy: str = "", log: Path | None = None) -> None:
@@ -57,12 +57,12 @@ class RfeError(Exception):
         return "\n".join(lines)
 
     def _render_traceback_(self) -> list[str]:
-        """What IPython shows instead of a traceback: these errors are for the reader to act on."""
+        """What IPython shows instead of a traceback: the reader can act on these errors."""
         return f"{type(self).__name__}: {self}".splitlines()
 
 
 class InputError(RfeError):
-    """Something the caller gave is wrong; nothing was started."""
+    """An argument of the caller is wrong; nothing was started."""
 
 
 class BlueprintError(InputError):
@@ -86,9 +86,9 @@ class ToolMissingError(RfeError):
 
 
 class CommandFailedError(RfeError):
-    """A command ended with the wrong status, was killed, or could not be started.
+    """A command exited with an error, was killed, or could not be started.
 
-    `status` is the exit status, negative for a signal (as subprocess has it); `tail` holds the
+    `status` is the exit status, negative for a signal (as in subprocess); `tail` holds the
     last lines of its output.
     """
 
@@ -112,7 +112,7 @@ class CommandFailedError(RfeError):
 
 
 class DeadlineExceededError(RfeError):
-    """Something took longer than it was given."""
+    """Something took longer than it was allowed to."""
 
 
 class LabError(RfeError):
@@ -128,14 +128,14 @@ class BuilderError(RfeError):
 
 
 class ConnectionLostError(BuilderError):
-    """There was no answer: the server ended, or closed the connection in the middle."""
+    """No answer: the server exited, or closed the connection before it had answered."""
 
 
 class ApiError(BuilderError):
     """The Image Builder answered with an error.
 
-    `status` is the HTTP status, `id` and `msg` are the server's own, `errors` all entries of
-    the answer as (id, msg).
+    `status` is the HTTP status, `id` and `msg` are the server's, `errors` are all entries of the
+    answer as (id, msg).
     """
 
     def __init__(self, status: int, errors: Sequence[tuple[str, str]], *, remedy: str = "") -> None:
@@ -147,7 +147,7 @@ class ApiError(BuilderError):
 
 
 class ComposeFailedError(BuilderError):
-    """A compose ended as FAILED. `stage` is the stage that failed, `tail` its last lines."""
+    """A compose failed. `stage` is the stage that failed, `tail` its last lines of output."""
 
     def __init__(
         self, compose: str, stage: str, tail: str, *, remedy: str = "", log: Path | None = None
@@ -170,11 +170,11 @@ class ServeError(RfeError):
 
 
 class PodmanError(ServeError):
-    """podman is not there, or does not run containers here, with any settings."""
+    """podman is not installed, or cannot run containers on this machine, whatever its settings."""
 
 
 class MediaError(RfeError):
-    """A boot ISO or an image that cannot be fetched, read or made."""
+    """A boot ISO or an image that cannot be downloaded, read or made."""
 
 
 class MachineError(RfeError):

@@ -18,14 +18,14 @@ SECONDS = 1800
 
 @dataclass(frozen=True)
 class Artifact:
-    """What a compose has made: the file in the lab, and the compose as it ended."""
+    """The file that a compose produced, in the lab, and the finished compose."""
 
     path: Path
     compose: Compose
 
     @property
     def seconds(self) -> float:
-        """How long Image Builder worked on it."""
+        """How many seconds the compose took."""
         return self.compose.seconds
 
 
@@ -42,13 +42,16 @@ def compose(
     deadline: Deadline | None = None,
     on_progress: OnProgress = None,
 ) -> Artifact:
-    """Compose a blueprint and download the result into the lab's `composes/`.
+    """Compose a blueprint and download the artifact into the lab's `composes/`.
+
+        artifact = compose(lab, Blueprint("edge", packages=["tmux"]), on_progress=print)
+        commit = open_commit(artifact.path)
 
     `blueprint` is pushed first; a string is the name of one that Image Builder has already.
-    `image_type` "" is what the lab's release serves a commit with. `client` is connect(lab) if it
-    is None; `ref`, `parent`, `url` and `size` are those of `Client.start_compose`; the deadline is
-    half an hour unless another one is given. Raises ApiError if Image Builder refuses,
-    ComposeFailedError with the stage that failed, DeadlineExceededError.
+    `image_type` "" stands for the type with which the lab's release serves a commit. `client` is
+    connect(lab) if it is None; `ref`, `parent`, `url` and `size` are those of
+    `Client.start_compose`; the default deadline is half an hour. Raises ApiError if Image Builder
+    refuses, ComposeFailedError with the stage that failed, DeadlineExceededError.
     """
     limit = deadline or Deadline(SECONDS)
     builder = client or connect(lab, on_progress=on_progress)

@@ -1,13 +1,13 @@
-"""Blueprints: what Image Builder is asked to build. TOML or JSON in, TOML or JSON out; pure.
+"""Blueprints: descriptions of what Image Builder should build, from and to TOML and JSON; pure.
 
-The shape is that of osbuild's blueprints as its API carries them: required `name`; `version`
-is full semver ("0.0.0" if not given); `packages` and `modules` are {name, version} with globs
-allowed in both; `customizations` keeps the API's own shape as a dictionary. As in the servers,
-keys match without regard to case, unknown keys are ignored and null means "not set"; a value
-of the wrong type is a BlueprintError.
+The shape is that of osbuild's blueprints in its API: `name` is required; `version` is full semver
+("0.0.0" if not given); `packages` and `modules` are {name, version} with globs allowed in both;
+`customizations` is a dictionary in the API's own shape. As in the servers, keys are matched
+case-insensitively, unknown keys are ignored and null means "not set"; a value of the wrong type
+raises BlueprintError.
 
-Whether an image type can do what a customization asks is not decided here: a server does that
-when a compose starts.
+Whether an image type supports a customization is not decided here: the server checks that when a
+compose starts.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ _SEMVER = re.compile(
     rf"({_NUMBER})\.({_NUMBER})\.({_NUMBER})(?:-[0-9A-Za-z.-]+)?(?:\+[0-9A-Za-z.-]+)?", re.ASCII
 )
 
-# The keys of a table and the type of each: a Python type, a union as a tuple, {…} for a table,
-# [x] for a list of x, ANY for what is passed on as it is.
+# The keys of a table and their types: a Python type, a tuple for a union, {…} for a table, [x] for
+# a list of x, ANY for a value that is passed on unchanged.
 ANY = object()
 _NAMED = {"name": str}
 _FIREWALL = {
@@ -49,8 +49,11 @@ _USER = {
 }
 _OWNED = {"path": str, "user": (str, int), "group": (str, int), "mode": (str, int)}
 _FDO = (
-    *("manufacturing_server_url", "diun_pub_key_insecure", "diun_pub_key_hash"),
-    *("diun_pub_key_root_certs", "di_mfg_string_type_mac_iface"),
+    "manufacturing_server_url",
+    "diun_pub_key_insecure",
+    "diun_pub_key_hash",
+    "diun_pub_key_root_certs",
+    "di_mfg_string_type_mac_iface",
 )
 CUSTOMIZATIONS: dict[str, Any] = {
     "hostname": str,
@@ -96,7 +99,7 @@ _BLUEPRINT: dict[str, Any] = {
 
 @dataclass(frozen=True)
 class PackageSpec:
-    """A package that is asked for. Both may be globs; "" and "*" mean any version."""
+    """A requested package. Both fields may be globs; "" and "*" mean any version."""
 
     name: str
     version: str = ""
@@ -107,9 +110,13 @@ class PackageSpec:
 
 @dataclass(frozen=True)
 class Blueprint:
-    """What to build. `customizations` and `containers` have the shape of the API's JSON.
+    """A description of what to build.
 
-    `packages` and `modules` may be given as names too: Blueprint("edge", packages=["tmux"]).
+        blueprint = Blueprint("edge", packages=["tmux", PackageSpec("podman", "5.*")])
+        print(to_toml(blueprint))
+
+    `packages` and `modules` take names, too. `customizations` and `containers` have the shape of
+    the API's JSON.
     """
 
     name: str
@@ -172,7 +179,7 @@ def parse_json(data: Any) -> Blueprint:
 
 
 def _check_size(value: Any, depth: int = 0) -> None:
-    """Refuse what other readers of TOML and JSON would not take."""
+    """Refuse values that other readers of TOML and JSON do not accept."""
     if depth > _DEEPEST:
         raise BlueprintError("the blueprint is nested too deeply")
     if isinstance(value, Mapping | list):
@@ -183,7 +190,7 @@ def _check_size(value: Any, depth: int = 0) -> None:
 
 
 def to_json(blueprint: Blueprint) -> dict[str, Any]:
-    """The JSON that the API's answers carry: four lists always, everything else when set."""
+    """The JSON of the API's answers: four lists always, everything else if it is set."""
     optional = {
         "name": blueprint.name,
         "description": blueprint.description,
@@ -203,7 +210,7 @@ def to_json(blueprint: Blueprint) -> dict[str, Any]:
 
 
 def to_toml(blueprint: Blueprint) -> str:
-    """The blueprint as TOML, which `parse_toml` reads back as the same blueprint.
+    """The blueprint as TOML; `parse_toml` makes the same blueprint of it.
 
     Raises BlueprintError for a value that TOML cannot hold.
     """
@@ -215,10 +222,10 @@ def to_toml(blueprint: Blueprint) -> str:
 
 def bumped(version: str) -> str:
     """The version with its patch number raised by one: "1.2.3" gives "1.2.4"."""
-    found = _SEMVER.fullmatch(version)
-    if found is None:
+    match = _SEMVER.fullmatch(version)
+    if match is None:
         raise BlueprintError(f"{version!r} is not a version of the form X.Y.Z")
-    major, minor, patch = (int(number) for number in found.groups())
+    major, minor, patch = (int(number) for number in match.groups())
     return f"{major}.{minor}.{patch + 1}"
 
 
@@ -235,14 +242,14 @@ def _specs(entries: list[dict[str, str]]) -> tuple[PackageSpec, ...]:
 
 
 def _table(data: Mapping[str, Any], keys: Mapping[str, Any], where: str) -> dict[str, Any]:
-    """The known keys of a table in their own spelling, each value checked; null is left out."""
+    """The known keys of a table as the API spells them, with checked values; null is left out."""
     spelling = {key.lower(): key for key in keys}
-    found: dict[str, Any] = {}
-    for given, value in data.items():
-        key = spelling.get(given.lower())
+    table: dict[str, Any] = {}
+    for name, value in data.items():
+        key = spelling.get(name.lower())
         if key is not None and value is not None:
-            found[key] = _value(value, keys[key], f"{where}.{key}" if where else key)
-    return found
+            table[key] = _value(value, keys[key], f"{where}.{key}" if where else key)
+    return table
 
 
 def _value(value: Any, expected: Any, where: str) -> Any:
@@ -261,7 +268,7 @@ def _value(value: Any, expected: Any, where: str) -> Any:
             if entry is not None
         ]
     kinds = expected if isinstance(expected, tuple) else (expected,)
-    # bool is an int to Python, but not to the API
+    # A bool is an int in Python, but not in the API.
     if type(value) not in kinds:
         names = " or ".join(_KIND_NAMES[kind] for kind in kinds)
         raise BlueprintError(f"{where} must be {names}, not {type(value).__name__}")
@@ -272,7 +279,7 @@ _KIND_NAMES = {str: "a string", int: "an integer", bool: "true or false"}
 
 
 def _plain(value: Any, where: str) -> Any:
-    """What is only passed on must at least be JSON: a TOML date or an infinity is not."""
+    """A value that is passed on must at least be JSON, which a TOML date or an infinity is not."""
     try:
         return json.loads(json.dumps(value, allow_nan=False))
     except (TypeError, ValueError):

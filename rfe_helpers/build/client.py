@@ -1,9 +1,8 @@
-"""A client of Image Builder's API: osbuild-composer of several ages, lorax-composer, the sandbox.
+"""A client of Image Builder's API, of osbuild-composer (2021 to 2026) and lorax-composer (f33).
 
-One method per thing that a person does. Answers become frozen structs; lists that an older
-server leaves out are empty. Every method raises ApiError (with the server's id and message) or
-BuilderError (no server, no permission). The facts are those of osbuild-composer (2021 to 2026)
-and lorax-composer (f33).
+One method for each task of a user. Answers become frozen structs; lists that an older server
+leaves out are empty. Every method raises ApiError (with the server's id and message) or
+BuilderError (no server, no permission).
 """
 
 from __future__ import annotations
@@ -46,17 +45,24 @@ from rfe_helpers.errors import (
     RfeError,
 )
 
-# The POST resolves packages, containers and the parent before it answers.
+# The server resolves packages, containers and the parent before it answers the POST.
 START_SECONDS = 300
 _DOWNLOAD_ATTEMPTS = 3
+_FREE_SPACE = "free some disk space, or download to another directory"
 _STAGE = re.compile(r"^Stage: *(.+?) *$", re.MULTILINE)
 
 
 class Client:
     """An Image Builder behind a unix socket.
 
-    `logs` is where logs of failed composes go, `timeout` the seconds that an answer may take,
-    `patience` the seconds that the service may be away when it is restarted.
+        client = connect(lab)                         # or Client("/run/weldr/api.socket")
+        client.push('name = "edge"')
+        started = client.start_compose("edge", "edge-commit")
+        client.wait(started.id, Deadline(1800), print)
+        path = client.download(started.id, lab.folder("composes"))
+
+    `logs` is the directory for logs of failed composes, `timeout` the seconds that an answer may
+    take, `patience` the seconds that the service may be unreachable while it is restarted.
     """
 
     def __init__(
@@ -78,11 +84,11 @@ class Client:
     # the server ---------------------------------------------------------------------------------
 
     def status(self) -> ServerStatus:
-        """Who answers, and what it has to say."""
+        """The server's name, version and messages."""
         return answers.status(self._http.get("status"))
 
     def distros(self) -> tuple[str, ...]:
-        """The distributions it builds; () from lorax-composer, which knows its own only."""
+        """The distributions that it builds; () from lorax-composer, which knows only its own."""
         try:
             return tuple(self._http.get("v1/distros/list").get("distros") or ())
         except ApiError as error:
@@ -91,7 +97,7 @@ class Client:
             raise
 
     def types(self, distro: str = "") -> tuple[str, ...]:
-        """The image types it builds (canonical names), for a distribution or its own."""
+        """The image types that it builds (canonical names), of `distro` or its own distribution."""
         query = {"distro": distro} if distro else {}
         listed = self._http.get("v1/compose/types", **query).get("types") or []
         return tuple(entry["name"] for entry in listed if entry.get("enabled", True))
@@ -103,42 +109,41 @@ class Client:
         return tuple(self._all("v1/blueprints/list", "blueprints"))
 
     def blueprint(self, name: str) -> Blueprint:
-        """A blueprint as it is on the server; an uncommitted copy in the workspace comes first."""
-        found = self._http.get(f"v1/blueprints/info/{_segment(name)}")
-        return blueprints.parse_json(_only(found, "blueprints", name))
+        """A blueprint of the server; an uncommitted copy in the workspace takes precedence."""
+        answer = self._http.get(f"v1/blueprints/info/{_segment(name)}")
+        return blueprints.parse_json(_only(answer, "blueprints", name))
 
     def push(self, blueprint: Blueprint | str | Path) -> Blueprint:
-        """Store a blueprint: an object, TOML text or a TOML file. Returns it as stored.
+        """Store a blueprint (an object, TOML text or a TOML file) and return it as stored.
 
-        The server raises the version's patch number if that version is there already. Raises
-        BlueprintError for one that cannot be read.
+        The server raises the patch number of a version that it has already. Raises BlueprintError
+        for a blueprint that cannot be read.
         """
         body, name = _sendable(blueprint)
         self._http.post("v1/blueprints/new", body)
         return self.blueprint(name)
 
     def push_to_workspace(self, blueprint: Blueprint | str | Path) -> None:
-        """Store an uncommitted copy, which depsolve uses and composes do not."""
+        """Store an uncommitted copy, which depsolve uses but composes do not."""
         self._http.post("v1/blueprints/workspace", _sendable(blueprint)[0])
 
     def delete_from_workspace(self, name: str) -> None:
         self._http.delete(f"v1/blueprints/workspace/{_segment(name)}")
 
     def delete_blueprint(self, name: str) -> None:
-        """Remove a blueprint; its history stays, and undo brings it back."""
+        """Remove a blueprint; its history stays, and `undo` restores it."""
         self._http.delete(f"v1/blueprints/delete/{_segment(name)}")
 
     def depsolve(self, name: str) -> tuple[Package, ...]:
         """Every package that a compose of the blueprint would install."""
-        found = self._http.get(f"v1/blueprints/depsolve/{_segment(name)}")
-        raise_for(errors_in(found))
-        entry = _first(found, "blueprints", name)
+        answer = self._http.get(f"v1/blueprints/depsolve/{_segment(name)}")
+        entry = _only(answer, "blueprints", name)
         return tuple(map(answers.package, entry.get("dependencies") or ()))
 
     def freeze(self, name: str) -> Blueprint:
-        """The blueprint with the exact versions that it stands for now."""
-        found = self._http.get(f"v1/blueprints/freeze/{_segment(name)}")
-        return blueprints.parse_json(_only(found, "blueprints", name).get("blueprint") or {})
+        """The blueprint with the exact package versions that it resolves to now."""
+        answer = self._http.get(f"v1/blueprints/freeze/{_segment(name)}")
+        return blueprints.parse_json(_only(answer, "blueprints", name).get("blueprint") or {})
 
     def changes(self, name: str) -> tuple[BlueprintChange, ...]:
         """The history of a blueprint, newest first."""
@@ -153,7 +158,7 @@ class Client:
         return blueprints.parse_json(self._http.get(path))
 
     def undo(self, name: str, commit: str) -> None:
-        """Store the blueprint anew as it was at a change."""
+        """Restore the blueprint as it was at a change, as a new change."""
         self._http.post(f"v1/blueprints/undo/{_segment(name)}/{_segment(commit)}")
 
     def tag(self, name: str) -> None:
@@ -161,7 +166,7 @@ class Client:
         self._http.post(f"v1/blueprints/tag/{_segment(name)}")
 
     def workspace_diff(self, name: str) -> tuple[tuple[str | None, str | None], ...]:
-        """Packages that differ from the newest change to the workspace, as (old, new)."""
+        """Packages that differ between the newest change and the workspace, as (old, new)."""
         path = f"v1/blueprints/diff/{_segment(name)}/NEWEST/WORKSPACE"
         entries = self._http.get(path).get("diff") or []
         return tuple(
@@ -171,7 +176,7 @@ class Client:
     # packages and sources -----------------------------------------------------------------------
 
     def search(self, pattern: str) -> tuple[str, ...]:
-        """Names of packages that match a glob such as "*tmux*"; () if there is none."""
+        """The sorted names of packages that match a glob such as "*tmux*"; () if none does."""
         try:
             listed = self._all(f"v1/modules/list/{_segment(pattern)}", "modules")
         except ApiError as error:
@@ -181,17 +186,17 @@ class Client:
         return tuple(sorted({entry["name"] for entry in listed}))
 
     def package_info(self, *names: str) -> tuple[PackageInfo, ...]:
-        """What is known of packages. Raises ApiError if there is none of them."""
-        found = self._http.get(f"v1/projects/info/{_segment(*names)}")
-        return tuple(map(answers.package_info, found.get("projects") or ()))
+        """Descriptions and versions of packages. Raises ApiError if none of them exists."""
+        answer = self._http.get(f"v1/projects/info/{_segment(*names)}")
+        return tuple(map(answers.package_info, answer.get("projects") or ()))
 
     def sources(self) -> tuple[Source, ...]:
-        """All package repositories, the system's own too."""
-        found = self._http.get("v1/projects/source/info/*").get("sources") or {}
-        return tuple(answers.source(key, entry) for key, entry in sorted(found.items()))
+        """All package repositories, including those of the system."""
+        entries = self._http.get("v1/projects/source/info/*").get("sources") or {}
+        return tuple(answers.source(key, entry) for key, entry in sorted(entries.items()))
 
     def add_source(self, source: Source) -> None:
-        """Add a repository, or change the one with its id."""
+        """Add a repository, or replace the one with the same id."""
         body: dict[str, Any] = {
             "id": source.id,
             "name": source.name or source.id,
@@ -221,11 +226,12 @@ class Client:
         test: int | None = None,
         seconds: float = START_SECONDS,
     ) -> Started:
-        """Put a compose in the queue; `size` in bytes, `test` 1 or 2 for a pretended one.
+        """Put a compose in the queue; `size` is in bytes, `test` 1 or 2 only pretends to compose.
 
-        `url` is a repository that has the parent (`parent`, or else the commit's own ref). The
-        request is sent once: if there is no answer within `seconds`, or the connection breaks,
-        the job is looked for in the queue. Raises DeadlineExceededError if it is not there either.
+        `url` is a repository with the parent, the ref or commit `parent`; if that is "", the
+        parent is the ref of the new commit itself. The request is sent once: if there is no answer
+        within `seconds`, or the connection breaks, the compose is looked up in the queue. Raises
+        DeadlineExceededError if it is not there either.
         """
         before = {compose.id for compose in self.composes()}
         ostree = {key: v for key, v in (("ref", ref), ("parent", parent), ("url", url)) if v}
@@ -250,31 +256,27 @@ class Client:
         return self._status("*")
 
     def queue(self) -> tuple[Compose, ...]:
-        """Composes that wait or run, in the order of the queue."""
-        found = self._http.get("v1/compose/queue")
-        return tuple(answers.compose(e) for key in ("run", "new") for e in found.get(key) or ())
+        """Composes that run or wait, in the order of the queue."""
+        queue = self._http.get("v1/compose/queue")
+        return tuple(answers.compose(e) for key in ("run", "new") for e in queue.get(key) or ())
 
     def compose(self, compose: str) -> Compose:
         """One compose. Raises ApiError UnknownUUID."""
-        found = self._status(_segment(compose))
-        if not found:
-            raise ApiError(
-                200,
-                [("UnknownUUID", f"{compose} is not a valid build uuid")],
-                remedy="composes() lists those that exist",
-            )
-        return found[0]
+        composes = self._status(_segment(compose))
+        if not composes:
+            error = ("UnknownUUID", f"{compose} is not a valid build uuid")
+            raise ApiError(200, [error], remedy="composes() lists those that exist")
+        return composes[0]
 
     def compose_info(self, compose: str) -> ComposeInfo:
-        """What a compose was made from."""
-        found = self._http.get(f"v1/compose/info/{_segment(compose)}")
-        return answers.compose_info(found)
+        """The blueprint and the packages of a compose."""
+        return answers.compose_info(self._http.get(f"v1/compose/info/{_segment(compose)}"))
 
     def log(self, compose: str, kilobytes: int | None = None) -> str:
         """The log of a compose, "" while it waits.
 
-        osbuild-composer has it only after the end; of a running compose, lorax-composer and the
-        sandbox give the last `kilobytes`.
+        osbuild-composer has the log only of a finished compose; of a running one, lorax-composer
+        and the sandbox return the last `kilobytes`.
         """
         query = {} if kilobytes is None else {"size": kilobytes}
         text = self._http.get_text(f"v1/compose/log/{_segment(compose)}", **query)
@@ -289,87 +291,85 @@ class Client:
         *,
         every: float = 0.5,
     ) -> Compose:
-        """Wait until a compose has finished and return it; reports its stage and elapsed time.
+        """Wait until a compose has finished and return it; report its stage and elapsed time.
 
         The service may be restarted meanwhile. Raises ComposeFailedError with the failing stage,
         DeadlineExceededError.
         """
-        missing = Deadline(self.patience)
+        outage = Deadline(self.patience)
         while True:
             try:
-                found = self.compose(compose)
-                missing = Deadline(self.patience)
-                if found.status == "FINISHED":
-                    return found
-                if found.status == "FAILED":
-                    raise self._failure(found)
+                current = self.compose(compose)
+                outage = Deadline(self.patience)
+                if current.status == "FINISHED":
+                    return current
+                if current.status == "FAILED":
+                    raise self._failure(current)
                 if on_progress is not None:
-                    on_progress(self._describe(found))
+                    on_progress(self._describe(current))
             except (ApiError, ComposeFailedError):
                 raise
             except (BuilderError, DeadlineExceededError):  # it is being restarted, or it is busy
-                if missing.expired:
+                if outage.expired:
                     raise
-            deadline.check(
-                f"compose {compose} has not finished",
-                remedy="it goes on; wait again with more time, or cancel it",
-            )
+            remedy = "it keeps running; wait again with more time, or cancel it"
+            deadline.check(f"compose {compose} has not finished", remedy=remedy)
             time.sleep(min(every, deadline.left))
 
     def cancel(self, compose: str) -> None:
-        """End a compose that waits or runs; it becomes FAILED."""
+        """End a compose that waits or runs; its status becomes FAILED."""
         self._http.delete(f"v1/compose/cancel/{_segment(compose)}")
 
     def delete_compose(self, *composes: str) -> None:
-        """Remove composes that have ended, with what they made."""
+        """Remove composes that have ended, and their artifacts."""
         raise_for(errors_in(self._http.delete(f"v1/compose/delete/{_segment(*composes)}")))
 
     # downloads ----------------------------------------------------------------------------------
 
     def download(self, compose: str, directory: Path, on_progress: OnProgress = None) -> Path:
-        """Fetch what a compose made, as <id>-commit.tar or the like, and return its path.
+        """Download the artifact of a compose, as <id>-commit.tar or the like; return its path.
 
-        The file has its name only when it is complete; one that is there already with the right
-        length is kept. Raises BuilderError for one that stays incomplete or finds no room.
+        The file gets its name only when it is complete; an existing one of the right size is kept.
+        Raises BuilderError if the download stays incomplete or the disk is full.
         """
         return self._fetch("image", compose, directory, on_progress)
 
     def download_results(
         self, compose: str, directory: Path, on_progress: OnProgress = None
     ) -> Path:
-        """Fetch everything of a compose that has ended as one tar: manifest, log, artifact."""
+        """Download all files of a compose that has ended as one tar: manifest, log, artifact."""
         return self._fetch("results", compose, directory, on_progress)
 
     def download_logs(self, compose: str, directory: Path, on_progress: OnProgress = None) -> Path:
-        """Fetch the logs of a compose that has ended as a tar."""
+        """Download the logs of a compose that has ended as a tar."""
         return self._fetch("logs", compose, directory, on_progress)
 
     def download_metadata(
         self, compose: str, directory: Path, on_progress: OnProgress = None
     ) -> Path:
-        """Fetch the manifest of a compose that has ended as a tar."""
+        """Download the manifest of a compose that has ended as a tar."""
         return self._fetch("metadata", compose, directory, on_progress)
 
     def artifact_size(self, compose: str) -> int:
-        """How many bytes `download` would fetch, without fetching them; -1 if it is not said."""
+        """The size of the artifact in bytes; -1 if the server does not say it."""
         with self._http.open("GET", f"v1/compose/image/{_segment(compose)}") as answer:
             return int(answer.headers.get("Content-Length", -1))
 
-    # ----------------------------------------------------------------------------------------
+    # details ------------------------------------------------------------------------------------
 
     def _all(self, path: str, key: str) -> list[Any]:
-        """A whole list: asked first for its length, then for that many."""
+        """A whole list: the first request asks for its length, the second for that many."""
         total = int(self._http.get(path, limit=0).get("total") or 0)
         return list(self._http.get(path, limit=total).get(key) or ()) if total else []
 
     def _status(self, which: str) -> tuple[Compose, ...]:
-        found = self._http.get(f"v1/compose/status/{which}")
-        return tuple(map(answers.compose, found.get("uuids") or ()))
+        answer = self._http.get(f"v1/compose/status/{which}")
+        return tuple(map(answers.compose, answer.get("uuids") or ()))
 
     def _accepted(
         self, blueprint: str, image_type: str, before: Iterable[str], reason: RfeError
     ) -> str:
-        """The compose that a request without an answer has started after all."""
+        """The compose that was started by a request without an answer."""
         limit = Deadline(self.patience)
         while not limit.expired:
             try:
@@ -377,7 +377,7 @@ class Client:
             except (BuilderError, DeadlineExceededError):
                 new = []
             matching = [c for c in new if c.blueprint == blueprint]
-            # An alias is shown by its canonical name: compare types only to choose.
+            # An alias is listed under its canonical name, so the type only serves to choose.
             matching = [c for c in matching if c.type == image_type] or matching
             if matching:
                 return max(matching, key=lambda c: c.created or datetime.min.replace(tzinfo=UTC)).id
@@ -409,7 +409,7 @@ class Client:
             stages[-1] if stages else "",
             tail_of(text),
             log=saved,
-            remedy="mend the blueprint and start a new compose; the log has every stage",
+            remedy="fix the blueprint and start a new compose; the log has every stage",
         )
 
     def _fetch(self, kind: str, compose: str, directory: Path, on_progress: OnProgress) -> Path:
@@ -433,25 +433,19 @@ class Client:
             try:
                 with files.replacing(target) as temporary:
                     files.check_room(
-                        directory,
-                        length,
-                        "the download",
-                        BuilderError,
-                        remedy="free some disk space, or download to another directory",
+                        directory, length, "the download", BuilderError, remedy=_FREE_SPACE
                     )
                     done = _copy(answer, temporary, length, on_progress)
                     if length >= 0 and done != length:
                         raise ConnectionLostError(
                             f"the download of {target.name} ended after {done} of {length} bytes",
-                            remedy="see whether the service still runs, then download again",
+                            remedy="check that the service still runs, then download again",
                         )
             except requests.RequestException:
                 raise
             except OSError as error:
-                raise BuilderError(
-                    f"cannot write {target}: {error.strerror or error}",
-                    remedy="free some disk space, or download to another directory",
-                ) from None
+                reason = error.strerror or error
+                raise BuilderError(f"cannot write {target}: {reason}", remedy=_FREE_SPACE) from None
         return target
 
 
@@ -475,7 +469,7 @@ def _file_name(headers: Mapping[str, str], otherwise: str) -> str:
 
 
 def _segment(*names: str) -> str:
-    """Names as the last segment of a path: joined by commas, globs raw."""
+    """Names as the last segment of a path: joined by commas, globs not quoted."""
     return ",".join(quote(name, safe="*") for name in names)
 
 
@@ -491,13 +485,10 @@ def _sendable(blueprint: Blueprint | str | Path) -> tuple[dict[str, Any] | str, 
     return blueprint, blueprints.parse_toml(blueprint).name
 
 
-def _only(found: Mapping[str, Any], key: str, name: str) -> dict[str, Any]:
-    raise_for(errors_in(found))
-    return _first(found, key, name)
-
-
-def _first(found: Mapping[str, Any], key: str, name: str) -> dict[str, Any]:
-    entries = found.get(key) or []
+def _only(answer: Mapping[str, Any], key: str, name: str) -> dict[str, Any]:
+    """The entry of one name in an answer. Raises the errors in it, or UnknownBlueprint."""
+    raise_for(errors_in(answer))
+    entries = answer.get(key) or []
     if not entries:
         raise_for([("UnknownBlueprint", f"{name}: the server has no such blueprint")])
     return dict(entries[0])

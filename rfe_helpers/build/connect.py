@@ -1,8 +1,9 @@
-"""Get an Image Builder: the sandbox, started when it is not running, this machine's own, or that
-of another machine: a guest of the lab, or any that SSH leads to.
+"""Connect to an Image Builder: the sandbox (started if it is not running), that of this machine, or
+that of another machine: a guest of the lab, or any machine over SSH.
 
-The sandbox's service belongs to a lab: its socket, state and log lie there, and the lab knows
-its process (as "image-builder"), so that any notebook finds it and `rfe lab clean` ends it.
+The sandbox's service belongs to a lab: its socket, state and log are in the lab directory, and the
+lab knows its process (as "image-builder"), so that any notebook finds it and `rfe lab clean` ends
+it.
 """
 
 from __future__ import annotations
@@ -32,14 +33,16 @@ from rfe_helpers.lab.lab import Lab, cache_directory
 
 PROCESS = "image-builder"
 LOCAL_SOCKET = Path("/run/weldr/api.socket")
-_START_SECONDS, _STOP_SECONDS = 60, 30  # to answer; to let requests and a build end in order
+_START_SECONDS = 60
+_STOP_SECONDS = 30  # to finish requests and to end a running build
 _ISO_SECONDS = 1800
 _FETCH_SECONDS = 3600
 
 
 @dataclass(frozen=True)
 class BuilderStatus:
-    """The sandbox's service of a lab. `pid` is None if it does not run."""
+    """The state of a lab's sandbox service, with the numbers of its composes. `pid` is None if it
+    does not run."""
 
     pid: int | None
     socket: Path
@@ -68,10 +71,13 @@ def connect(
 ) -> Client:
     """A client of an Image Builder that answers.
 
-    `builder` is "sandbox" (started if it does not run in this lab; any number of callers may
-    ask at once), "local" (osbuild-composer on this machine), "vm" (the guest that notebook 10 has
-    set up, started if it is off) or "ssh://user@host"; "" is the lab's own, see `builder_of`.
-    Raises InputError for another one, BuilderError with the end of the log if it does not start.
+        client = connect(lab)                          # the lab's own, see `builder_of`
+        client = connect(lab, "ssh://root@builder")    # osbuild-composer on another machine
+
+    `builder` is "sandbox" (started if it does not run in this lab; several callers may do so at
+    once), "local" (osbuild-composer on this machine), "vm" (the guest that notebook 10 sets up,
+    started if it is off) or "ssh://user@host". Raises InputError for any other, BuilderError with
+    the end of the log if it does not start.
     """
     builder = builder or builder_of(lab)
     if builder == "local":
@@ -82,7 +88,7 @@ def connect(
         return _remote(lab, builder, on_progress)
     if builder != "sandbox":
         raise InputError(
-            f"there is no Image Builder {builder!r}",
+            f"no Image Builder {builder!r}",
             remedy="use sandbox, local, vm or ssh://user@host",
         )
     if lab.profile.backend != "sandbox":
@@ -96,17 +102,17 @@ def connect(
 
 
 def builder_of(lab: Lab) -> str:
-    """The builder that notebook 10 has got ready in this lab; before that, the sandbox for the
-    sandbox and a guest for the releases."""
+    """The builder that notebook 10 has set up in this lab; before that "sandbox" for the sandbox's
+    profile and "vm" for a release."""
     recorded = lab.state["steps"].get("image-builder", {}).get("builder", "")
     return recorded or ("sandbox" if lab.profile.backend == "sandbox" else remote.VM)
 
 
 def guest_image(lab: Lab, image: str = "", on_progress: OnProgress = None) -> Path:
-    """The guest image to install Image Builder in: `image`, or that of the profile.
+    """The path of the guest image in which to install Image Builder: `image`, or the profile's.
 
-    The sandbox makes its own, once for a lab; that of a release is looked for where `rfe fetch`
-    puts it. Raises MediaError saying where to get one that is not there.
+    The sandbox makes its own, once for each lab; that of a release is expected in the cache, where
+    `rfe fetch` puts it. Raises MediaError, with where to get it, if it is missing.
     """
     if image or lab.profile.backend != "sandbox":
         path = Path(image).expanduser() if image else download.kept(lab.profile.media.guest_image)
@@ -129,7 +135,7 @@ def guest_image(lab: Lab, image: str = "", on_progress: OnProgress = None) -> Pa
 
 
 def _remote(lab: Lab, builder: str, on_progress: OnProgress) -> Client:
-    """A client of another machine's Image Builder; a forwarding that has broken is made anew."""
+    """A client of another machine's Image Builder; a broken forwarding is set up again."""
     client = Client(remote.socket(lab, builder, on_progress), logs=lab.path("logs"))
     try:
         client.status()
@@ -140,7 +146,7 @@ def _remote(lab: Lab, builder: str, on_progress: OnProgress) -> Client:
             client.status()
         except ConnectionLostError as error:
             raise BuilderError(
-                f"there is no Image Builder behind {provision.SOCKET} of {builder}",
+                f"no Image Builder answers at {provision.SOCKET} of {builder}",
                 remedy="run notebook 10, which installs it there; the user must be in the group "
                 f"{provision.GROUP}",
                 log=lab.log(remote.PROCESS),
@@ -149,7 +155,7 @@ def _remote(lab: Lab, builder: str, on_progress: OnProgress) -> Client:
 
 
 def stop(lab: Lab) -> bool:
-    """End the lab's sandbox service; whether it was running. Running composes are ended."""
+    """End the lab's sandbox service and its running composes; return whether it was running."""
     with _alone(lab):
         process = lab.process(PROCESS)
         if process is not None:
@@ -159,40 +165,40 @@ def stop(lab: Lab) -> bool:
 
 
 def status(lab: Lab) -> BuilderStatus:
-    """How the lab's sandbox service is."""
+    """The state of the lab's sandbox service."""
     process = lab.process(PROCESS)
     socket, log = _socket(lab), lab.log(PROCESS)
     if process is None:
         return BuilderStatus(None, socket, log)
     client = _client(lab)
-    found, queue = client.status(), client.queue()
+    server, queue = client.status(), client.queue()
     running = sum(compose.status == "RUNNING" for compose in queue)
     return BuilderStatus(
-        process.pid, socket, log, found.backend, found.build, running, len(queue) - running
+        process.pid, socket, log, server.backend, server.build, running, len(queue) - running
     )
 
 
 def boot_iso(
     lab: Lab, on_progress: OnProgress = None, *, deadline: Deadline | None = None, iso: str = ""
 ) -> Path:
-    """The boot ISO of the lab's release: `iso`, or the one that `rfe fetch` has put into the cache.
+    """The path of the lab's boot ISO: `iso`, or the one that `rfe fetch` has put into the cache.
 
-    The sandbox's is built at the first call and then taken from the cache. Raises MediaError: with
-    the last lines of the log, with where to get one, or if it is of another release.
+    The sandbox's is built at the first call and then taken from the cache. Raises MediaError if it
+    cannot be built (with the last lines of the log), is missing (with where to get it), or belongs
+    to another release.
     """
     if iso or lab.profile.backend != "sandbox":
-        given = Path(iso).expanduser() if iso else download.kept(lab.profile.media.boot_iso)
-        if not given.is_file():
+        path = Path(iso).expanduser() if iso else download.kept(lab.profile.media.boot_iso)
+        if not path.is_file():
             advice = download.advice(lab.profile, "iso")
-            raise MediaError(f"there is no boot ISO {given}", remedy=advice)
-        mkksiso.check_release(media.read(given), lab.profile)
-        return given
-    cache = cache_directory()
+            raise MediaError(f"there is no boot ISO {path}", remedy=advice)
+        mkksiso.check_release(media.read(path), lab.profile)
+        return path
     log = lab.log("boot-iso")
-    words: list[str | Path] = ["-m", "rfe_helpers.sandbox.installer", "--cache", cache]
+    program = [sys.executable, "-m", "rfe_helpers.sandbox.installer"]
     try:
         result = run.run(
-            [sys.executable, *words],
+            [*program, "--cache", cache_directory()],
             deadline=deadline or Deadline(_ISO_SECONDS),
             log=log,
             on_line=on_progress,
@@ -200,30 +206,30 @@ def boot_iso(
     except CommandFailedError as error:
         raise MediaError(
             f"the boot ISO could not be made:\n{error.tail}",
-            remedy="`rfe doctor` says what is missing; then do it again",
+            remedy="install what `rfe doctor` names, then try again",
             log=log,
         ) from None
     lines = result.stdout.split("\n")
     path = Path(next((line for line in reversed(lines) if line.strip()), ""))
     if not path.is_file():
-        raise MediaError("the boot ISO was made, but it is not where it should be", log=log)
+        raise MediaError("the boot ISO was made, but its file is missing", log=log)
     return path
 
 
 def fill_cache(
     packages: Sequence[str], on_progress: OnProgress = None, *, deadline: Deadline | None = None
 ) -> Path:
-    """Fetch all that the sandbox needs, and packages for blueprints with what they depend on, into
-    the cache; from then on composes and installations need no network.
+    """Download everything that the sandbox needs into the cache, and `packages` for blueprints with
+    their dependencies; after that composes and installations work without a network.
 
-    Returns where the packages are kept. Raises CommandFailedError with the last lines of the log.
+    Returns the directory of the packages. Raises CommandFailedError with the last lines of output.
     """
-    words: list[str | Path] = ["-m", "rfe_helpers.sandbox.fetch", "--cache", cache_directory()]
+    program = [sys.executable, "-m", "rfe_helpers.sandbox.fetch"]
     result = run.run(
-        [sys.executable, *words, *packages],
+        [*program, "--cache", cache_directory(), *packages],
         deadline=deadline or Deadline(_FETCH_SECONDS),
         on_line=on_progress,
-        remedy="see that there is a network and that the packages exist, then do it again",
+        remedy="check the network and the names of the packages, then try again",
     )
     return Path(result.stdout.strip().rpartition("\n")[2])
 
@@ -247,11 +253,11 @@ def _sandbox(lab: Lab, deadline: Deadline, on_progress: OnProgress) -> Client:
 def _start(lab: Lab) -> None:
     state = lab.path("sandbox")
     state.mkdir(exist_ok=True)
-    words: list[str | Path] = ["-m", "rfe_helpers.sandbox", "--socket", _socket(lab)]
-    words += ["--state", state, "--cache", cache_directory()]
+    argv: list[str | Path] = [sys.executable, "-m", "rfe_helpers.sandbox", "--socket", _socket(lab)]
+    argv += ["--state", state, "--cache", cache_directory()]
     try:
         run.start(
-            [sys.executable, *words],
+            argv,
             log=lab.log(PROCESS),
             on_start=lambda process: lab.add_process(PROCESS, process),
         )
@@ -277,7 +283,7 @@ def _did_not_start(lab: Lab) -> BuilderError:
     tail = run.tail_of(log.read_text(errors="replace")) if log.exists() else ""
     return BuilderError(
         "the sandbox's Image Builder did not start:\n" + tail,
-        remedy="mend what the log names, then do it again; `rfe doctor` looks for what is missing",
+        remedy="fix what the log names, then try again; `rfe doctor` looks for what is missing",
         log=log,
     )
 

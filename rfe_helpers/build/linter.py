@@ -1,8 +1,9 @@
-"""What is known to go wrong with a blueprint, before it is composed; pure.
+"""Known problems of a blueprint, reported before it is composed; pure.
 
-The facts are those of the weldr API contract, section 12 (osbuild/images v0.274, 2026-06, and
-reports of older servers), and of osbuild-composer's issues, each named where it is used. Nothing
-here is an error: servers of some ages take what others refuse, and each finding says which.
+The facts come from section 12 of the weldr API contract (osbuild/images v0.274, 2026-06, and
+reports on older servers) and from issues of osbuild-composer, which are named where they are used.
+No finding is an error: some versions of the server accept what others refuse, and each finding
+says which.
 """
 
 from __future__ import annotations
@@ -17,25 +18,28 @@ from msgspec.structs import asdict
 from rfe_helpers.build.blueprint import Blueprint
 from rfe_helpers.lab.profile import Profile
 
-# Fields of profile.Types by what they do: make a commit, or deploy one that is made.
-_MAKES = ("commit", "container", "bootable")
-_DEPLOYS = ("installer", "raw", "simplified", "ami", "vsphere", "qcow2")
-_MADE = (
-    *("directories", "files", "fips", "firewall", "user", "sshkey", "group", "hostname", "kernel"),
-    *("locale", "repositories", "services", "timezone", "dnf", "rhsm", "containers-storage"),
+# Fields of profile.Types: image types that make a commit, and those that deploy an existing one.
+_COMMIT_TYPES = ("commit", "container", "bootable")
+_DEPLOYED_TYPES = ("installer", "raw", "simplified", "ami", "vsphere", "qcow2")
+# fmt: off
+_IN_COMMIT = (
+    "directories", "files", "fips", "firewall", "user", "sshkey", "group", "hostname", "kernel",
+    "locale", "repositories", "services", "timezone", "dnf", "rhsm", "containers-storage",
 )
-_DISK = (
-    *("files", "directories", "disk", "filesystem", "partitioning_mode", "fips", "user", "sshkey"),
-    *("group", "kernel", "locale", "services", "dnf", "rhsm", "ignition"),
+_ON_DISK = (
+    "files", "directories", "disk", "filesystem", "partitioning_mode", "fips", "user", "sshkey",
+    "group", "kernel", "locale", "services", "dnf", "rhsm", "ignition",
 )
+_IN_SIMPLIFIED = (
+    "installation_device", "filesystem", "disk", "fdo", "ignition", "kernel", "user",
+    "sshkey", "group", "fips", "files", "directories", "dnf",
+)
+# fmt: on
 _SUPPORTED = {
-    **dict.fromkeys(_MAKES, _MADE),
+    **dict.fromkeys(_COMMIT_TYPES, _IN_COMMIT),
     "installer": ("installer", "user", "sshkey", "group", "fips", "timezone", "locale"),
-    **dict.fromkeys(("raw", "ami", "vsphere", "qcow2"), _DISK),
-    "simplified": (
-        *("installation_device", "filesystem", "disk", "fdo", "ignition", "kernel", "user"),
-        *("sshkey", "group", "fips", "files", "directories", "dnf"),
-    ),
+    **dict.fromkeys(("raw", "ami", "vsphere", "qcow2"), _ON_DISK),
+    "simplified": _IN_SIMPLIFIED,
 }
 _FILE_ROOTS = ("/etc", "/root", "/usr/local/bin", "/usr/local/sbin")
 _DENIED = ("/etc/fstab", "/etc/shadow", "/etc/passwd", "/etc/group")
@@ -46,8 +50,8 @@ _OLDER = "refused by RHEL 8 and RHEL 9 to about 9.6; later ones warn and leave i
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing to look at: where in the blueprint, what happens, what to do, and on which
-    releases it matters."""
+    """One problem: where it is in the blueprint, what happens, what to do, and on which releases
+    it matters."""
 
     where: str
     message: str
@@ -63,24 +67,27 @@ class Finding:
 def lint(
     blueprint: Blueprint, profile: Profile, image_type: str = "", distros: Sequence[str] = ()
 ) -> tuple[Finding, ...]:
-    """What goes wrong with a blueprint on the release of a profile.
+    """The problems of a blueprint on the release of a profile.
 
-    `image_type` is the one to be composed, "" for the release's edge commit; `distros` is what the
-    server builds (Client.distros()), () if that is not known.
+        for finding in lint(parse_toml(text), lab.profile):
+            print(finding)
+
+    `image_type` is the type to compose, "" for the release's edge commit; `distros` are those that
+    the server builds (Client.distros()), () if they are not known.
     """
     kind = _purpose(profile, image_type)
-    found = [*_pinned(blueprint, profile, distros), *_type(profile, image_type, kind)]
-    if kind in _MAKES:
-        found += [*_accounts(blueprint), *_places(blueprint), *_containers(blueprint, profile)]
-    if kind in _DEPLOYS:
-        found += _deployed(blueprint, kind)
+    findings = [*_pinned(blueprint, profile, distros), *_type(profile, image_type, kind)]
+    if kind in _COMMIT_TYPES:
+        findings += [*_accounts(blueprint), *_places(blueprint), *_containers(blueprint, profile)]
+    if kind in _DEPLOYED_TYPES:
+        findings += _deployed(blueprint, kind)
     if kind:
-        found += _unsupported(blueprint, kind)
-    return (*found, *_passwords(blueprint), *_updates(blueprint, profile))
+        findings += _unsupported(blueprint, kind)
+    return (*findings, *_passwords(blueprint), *_updates(blueprint, profile))
 
 
 def _purpose(profile: Profile, image_type: str) -> str:
-    """The field of profile.Types that the type is, "" if it is none of them."""
+    """The field of profile.Types that has the image type; "" if none has it."""
     if not image_type:
         return "commit"
     plain = image_type.removeprefix("rhel-")
@@ -126,7 +133,7 @@ def _pinned(blueprint: Blueprint, profile: Profile, distros: Sequence[str]) -> I
 
 
 def _with_dot(distro: str) -> str:
-    """rhel-96 is an older way to write rhel-9.6."""
+    """A distribution with a dot in its version: rhel-96 is the older spelling of rhel-9.6."""
     return re.sub(r"^(rhel-\d)(\d+)$", r"\1.\2", distro)
 
 
@@ -137,7 +144,7 @@ def _accounts(blueprint: Blueprint) -> Iterator[Finding]:
                 f"customizations.{key}",
                 "accounts in a commit have broken the composes of its updates, and are the same on "
                 "all devices (osbuild-composer issue 2968)",
-                "make them in the kickstart: `user`, `group`, `sshkey`",
+                "create them in the kickstart: `user`, `group`, `sshkey`",
                 "RHEL 8.3 on; deprecated since RHEL 9.2, kept for the lifetime of RHEL 9",
             )
 
@@ -157,8 +164,9 @@ def _place(where: str, path: str, allowed: str) -> Finding:
     return Finding(
         where,
         f"{path} cannot be put into a commit",
-        f"only below {allowed}, and no {', '.join(_DENIED)}: make others at the first boot",
-        f"{_ALL} that have files in blueprints (RHEL 8.8 and 9.2 on, from memory)",
+        f"use a path below {allowed}, but not {', '.join(_DENIED)}; "
+        "create other files at the first boot",
+        f"{_ALL} with files in blueprints (RHEL 8.8 and 9.2 on, from memory)",
     )
 
 
@@ -172,14 +180,14 @@ def _containers(blueprint: Blueprint, profile: Profile) -> Iterator[Finding]:
         if path.startswith("/etc/container/systemd/"):
             yield Finding(
                 where,
-                "nobody reads that directory: Quadlet's is called containers",
-                "write it as /etc/containers/systemd",
+                "nothing reads that directory: Quadlet reads /etc/containers/systemd",
+                "change the path to /etc/containers/systemd",
                 f"{_ALL} with Quadlet (RHEL 8.8 and 9.2 on)",
             )
         elif path.startswith("/etc/containers/systemd/") and not profile.device.quadlet:
             yield Finding(
                 where,
-                f"podman of {profile.title} knows no Quadlet: the container is never started",
+                f"podman of {profile.title} does not have Quadlet: the container is never started",
                 "write a unit as `podman generate systemd --new` does, into /etc/systemd/system",
                 "releases with podman before 4.4: RHEL 8 before 8.8, RHEL 9 before 9.2",
             )
@@ -190,16 +198,15 @@ def _deployed(blueprint: Blueprint, kind: str) -> Iterator[Finding]:
         if getattr(blueprint, key):
             yield Finding(
                 key,
-                "the image deploys a commit that is made already: they have no effect, or the "
-                "compose fails",
-                "leave the blueprint empty, and put them into that of the commit",
+                "the image deploys an existing commit: they have no effect, or the compose fails",
+                "leave them out here, and put them into the blueprint of the commit",
                 "RHEL 8.4 on; later servers warn",
             )
     custom = blueprint.customizations
     if kind == "simplified" and not custom.get("installation_device"):
         yield Finding(
             "customizations.installation_device",
-            "it is missing: the installer would not know the disk",
+            "it is missing: the installer does not know which disk to use",
             'set it, such as installation_device = "/dev/vda"',
             "RHEL 8.6 on; later servers only warn",
         )
@@ -213,9 +220,9 @@ def _deployed(blueprint: Blueprint, kind: str) -> Iterator[Finding]:
     if fdo and (len(keys) != 1 or not fdo.get("manufacturing_server_url")):
         yield Finding(
             "customizations.fdo",
-            "it needs manufacturing_server_url and exactly one diun_pub_key_…",
+            "it needs manufacturing_server_url and exactly one diun_pub_key_… key",
             "set both",
-            "RHEL 8.6 on; what RHEL 10 has is incompatible",
+            "RHEL 8.6 on; that of RHEL 10 is incompatible",
         )
 
 
@@ -225,11 +232,11 @@ def _unsupported(blueprint: Blueprint, kind: str) -> Iterator[Finding]:
         if key not in _SUPPORTED[kind] and key != "installation_device":
             yield Finding(
                 f"customizations.{key}",
-                "an image of this type cannot have it",
-                f"only {', '.join(sorted(_SUPPORTED[kind]))}",
+                "images of this type do not support it",
+                f"leave it out; supported are {', '.join(sorted(_SUPPORTED[kind]))}",
                 _OLDER,
             )
-    if kind in _MAKES and (custom.get("kernel") or {}).get("append"):
+    if kind in _COMMIT_TYPES and (custom.get("kernel") or {}).get("append"):
         yield Finding(
             "customizations.kernel.append",
             "a commit has no kernel arguments: they belong to the device",
@@ -244,8 +251,8 @@ def _passwords(blueprint: Blueprint) -> Iterator[Finding]:
         if password and not _HASHED.fullmatch(password):
             yield Finding(
                 f"customizations.user[{index}].password",
-                "it is in clear text, for whoever can read the blueprint",
-                "put in its hash: openssl passwd -6",
+                "it is in clear text, and everyone who can read the blueprint can read it",
+                "replace it with its hash: openssl passwd -6",
                 _ALL,
             )
 

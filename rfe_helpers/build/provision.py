@@ -1,8 +1,8 @@
 """Install Image Builder on another machine: the steps, and carrying them out.
 
-`steps` says what is to be done, as commands that a person could type; `carry_out` does it, one
-after the other, over SSH. Each step begins with a question whether it is done already, so a second
-run, or one after a failure, does nothing twice.
+`steps` lists them as commands that a person could type; `carry_out` does them over SSH, one after
+the other. Each step first tests whether it is done already, so a second run, or one after a
+failure, does nothing twice.
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ SOCKET = "/run/weldr/api.socket"
 INSTALL_SECONDS = 3600
 _WAS_DONE = "RFE-WAS-DONE"
 _DISALLOWED = "/etc/cockpit/disallowed-users"
-# The tool that knows whether packages are installed, by the tool that installs them.
+# The command that tells whether packages are installed, by the tool that installs them.
 _QUERIES = {"yum": "rpm -q", "dnf": "rpm -q", "apt-get": "dpkg -s"}
 _QUIET = {"apt-get": "DEBIAN_FRONTEND=noninteractive "}
 
 
 class Shell(Protocol):
-    """What runs a shell command on the machine, such as ssh.Host."""
+    """An object that runs shell commands on the machine, such as ssh.Host."""
 
     @property
     def name(self) -> str: ...
@@ -51,9 +51,9 @@ class Shell(Protocol):
 
 @dataclass(frozen=True)
 class Step:
-    """One thing to do there as root. `command` is what is shown, and run unless `script` is given;
-    `done` is a shell test for whether it is done; `stdin` is read by the command. A step with
-    `missing` cannot be done for that reason, but may turn out to be done."""
+    """One task, done as root. `command` is shown, and run unless there is a `script`; `done` is a
+    shell test that tells whether it is done already; `stdin` is the command's input; `seconds`
+    limits it. A step with `missing` can only be done already: that says what it lacks."""
 
     title: str
     command: str
@@ -67,7 +67,7 @@ class Step:
 
 @dataclass(frozen=True)
 class StepOutcome:
-    """A step that is done, and whether it was before."""
+    """A step that is done, and whether it was done before."""
 
     step: Step
     was_done: bool
@@ -81,14 +81,15 @@ def steps(
     console_for_root: bool = False,
     before: Sequence[Step] = (),
 ) -> tuple[Step, ...]:
-    """What makes a machine of the release an Image Builder for `user`, in order.
+    """The steps that make a machine of the release an Image Builder for `user`, in order.
 
-    `console_for_root` lets root into the web console; `before` is done before packages.
+    `console_for_root` lets root into the web console; the steps `before` come before packages are
+    installed.
     """
     install = profile.install
     packages = shlex.join(install.packages)
-    found = [*_registration(profile, credentials), _room(install.room), *before]
-    found.append(
+    planned = [*_registration(profile, credentials), _room(install.room), *before]
+    planned.append(
         Step(
             "install Image Builder",
             f"{install.tool} install -y {packages}",
@@ -97,10 +98,10 @@ def steps(
             seconds=INSTALL_SECONDS,
         )
     )
-    found += [_enable(unit) for unit in install.sockets]
+    planned += [_enable(unit) for unit in install.sockets]
     if user != "root":
         name = shlex.quote(user)
-        found.append(
+        planned.append(
             Step(
                 f"let {user} use Image Builder",
                 f"usermod -aG {GROUP} {name}",
@@ -108,14 +109,14 @@ def steps(
             )
         )
     if console_for_root:
-        found.append(
+        planned.append(
             Step(
                 "let root into the web console",
                 f"sed -i '/^root$/d' {_DISALLOWED}",
                 done=f"! grep -qsx root {_DISALLOWED}",
             )
         )
-    return tuple(found)
+    return tuple(planned)
 
 
 def _registration(profile: Profile, credentials: Credentials | None) -> list[Step]:
@@ -135,17 +136,17 @@ def _registration(profile: Profile, credentials: Credentials | None) -> list[Ste
 
 
 def _described(command: str) -> Step:
-    """A command that says what the system is for, or attaches a subscription."""
-    found = re.fullmatch(r"(.*) --set=('.*'|\S+)", command)
-    if found is None:
+    """The step of a command that sets a system purpose, or attaches a subscription."""
+    match = re.fullmatch(r"(.*) --set=('.*'|\S+)", command)
+    if match is None:
         done = "subscription-manager status | grep -Eq 'Overall Status: (Current|Disabled)'"
         return Step("attach a subscription", command, done=done)
-    what = found[1].split()[-1].replace("-", " ")
-    return Step(f"say its {what}", command, done=f"{found[1]} --show | grep -qF -e {found[2]}")
+    purpose = match[1].split()[-1].replace("-", " ")
+    return Step(f"set its {purpose}", command, done=f"{match[1]} --show | grep -qF -e {match[2]}")
 
 
 def _room(room: int) -> Step:
-    """A look only: a compose on a full disk fails for reasons that nobody understands."""
+    """Only a check: a compose on a full disk fails with errors that do not say so."""
     free = "$(df -Pk /var | awk 'NR == 2 {print $4}')"
     return Step(
         "look for room",
@@ -173,10 +174,10 @@ def carry_out(
     *,
     user: str = "root",
 ) -> tuple[StepOutcome, ...]:
-    """Do what is not done yet, showing each command first; output goes to `log` (0600).
+    """Do the steps that are not done yet and report each command; output goes to `log` (0600).
 
-    Raises BuilderError with what the failure of a step means and what to do, InputError if a step
-    needs what was not given, NodeError if the machine does not answer.
+    Raises BuilderError with the meaning of a step's failure and a remedy, InputError if a step
+    lacks credentials, NodeError if the machine does not answer.
     """
     outcomes = []
     for number, step in enumerate(planned, 1):
@@ -187,12 +188,12 @@ def carry_out(
 
 
 def _do(step: Step, shell: Shell, log: Path, on_progress: OnProgress, user: str) -> bool:
-    """Whether it was done before."""
+    """Do a step; return whether it was done before."""
     secret = step.stdin.strip() if step.secret else ""
     written: list[str] = []
 
     def keep(line: str) -> None:
-        # Nothing prints a secret; should a release do so one day, it goes no further.
+        # No release prints the secret; if one ever does, it is not passed on.
         shown = line.replace(secret, "(hidden)") if secret else line
         written.append(shown)
         _append(log, shown)
@@ -209,10 +210,10 @@ def _do(step: Step, shell: Shell, log: Path, on_progress: OnProgress, user: str)
     if result.status == 0:
         return _WAS_DONE in written
     if step.missing:
-        raise InputError(f"{step.title}: nobody has said as whom", remedy=step.missing)
+        raise InputError(f"{step.title}: there are no credentials", remedy=step.missing)
     output = "\n".join(written)
-    found = registration.meaning(output)
-    message, remedy = found or (f"ended with status {result.status}", "look at the log")
+    meaning = registration.meaning(output)
+    message, remedy = meaning or (f"ended with status {result.status}", "look at the log")
     tail = "\n".join(f"  {line}" for line in run.tail_of(output, 5).splitlines())
     raise BuilderError(
         f"{step.title}: {message}" + (f":\n{tail}" if tail else ""), remedy=remedy, log=log
@@ -230,7 +231,7 @@ def _shell_script(step: Step) -> str:
 
 
 def as_user(script: str, user: str) -> str:
-    """A script as one command that root's shell carries out, whoever logs in."""
+    """A script as one command that root's shell runs, with sudo if `user` is not root."""
     words = ["sh", "-c", script] if user == "root" else ["sudo", "-n", "sh", "-c", script]
     return shlex.join(words)
 

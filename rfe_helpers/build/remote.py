@@ -1,9 +1,9 @@
 """An Image Builder on another machine: a guest of the lab, or any machine over SSH.
 
 Its socket is forwarded by an ssh process that belongs to the lab (as "image-builder-socket"): any
-notebook finds it, `rfe lab clean` ends it. The same connection leads from there to the lab's web
-server, so that the URL of its repository is right for Image Builder, too. The step "guest" of the
-lab says which image its guest was made from.
+notebook finds it, `rfe lab clean` ends it. The same connection forwards the port of the lab's web
+server to that machine, so that the URL of the lab's repository is valid there, too. The step
+"guest" of the lab records which image its guest was made from.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ _PREFIX = "/opt/image-builder"
 
 
 def is_remote(builder: str) -> bool:
-    """Whether a builder's name means another machine."""
+    """Whether a builder is on another machine."""
     return builder == VM or builder.startswith(URL)
 
 
@@ -51,32 +51,32 @@ def start_guest(
     deadline: Deadline | None = None,
     on_progress: OnProgress = None,
 ) -> Guest:
-    """Start the lab's guest for Image Builder, or find it running, and wait for cloud-init.
+    """Start the lab's guest for Image Builder, unless it runs already, and wait for cloud-init.
 
-    The image is left as it is: what is installed goes to a disk of the guest's own.
+    The image is not changed: the guest writes to an overlay of its own.
     """
-    found = guest.find(lab, NAME)
-    if found is None:
+    builder = guest.find(lab, NAME)
+    if builder is None:
         if on_progress is not None:
             on_progress(f"starting {image.name}")
         disk = guest.overlay(lab, image, NAME)
         lab.record("guest", image=image.absolute(), disk=disk, memory_mib=memory_mib)
         arch = guest.architecture(image)
-        found = guest.start(lab, disk, NAME, memory_mib=memory_mib, arch=arch)
-    found.wait(deadline or Deadline(START_SECONDS), on_progress)
-    return found
+        builder = guest.start(lab, disk, NAME, memory_mib=memory_mib, arch=arch)
+    builder.wait(deadline or Deadline(START_SECONDS), on_progress)
+    return builder
 
 
 def host(lab: Lab, builder: str, on_progress: OnProgress = None) -> Host:
-    """The machine behind "vm" (which is started if it was switched off) or "ssh://user@host".
+    """The machine of "vm" (which is started if it is off) or "ssh://user@host".
 
-    Raises InputError if there has been no guest in this lab yet.
+    Raises InputError if this lab has no guest yet.
     """
     if builder != VM:
         return ssh.parse(builder)
-    found = guest.find(lab, NAME)
-    if found is not None:
-        return found.host
+    running = guest.find(lab, NAME)
+    if running is not None:
+        return running.host
     if not lab.has("guest"):
         raise InputError(
             "this lab has no guest with Image Builder yet",
@@ -89,7 +89,7 @@ def host(lab: Lab, builder: str, on_progress: OnProgress = None) -> Host:
 
 
 def steps(lab: Lab, builder: str, credentials_file: str = "") -> tuple[Step, ...]:
-    """What must be done on the machine of the profile's release, in order."""
+    """The steps that install Image Builder of the profile's release on a machine, in order."""
     path = Path(credentials_file) if credentials_file else None
     needed = lab.profile.registration.kind != "none"
     user = (ssh.parse(builder).user or "root") if builder != VM else "root"
@@ -105,7 +105,7 @@ def steps(lab: Lab, builder: str, credentials_file: str = "") -> tuple[Step, ...
 def install(
     lab: Lab, builder: str, planned: tuple[Step, ...], on_progress: OnProgress = None
 ) -> tuple[provision.StepOutcome, ...]:
-    """Carry the steps out; without any nobody is asked anything. The log is
+    """Carry out the steps; without steps the machine is not contacted. The log is
     `logs/install-image-builder.log` of the lab."""
     if not planned:
         return ()
@@ -118,16 +118,16 @@ def install(
 
 
 def socket(lab: Lab, builder: str, on_progress: OnProgress = None) -> Path:
-    """A socket in the lab that leads to that of the machine; made anew if its ssh has ended.
+    """A socket in the lab that is forwarded to that of the machine, again if its ssh has ended.
 
-    Raises BuilderError with what ssh said if it cannot be made.
+    Raises BuilderError with the message of ssh if that fails.
     """
     path = lab.socket("image-builder-there.sock")
     machine = host(lab, builder, on_progress)
     port = serve.port_of(lab)
-    wanted = {"host": machine.name, "port": port}
+    connection = {"host": machine.name, "port": port}
     known = lab.step(PROCESS) if lab.has(PROCESS) else {}
-    same = all(known.get(key) == value for key, value in wanted.items())
+    same = all(known.get(key) == value for key, value in connection.items())
     if lab.process(PROCESS) is not None and same and path.is_socket():
         return path
     stop(lab)
@@ -137,8 +137,8 @@ def socket(lab: Lab, builder: str, on_progress: OnProgress = None) -> Path:
     failed = BuilderError(
         f"the socket of {machine.name} cannot be forwarded",
         log=log,
-        remedy=f"it must work without asking anything: try `{machine.line} true`; and port "
-        f"{port}, which is to lead to this lab's web server, must be free there",
+        remedy=f"ssh must log in without asking anything: try `{machine.line} true`; and port "
+        f"{port}, which is forwarded to this lab's web server, must be free there",
     )
     try:
         process = run.start(
@@ -150,7 +150,7 @@ def socket(lab: Lab, builder: str, on_progress: OnProgress = None) -> Path:
     except CommandFailedError as error:
         failed.message += f": {error.tail}"
         raise failed from None
-    lab.record(PROCESS, **wanted)
+    lab.record(PROCESS, **connection)
     wait_for(
         lambda: path.is_socket() or not process.alive,
         Deadline(_CONNECT_SECONDS),
@@ -165,7 +165,7 @@ def socket(lab: Lab, builder: str, on_progress: OnProgress = None) -> Path:
 
 
 def stop(lab: Lab) -> bool:
-    """End the forwarding; whether there was one. The machine goes on running."""
+    """End the forwarding; return whether there was one. The machine keeps running."""
     process = lab.process(PROCESS)
     if process is not None:
         run.stop(process)
@@ -174,15 +174,15 @@ def stop(lab: Lab) -> bool:
 
 
 def stop_guest(lab: Lab) -> bool:
-    """Switch the lab's guest off; whether it was running."""
+    """Switch the lab's guest off; return whether it was running."""
     stop(lab)
-    found = guest.find(lab, NAME)
-    if found is None:
+    running = guest.find(lab, NAME)
+    if running is None:
         return False
     try:
-        found.machine.stop()
+        running.machine.stop()
     except MachineError:
-        found.machine.kill()
+        running.machine.kill()
     return True
 
 
@@ -190,7 +190,7 @@ def stop_guest(lab: Lab) -> bool:
 
 
 def service_step() -> Step:
-    """Put the sandbox's service on a guest of its own: it stands in for the package."""
+    """The step that copies the sandbox's service to a guest, in place of the package."""
     packed = service_tar()
     digest = hashlib.sha256(packed).hexdigest()
     new = f"{_PREFIX}.new"
@@ -218,13 +218,13 @@ systemctl try-restart osbuild-composer.service
 
 
 def service_tar() -> bytes:
-    """This package and pykickstart, compressed: the same bytes for the same files."""
+    """This package and its libraries as tar.gz: the same bytes for the same files."""
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w") as tar:
         for package in ("rfe_helpers", "lazy_loader", "pykickstart"):
             for name, content in _files(resources.files(package), package):
                 _add(tar, name, content)
-        # The service says its version.
+        # The service reports its version.
         described = metadata.distribution("rfe-helpers").read_text("METADATA") or ""
         _add(tar, "rfe_helpers.dist-info/METADATA", described.encode())
     return gzip.compress(buffer.getvalue(), mtime=0)

@@ -1,4 +1,4 @@
-"""Blueprints to begin with: those of the demo. One that keeps itself current: fleet.description."""
+"""Blueprints to start from: those of the demo. For one of a fleet see `fleet.description`."""
 
 from __future__ import annotations
 

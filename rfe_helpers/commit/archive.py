@@ -1,9 +1,9 @@
-"""The archives that Image Builder makes out of a commit, read without unpacking them.
+"""The archives in which Image Builder delivers a commit, read without unpacking them.
 
 Their layout is osbuild's (osbuild/images, June 2026): commit.tar holds ./repo and
-./compose.json; container.tar is an OCI archive with the repository in one of its layers, below
-usr/share/nginx/html (RHEL 8.5 and later) or var/www/html (RHEL 8.4). `look` reads headers up to
-the commit object and no further, so it is fast where that comes first.
+./compose.json; container.tar is an OCI archive with the repository in one of its layers, in
+usr/share/nginx/html (RHEL 8.5 and later) or var/www/html (RHEL 8.4). `contents` reads headers up
+to the commit object and no further, so it is fast where that comes first.
 """
 
 from __future__ import annotations
@@ -23,19 +23,19 @@ from rfe_helpers.errors import CommitError
 
 _REPOSITORIES = ("usr/share/nginx/html/repo", "var/www/html/repo")
 _COMMIT_OBJECT = re.compile(r"objects/([0-9a-f]{2})/([0-9a-f]{62})\.commit")
-# Directories that ostree expects although they hold nothing worth archiving.
+# Directories that ostree expects, but that are not archived because they are empty.
 _SKELETON = ("refs/heads", "refs/remotes", "refs/mirrors", "tmp", "state", "extensions")
 _REMEDY = "give a commit.tar or a container.tar"
 
-# A tar file that may hold the repository, and the directories where it may lie in it.
+# A tar file that may hold the repository, and the paths in it where the repository may be.
 _Layer = tuple[tarfile.TarFile, tuple[str, ...]]
 
 
 @dataclass
-class Found:
-    """What an archive holds: refs with their commits, commit objects, and compose.json.
+class Contents:
+    """The contents of an archive: refs with their commits, commit objects, and compose.json.
 
-    `commits` are the objects as they are; their checksums have not been compared.
+    `commits` are the raw objects by commit id; their checksums are not verified.
     """
 
     refs: dict[str, str] = field(default_factory=dict)
@@ -48,7 +48,7 @@ class Found:
 
 
 def is_container(path: Path) -> bool:
-    """Whether it is a container.tar rather than a commit.tar. Raises CommitError if neither."""
+    """Whether an archive is a container.tar, not a commit.tar. Raises CommitError for others."""
     try:
         with _layers(path) as layers:
             return any(prefixes == _REPOSITORIES for _, prefixes in layers)
@@ -56,21 +56,21 @@ def is_container(path: Path) -> bool:
         raise CommitError(f"cannot read {path}: {error.strerror or error}") from None
 
 
-def look(path: Path) -> Found:
-    """What is in a commit.tar or container.tar. Raises CommitError if it is neither."""
-    found = Found()
+def contents(path: Path) -> Contents:
+    """The contents of a commit.tar or container.tar. Raises CommitError for others."""
+    archived = Contents()
     with _layers(path) as layers:
         for tar, prefixes in layers:
-            _look(tar, prefixes, found)
-            if found.commits:
+            _read_contents(tar, prefixes, archived)
+            if archived.commits:
                 break
-    return found
+    return archived
 
 
 def unpack(path: Path, destination: Path) -> Path:
     """Write the repository inside a commit.tar or container.tar to the directory `destination`.
 
-    Only plain files with names below the repository are accepted, so that no archive can write
+    Only regular files with paths inside the repository are accepted, so that no archive can write
     anywhere else. Returns `destination`. Raises CommitError.
     """
     try:
@@ -80,13 +80,13 @@ def unpack(path: Path, destination: Path) -> Path:
     except OSError as error:
         raise CommitError(
             f"cannot unpack {path}: {error.strerror or error}",
-            remedy=f"see that {destination.parent} can be written and has room",
+            remedy=f"check that {destination.parent} is writable and has free space",
         ) from None
     raise CommitError(f"there is no OSTree repository in {path}")
 
 
 def parse_object(content: bytes, where: object) -> dict[str, Any]:
-    """A JSON object out of an archive. Raises CommitError naming `where`."""
+    """A JSON object from an archive. Raises CommitError with its name, `where`."""
     try:
         value = json.loads(content)
     except ValueError as error:
@@ -98,12 +98,12 @@ def parse_object(content: bytes, where: object) -> dict[str, Any]:
 
 @contextmanager
 def _layers(path: Path) -> Iterator[Iterator[_Layer]]:
-    """The layers of an archive, topmost first; what is wrong with it becomes a CommitError."""
+    """The layers of an archive, topmost first. Raises CommitError if it cannot be read."""
     try:
         with tarfile.open(path, "r:") as outer:
             yield _layers_of(outer, path)
     except (tarfile.TarError, EOFError, gzip.BadGzipFile) as error:
-        raise CommitError(f"{path} is no readable tar archive: {error}", remedy=_REMEDY) from None
+        raise CommitError(f"{path} is not a readable tar file: {error}", remedy=_REMEDY) from None
 
 
 def _layers_of(outer: tarfile.TarFile, path: Path) -> Iterator[_Layer]:
@@ -123,8 +123,8 @@ def _layers_of(outer: tarfile.TarFile, path: Path) -> Iterator[_Layer]:
             stream.seek(0)
             if head == b"\x28\xb5\x2f\xfd":
                 raise CommitError(
-                    f"{path} has a layer compressed with zstd, which is not read here",
-                    remedy="write it anew with `skopeo copy --dest-compress-format gzip`",
+                    f"{path} has a layer compressed with zstd, which is not supported",
+                    remedy="convert it with `skopeo copy --dest-compress-format gzip`",
                 )
             compressed = head[:2] == b"\x1f\x8b"
             with tarfile.open(fileobj=stream, mode="r|gz" if compressed else "r:") as layer:
@@ -136,10 +136,10 @@ def _layer_digests(
 ) -> list[str]:
     """The layers of the image's manifest, lowest first (OCI image-spec: index, manifest)."""
     if "index.json" not in blobs:
-        raise CommitError(f"{path} is no OCI archive: it has no index.json", remedy=_REMEDY)
+        raise CommitError(f"{path} is not an OCI archive: it has no index.json", remedy=_REMEDY)
     document = parse_object(_read(outer, blobs["index.json"]), "index.json")
     try:
-        for _ in range(2):  # an index may name another index, not more
+        for _ in range(2):  # an index may name another index, but not a third
             if "manifests" not in document:
                 break
             if len(document["manifests"]) != 1:
@@ -148,73 +148,75 @@ def _layer_digests(
             document = parse_object(_read(outer, _blob(blobs, digest, path)), digest)
         return [str(layer["digest"]) for layer in document["layers"]]
     except (KeyError, TypeError) as error:
-        raise CommitError(f"{path} is no OCI archive: its manifest lacks {error}") from None
+        raise CommitError(f"{path} is not an OCI archive: its manifest lacks {error}") from None
 
 
 def _blob(blobs: Mapping[str, tarfile.TarInfo], digest: str, path: Path) -> tarfile.TarInfo:
     member = blobs.get("blobs/" + digest.replace(":", "/", 1))
     if member is None:
-        raise CommitError(f"{path} is no OCI archive: it has no blob {digest}", remedy=_REMEDY)
+        raise CommitError(f"{path} is not an OCI archive: it has no blob {digest}", remedy=_REMEDY)
     return member
 
 
-def _look(tar: tarfile.TarFile, prefixes: tuple[str, ...], found: Found) -> None:
-    """Read headers until the ref, its commit object and (beside repo) compose.json are found."""
+def _read_contents(tar: tarfile.TarFile, prefixes: tuple[str, ...], archived: Contents) -> None:
+    """Read headers up to the ref, its commit object and, in a commit.tar, compose.json."""
     wants_compose = prefixes == ("repo",)
     for member in tar:
         name = _normal(member.name)
         if wants_compose and name == "compose.json":
-            found.compose = parse_object(_read(tar, member), name)
-        elif (inner := _below(name, prefixes)) is None or not _note(tar, member, inner, found):
+            archived.compose = parse_object(_read(tar, member), name)
+        elif (inner := _below(name, prefixes)) is None or not _keep(tar, member, inner, archived):
             continue
-        if found.complete(wants_compose):
+        if archived.complete(wants_compose):
             return
 
 
-def _note(tar: tarfile.TarFile, member: tarfile.TarInfo, name: str, found: Found) -> bool:
-    """Keep a ref or a commit object; whether it was one."""
+def _keep(tar: tarfile.TarFile, member: tarfile.TarInfo, name: str, archived: Contents) -> bool:
+    """Keep a ref or a commit object; return whether the member is one."""
     if name.startswith("refs/heads/") and member.isreg():
-        found.refs[name.removeprefix("refs/heads/")] = (
+        archived.refs[name.removeprefix("refs/heads/")] = (
             _read(tar, member).decode(errors="replace").strip()
         )
         return True
     match = _COMMIT_OBJECT.fullmatch(name) if name.endswith(".commit") else None
     if match is not None:
-        found.commits[match[1] + match[2]] = _read(tar, member)
+        archived.commits[match[1] + match[2]] = _read(tar, member)
     return match is not None
 
 
 def _unpack(tar: tarfile.TarFile, prefixes: tuple[str, ...], destination: Path) -> bool:
-    """Write what lies below one of `prefixes`; whether there was anything."""
-    made: set[Path] = set()
+    """Write the files below one of `prefixes`; return whether there are any."""
+    directories: set[Path] = set()
     for member in tar:
         inner = _below(_normal(member.name), prefixes)
         if inner is None or member.isdir():
             continue
         parts = inner.split("/")
         if not member.isreg() or any(part in ("", ".", "..") for part in parts):
-            raise CommitError(f"the archive holds {member.name!r}, which no repository has")
+            raise CommitError(
+                f"the archive holds {member.name!r}, which does not belong in a repository"
+            )
         target = destination.joinpath(*parts)
-        if target.parent not in made:
+        if target.parent not in directories:
             target.parent.mkdir(parents=True, exist_ok=True)
-            made.add(target.parent)
+            directories.add(target.parent)
         with _content(tar, member) as stream, target.open("wb") as file:
             shutil.copyfileobj(stream, file, 1 << 20)
-    if made:
+    if directories:
         for directory in _SKELETON:
             (destination / directory).mkdir(parents=True, exist_ok=True)
-    return bool(made)
+    return bool(directories)
 
 
 def _content(tar: tarfile.TarFile, member: tarfile.TarInfo) -> IO[bytes]:
     stream = tar.extractfile(member) if member.isreg() else None
     if stream is None:
-        raise CommitError(f"{member.name!r} in the archive is no plain file")
+        raise CommitError(f"{member.name!r} in the archive is not a regular file")
     return stream
 
 
 def _read(tar: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:
-    # Commit objects with the sizes of all their files have a few megabytes, nothing has more.
+    # The largest members, commit objects with the sizes of all files, have a few megabytes.
     if member.size > 64 << 20:
         raise CommitError(f"{member.name!r} in the archive is too large: {member.size} bytes")
     with _content(tar, member) as stream:
@@ -222,7 +224,7 @@ def _read(tar: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:
 
 
 def _below(name: str, prefixes: tuple[str, ...]) -> str | None:
-    """`name` as seen from the repository, None if it lies elsewhere."""
+    """`name` relative to the repository; None if it is not inside it."""
     for prefix in prefixes:
         if name.startswith(prefix) and name[len(prefix) : len(prefix) + 1] == "/":
             return name[len(prefix) + 1 :]

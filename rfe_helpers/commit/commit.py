@@ -1,7 +1,7 @@
-"""A commit wherever it is: a commit.tar, a container.tar, a repository directory or a URL.
+"""Commits in a commit.tar, a container.tar, a repository directory or at a URL.
 
-Reading what a commit says about itself unpacks and fetches nothing but the commit object; its
-files need the whole repository.
+The metadata of a commit needs the commit object alone; its files need the whole repository, which
+is unpacked or downloaded.
 """
 
 from __future__ import annotations
@@ -34,15 +34,15 @@ __all__ = ["Commit", "CommitDiff", "File", "PackageChange", "diff", "open_commit
 
 UNOWNED = "(no package)"
 _DPKG = "/usr/lib/sysimage/dpkg/info"
-# Directories that are links into /usr in a tree, while package lists still name the old place.
+# Directories that are links into /usr in a tree, while package lists still have the old paths.
 _MERGED = ("bin", "sbin", "lib", "lib32", "lib64", "libx32")
 
 
 class Commit:
-    """One commit: `source`, its `ref`, `info` (the commit object) and `compose` (compose.json).
+    """A commit: its `source`, `ref`, `info` (the commit object) and `compose` (compose.json).
 
-    `files` and what builds on it may unpack or fetch the whole repository once, into a
-    temporary directory that goes with this object.
+    `files` and the methods that use it may unpack or download the whole repository once, into a
+    temporary directory that is removed with this object.
     """
 
     def __init__(
@@ -71,17 +71,17 @@ class Commit:
 
     @property
     def repository(self) -> Repo:
-        """The repository with the whole commit; fetched or unpacked at the first use."""
+        """The repository with the whole commit, downloaded or unpacked at the first use."""
         if self._repository is None:
             self._repository = self._open_repository()
         return self._repository
 
     def packages(self) -> tuple[Package, ...]:
-        """The packages it was made of, sorted by name. Raises CommitError if it does not tell."""
+        """The packages of its tree, sorted. Raises CommitError if the commit does not list them."""
         return self.info.packages
 
     def files(self) -> list[File]:
-        """Every file, directory and link of the tree."""
+        """All files, directories and links of the tree."""
         if self._files is None:
             self._files = self.repository.ls(self.id)
         return self._files
@@ -97,9 +97,9 @@ class Commit:
         return _largest_first(sizes)
 
     def size_by_package(self) -> dict[str, int]:
-        """Bytes of the files that each package put into the tree, largest first.
+        """Bytes of the files of each package, largest first.
 
-        What belongs to none (the initramfs, generated files) is counted under "(no package)".
+        Files that belong to none (the initramfs, generated files) count as "(no package)".
         Raises CommitError for a tree without a dpkg database.
         """
         owners = self._owners()
@@ -111,7 +111,7 @@ class Commit:
         return _largest_first(sizes)
 
     def to_dict(self) -> dict[str, Any]:
-        """What the commit says about itself, as JSON values."""
+        """The metadata of the commit as JSON values."""
         return {
             "source": self.source,
             "ref": self.ref,
@@ -125,11 +125,11 @@ class Commit:
         }
 
     def _owners(self) -> dict[str, str]:
-        """File -> package, from dpkg's lists of files."""
+        """The package of each path, from dpkg's lists of files."""
         if all(file.path != _DPKG for file in self.files()):
             raise CommitError(
                 f"the tree of {self.source} has no dpkg database",
-                remedy="sizes by package are known for Debian trees only; use size_by_directory",
+                remedy="only Debian trees have sizes by package; use size_by_directory",
             )
         with tempfile.TemporaryDirectory(prefix="rfe-", dir=_scratch()) as scratch:
             lists = Path(scratch) / "info"
@@ -157,7 +157,7 @@ class PackageChange:
 
 @dataclass(frozen=True)
 class CommitDiff:
-    """What differs from one commit to another; `files` is None if they were not compared."""
+    """The differences between two commits; `files` is None if they were not compared."""
 
     old: str
     new: str
@@ -172,8 +172,11 @@ def open_commit(
 ) -> Commit:
     """The commit in `source`: a commit.tar, container.tar, repository directory or http URL.
 
-    `ref` (or a commit id) is needed only where there are several. Raises CommitError if there
-    is no readable commit, with what was found instead.
+        commit = open_commit("0f3a…-commit.tar")
+        commit = open_commit("http://127.0.0.1:8080/repo", "rhel/9/x86_64/edge")
+
+    `ref` (a ref or a commit id) is needed only if the source has several. Raises CommitError if it
+    has no readable commit.
     """
     limit = deadline or Deadline(600)
     if isinstance(source, str) and re.match(r"https?://", source):
@@ -184,24 +187,30 @@ def open_commit(
             return _open_directory(path, ref)
         return _open_archive(path, ref)
     except FileNotFoundError:
-        raise CommitError(f"there is no {path}") from None
+        raise CommitError(f"there is no file or directory {path}") from None
     except OSError as error:
         raise CommitError(f"cannot read {path}: {error.strerror or error}") from None
 
 
 def diff(old: Commit, new: Commit, *, files: bool = True) -> CommitDiff:
-    """What differs from `old` to `new`; without `files` nothing is unpacked or fetched."""
+    """The differences from `old` to `new`; with files=False nothing is unpacked or downloaded.
+
+        changes = diff(open_commit("1-commit.tar"), open_commit("2-commit.tar"), files=False)
+        print(*changes.changed, sep="\\n")        # tmux 3.2a-4 -> 3.3-1
+
+    Raises CommitError if one of them does not list its packages.
+    """
     before, after = _versions(old), _versions(new)
     added: list[Package] = []
     removed: list[Package] = []
     changed: list[PackageChange] = []
     for key in sorted(before.keys() | after.keys()):
-        gone = [p for p in before.get(key, ()) if p not in after.get(key, ())]
-        come = [p for p in after.get(key, ()) if p not in before.get(key, ())]
-        for one, other in zip(gone, come, strict=False):
+        only_old = [p for p in before.get(key, ()) if p not in after.get(key, ())]
+        only_new = [p for p in after.get(key, ()) if p not in before.get(key, ())]
+        for one, other in zip(only_old, only_new, strict=False):
             changed.append(PackageChange(*key, old=one.evr, new=other.evr))
-        removed += gone[len(come) :]
-        added += come[len(gone) :]
+        removed += only_old[len(only_new) :]
+        added += only_new[len(only_old) :]
     listings = compare(old.files(), new.files()) if files else None
     return CommitDiff(old.id, new.id, tuple(added), tuple(removed), tuple(changed), listings)
 
@@ -212,12 +221,12 @@ def diff(old: Commit, new: Commit, *, files: bool = True) -> CommitDiff:
 def _open_directory(path: Path, ref: str | None) -> Commit:
     root = path if (path / "objects").is_dir() else path / "repo"
     if not (root / "objects").is_dir():
-        raise CommitError(f"{path} is no OSTree repository: it has no objects directory")
+        raise CommitError(f"{path} is not an OSTree repository: it has no objects directory")
     repo = Repo(root)
     name, commit = _choose(repo.refs(), ref, path)
-    compose = path / "compose.json"
-    read = archive.parse_object(compose.read_bytes(), compose) if compose.is_file() else None
-    return Commit(str(path), name, repo.show(commit), read, lambda: repo)
+    file = path / "compose.json"
+    compose = archive.parse_object(file.read_bytes(), file) if file.is_file() else None
+    return Commit(str(path), name, repo.show(commit), compose, lambda: repo)
 
 
 def _open_url(url: str, ref: str | None, deadline: Deadline) -> Commit:
@@ -231,7 +240,7 @@ def _open_url(url: str, ref: str | None, deadline: Deadline) -> Commit:
         except CommitError as error:
             raise CommitError(
                 f"{url} does not say which refs it has: {error.message}",
-                remedy="name the ref; and on the server, run `ostree summary -u`",
+                remedy="pass the ref, or run `ostree summary -u` on the server",
             ) from None
         name = _choose(dict.fromkeys(listed, ""), None, url)[0]
     try:
@@ -239,7 +248,7 @@ def _open_url(url: str, ref: str | None, deadline: Deadline) -> Commit:
     except CommitError as error:
         raise CommitError(
             f"cannot read {name} at {url}: {error.message.rpartition(': ')[2]}",
-            remedy=f"see that {url.rstrip('/')}/config answers and that the ref exists there",
+            remedy=f"check that {url.rstrip('/')}/config can be downloaded and that the ref exists",
         ) from None
 
     def whole() -> Repo:
@@ -252,9 +261,9 @@ def _open_url(url: str, ref: str | None, deadline: Deadline) -> Commit:
 
 
 def _open_archive(path: Path, ref: str | None) -> Commit:
-    found = archive.look(path)
-    name, commit = _choose(found.refs, ref, path)
-    content = found.commits.get(commit)
+    archived = archive.contents(path)
+    name, commit = _choose(archived.refs, ref, path)
+    content = archived.commits.get(commit)
     if content is None:
         raise CommitError(f"{path} has no object for commit {commit}")
     if hashlib.sha256(content).hexdigest() != commit:
@@ -265,22 +274,22 @@ def _open_archive(path: Path, ref: str | None) -> Commit:
         return Repo(archive.unpack(path, scratch.path / "whole"))
 
     info = _info(scratch.path / "commit", commit, content)
-    return Commit(str(path), name, info, found.compose, whole)
+    return Commit(str(path), name, info, archived.compose, whole)
 
 
 def _info(directory: Path, commit: str, content: bytes) -> CommitInfo:
-    """What a commit object says, read by ostree in a repository that holds nothing else."""
+    """The content of a commit object, read by ostree in a repository that holds only that."""
     target = directory / "objects" / commit[:2] / f"{commit[2:]}.commit"
     target.parent.mkdir(parents=True)
     target.write_bytes(content)
-    # What `ostree init` would make, at the cost of another process: this is to be quick.
+    # Files that `ostree init` would make: this saves a process, as opening should be fast.
     (directory / "refs").mkdir()
     (directory / "config").write_text("[core]\nrepo_version=1\nmode=archive-z2\n")
     return Repo(directory).show(commit)
 
 
 def _choose(refs: Mapping[str, str], ref: str | None, source: object) -> tuple[str, str]:
-    """The ref that is meant, and its commit."""
+    """The chosen ref, and its commit."""
     if ref is not None and is_commit_id(ref):
         return next((name for name, commit in refs.items() if commit == ref), ref), ref
     if ref is not None and ref in refs:
@@ -289,7 +298,7 @@ def _choose(refs: Mapping[str, str], ref: str | None, source: object) -> tuple[s
     if ref is not None:
         raise CommitError(f"{source} has no ref {ref}", remedy=f"its refs: {known}")
     if len(refs) != 1:
-        raise CommitError(f"{source} has {len(refs)} refs", remedy=f"name one of its refs: {known}")
+        raise CommitError(f"{source} has {len(refs)} refs", remedy=f"pass one of its refs: {known}")
     return next(iter(refs.items()))
 
 
@@ -297,11 +306,11 @@ def _name_of(info: CommitInfo, ref: str) -> str:
     return info.refs[0] if is_commit_id(ref) and info.refs else ref
 
 
-# small things ---------------------------------------------------------------------------------
+# details --------------------------------------------------------------------------------------
 
 
 def _versions(commit: Commit) -> dict[tuple[str, str], list[Package]]:
-    """Packages by name and architecture; a kernel may be there in several versions."""
+    """Packages by name and architecture; a tree may have several versions of a kernel."""
     grouped: dict[tuple[str, str], list[Package]] = {}
     for package in commit.packages():
         grouped.setdefault((package.name, package.arch), []).append(package)
@@ -313,7 +322,7 @@ def _lists_packages(info: CommitInfo) -> bool:
 
 
 def _in_tree(path: str) -> str:
-    """Where a file of a package lies in an OSTree tree."""
+    """The path of a package's file in an OSTree tree."""
     first = path.split("/", 2)[1] if path.count("/") > 1 else ""
     return f"/usr{path}" if first in (*_MERGED, "etc") else path
 
@@ -323,15 +332,15 @@ def _largest_first(sizes: Mapping[str, int]) -> dict[str, int]:
 
 
 def _scratch() -> Path:
-    """Where whole repositories are put: /var/tmp, as /tmp often lies in memory."""
+    """The directory for whole repositories: /var/tmp, since /tmp is often in memory."""
     return Path(os.environ.get("TMPDIR") or "/var/tmp")  # noqa: S108
 
 
 class _Scratch:
-    """A directory for a whole repository, removed when nobody refers to it any more.
+    """A directory for a whole repository, removed when nothing refers to it any more.
 
-    A program that is killed leaves it; the next one finds that by the pid in its name, and
-    removes it.
+    A program that is killed leaves its directory behind; the next one removes it, since the pid in
+    its name does not exist any more.
     """
 
     def __init__(self) -> None:
@@ -339,7 +348,7 @@ class _Scratch:
         if not parent.is_dir():
             raise CommitError(
                 f"there is no directory {parent} for temporary files",
-                remedy="make it, or let TMPDIR name another one",
+                remedy="create it, or set TMPDIR to another directory",
             )
         for left in parent.glob("rfe-commit-*-*"):
             if not Path("/proc", left.name.split("-")[2]).exists():

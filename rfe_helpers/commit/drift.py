@@ -1,8 +1,8 @@
 """Users and groups whose number differs between two commits.
 
-Files in /var and /etc of a device belong to numbers, and stay as they are in an update. If a new
-commit gives a number to another user, that user owns the files of the old one. System users get
-the next free number while a tree is built, so a package more may shift them.
+The owners of files in /var and /etc of a device are numbers, which an update does not change. If a
+new commit gives a number to another user, that user owns the files of the old one. System users get
+the next free number while a tree is built, so one more package may shift them.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ FILES = {"user": "/usr/lib/passwd", "group": "/usr/lib/group"}
 
 @dataclass(frozen=True)
 class IdChange:
-    """A user or group (`kind`) whose number is `now` and was `before` (None: it is new);
-    `taken_from` is who had that number, "" for nobody."""
+    """A user or group (`kind`) whose number is `now` and was `before` (None if it is new);
+    `taken_from` is who had that number before, "" for nobody."""
 
     kind: str
     name: str
@@ -27,19 +27,19 @@ class IdChange:
     taken_from: str = ""
 
     def __str__(self) -> str:
-        was = "is new" if self.before is None else f"was number {self.before}"
-        text = f"{self.kind} {self.name} {was} and has number {self.now}"
+        before = "is new" if self.before is None else f"was number {self.before}"
+        text = f"{self.kind} {self.name} {before} and has number {self.now}"
         return text + (f", which was {self.taken_from}'s" if self.taken_from else "")
 
 
 def between(repo: Repo, old: str, new: str) -> tuple[IdChange, ...]:
     """The changes from one commit to another; () if a commit has no such files."""
-    found: list[IdChange] = []
+    changes: list[IdChange] = []
     for kind, path in FILES.items():
         texts = [repo.read(rev, path) for rev in (old, new) if repo.has_file(rev, path)]
         if len(texts) == 2:
-            found += compare(kind, texts[0], texts[1])
-    return tuple(found)
+            changes += compare(kind, texts[0], texts[1])
+    return tuple(changes)
 
 
 def compare(kind: str, old: str, new: str) -> list[IdChange]:
@@ -51,10 +51,10 @@ def compare(kind: str, old: str, new: str) -> list[IdChange]:
     changes = []
     for name, number in now.items():
         moved = name in before and before[name] != number
-        had = owners.get(number, [])
-        taken = "" if name in had else " and ".join(had)
-        if moved or taken:
-            changes.append(IdChange(kind, name, before.get(name), number, taken))
+        previous = owners.get(number, [])
+        taken_from = "" if name in previous else " and ".join(previous)
+        if moved or taken_from:
+            changes.append(IdChange(kind, name, before.get(name), number, taken_from))
     return changes
 
 

@@ -1,7 +1,7 @@
-"""GVariant text format, as `ostree` prints and reads it: what commits carry as metadata.
+"""GVariant text format, as `ostree` prints and reads the metadata of commits.
 
-The grammar is GLib's (its documentation, "GVariant Text Format"); printing is for the few
-types that commits need. Values become Python's: strings, numbers, True, False, None (for
+The grammar is GLib's (its documentation, "GVariant Text Format"); only the few types that commits
+need are printed. Values become Python's: strings, numbers, True, False, None (for
 `nothing`), bytes (for arrays of bytes), lists, tuples and dicts; variants are unwrapped.
 """
 
@@ -13,7 +13,7 @@ from typing import Any
 
 from rfe_helpers.errors import CommitError
 
-# One token each. An array of bytes is one token too: commits have thousands of them.
+# One token. An array of bytes is one token, too: commits have thousands of them.
 _TOKEN = re.compile(
     r"""\s*(?:
         (?P<bytes>\[(?:byte\ )?0x[0-9a-f]{2}(?:,\ 0x[0-9a-f]{2})*\])
@@ -34,7 +34,7 @@ _CLOSING = {"[": "]", "(": ")", "{": "}", "<": ">"}
 
 
 def parse(text: str) -> Any:
-    """The value of one GVariant in text format. Raises CommitError if it is none."""
+    """The value of one GVariant in text format. Raises CommitError if it does not parse."""
     reader = _Reader(text)
     value = reader.value()
     reader.end()
@@ -101,7 +101,7 @@ class _Reader:
         if kind == "bytes":
             return bytes.fromhex(re.sub(r"byte |0x|[\[\], ]", "", token))
         if kind == "bytestring":
-            # How GLib writes bytes of which the last alone is 0: one parent in 256 ends so.
+            # GLib writes bytes so if only the last one is 0: one parent in 256 ends with it.
             return _unescape(token[2:-1]).encode("latin-1", "replace") + b"\0"
         if kind == "word":
             return {"true": True, "false": False, "nothing": None}[token]
@@ -117,7 +117,7 @@ class _Reader:
         while self.token != closing or self.kind != "mark":
             key = self.value()
             if opening == "{":
-                # A dictionary entry on its own is written {key, value}, in a dictionary key: value.
+                # An entry alone is written {key, value}; in a dictionary it is key: value.
                 if self.token not in (":", ","):
                     raise self.error()
                 self.advance()
@@ -136,7 +136,7 @@ class _Reader:
             return items if opening == "[" else tuple(items)
         try:
             return dict(items)
-        except (TypeError, ValueError):  # a list as key, or entries that are none
+        except (TypeError, ValueError):  # a list as a key, or items that are not entries
             raise self.error() from None
 
 
@@ -165,4 +165,4 @@ def _number(token: str) -> int | float:
     try:
         return float(token)
     except ValueError:
-        raise CommitError(f"not a GVariant: {token!r} is no number") from None
+        raise CommitError(f"not a GVariant: {token!r} is not a number") from None

@@ -1,8 +1,8 @@
-"""Write container images as OCI archives, layer by layer, with nothing but the standard library.
+"""Write container images as OCI archives, layer by layer, with the standard library alone.
 
-After the OCI image specification: a layout, an index, a manifest, a configuration, and layers
-that are gzipped tars. No reference name and no platform in the index, so an archive loads as an
-untagged image.
+The format is that of the OCI image specification: a layout, an index, a manifest, a configuration,
+and layers that are gzipped tars. The index has no reference name and no platform, so an archive
+loads as an untagged image.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _OCI = "application/vnd.oci.image"
 
 @dataclass(frozen=True)
 class Layer:
-    """A gzipped tar: its digest and size as it lies there, and the digest of the tar in it."""
+    """A gzipped tar: digest and size of the file, and the digest of the tar in it."""
 
     path: Path
     digest: str
@@ -36,7 +36,7 @@ class Layer:
 def write_layer(
     target: Path, fill: Callable[[tarfile.TarFile], None], *, compression: int = 6
 ) -> Layer:
-    """Write the layer that `fill` adds entries to; the same entries make the same digests."""
+    """Write a layer with the entries that `fill` adds; the same entries give the same digests."""
     with target.open("wb") as file:
         outer = _Hashing(file)
         with gzip.GzipFile("", "wb", compression, outer, mtime=0) as zipped:
@@ -49,7 +49,7 @@ def write_layer(
 def write_archive(
     target: Path, layers: Sequence[Layer], config: Mapping[str, Any], *, created_by: str
 ) -> None:
-    """Write an image of these layers; `config` is that of the container: Cmd, Env, …"""
+    """Write an image of `layers`, lowest first; `config` is the container's: Cmd, Env, …"""
     created = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
     configuration = {
         "created": created,
@@ -134,7 +134,7 @@ class _Hashing:
 
 
 def _stream(file: _Hashing) -> tarfile.TarFile:
-    """A tar that is written once, front to back: a digest cannot follow seeks."""
+    """A tar that is written sequentially: a digest cannot follow seeks."""
     return tarfile.open(fileobj=file, mode="w|", bufsize=1 << 20)  # type: ignore[call-overload,no-any-return]
 
 

@@ -1,4 +1,4 @@
-"""OSTree repositories, through the `ostree` command, which is the reference implementation.
+"""OSTree repositories, by the `ostree` command, which is the reference implementation.
 
 A revision (`rev`) is a ref such as debian/13/x86_64/edge or a commit id of 64 hex digits.
 """
@@ -22,7 +22,7 @@ from rfe_helpers.core.wait import Deadline
 from rfe_helpers.errors import CommandFailedError, CommitError
 
 PACKAGE_LIST = "rpmostree.rpmdb.pkglist"
-# One argument of a command may be 128 KiB long (MAX_ARG_STRLEN of Linux).
+# One argument of a command may have 128 KiB (MAX_ARG_STRLEN of Linux).
 _ARGUMENT_LIMIT = 131_072
 _ENTRY = re.compile(
     r"(?P<kind>[-dlpcb])(?P<mode>[0-7]{5}) (?P<uid>\d+) (?P<gid>\d+) +(?P<size>\d+) "
@@ -33,7 +33,7 @@ _KINDS = {"-": "file", "d": "directory", "l": "link"}
 
 @dataclass(frozen=True, order=True)
 class Package:
-    """A package of a commit, as in the commit metadata `rpmostree.rpmdb.pkglist`, type a(sssss).
+    """A package of a commit, as in its metadata `rpmostree.rpmdb.pkglist`, type a(sssss).
 
     `epoch` is a decimal string, "0" for none; `release` is "" for packages without one (native
     Debian packages).
@@ -57,7 +57,7 @@ class Package:
 
 @dataclass(frozen=True)
 class CommitInfo:
-    """What a commit object says. `refs` are the refs that it is bound to, `version` may be ""."""
+    """The content of a commit object. `refs` are those that it is bound to; `version` may be ""."""
 
     id: str
     parent: str | None
@@ -70,11 +70,11 @@ class CommitInfo:
 
     @property
     def packages(self) -> tuple[Package, ...]:
-        """The packages it was made of. Raises CommitError if it does not tell."""
+        """The packages of its tree. Raises CommitError if the commit does not list them."""
         listed = self.metadata.get(PACKAGE_LIST)
         if listed is None:
             raise CommitError(
-                f"commit {self.id[:12]} carries no package list",
+                f"commit {self.id[:12]} has no package list",
                 remedy="only commits made by rpm-ostree or by the sandbox have one",
             )
         return tuple(Package(*row) for row in listed)
@@ -84,8 +84,8 @@ class CommitInfo:
 class File:
     """An entry of a tree. `kind` is "file", "directory" or "link"; `size` in bytes.
 
-    `checksum` covers content, owner, mode and extended attributes of a file or link; of a
-    directory only its own owner, mode and attributes, not what is in it.
+    `checksum` covers content, owner, mode and extended attributes of a file or link; for a
+    directory it covers owner, mode and attributes, but not its entries.
     """
 
     path: str
@@ -109,14 +109,19 @@ class FileDiff:
 
 @dataclass(frozen=True)
 class Load:
-    """What a client fetches: how many requests, how many bytes of content."""
+    """What a client downloads: the number of requests, and the bytes of content."""
 
     requests: int
     size: int
 
 
 class Repo:
-    """A repository in a directory. Every method raises CommitError with ostree's own words."""
+    """A repository in a directory. Every method raises CommitError with ostree's message.
+
+    repo = Repo("repo").init()
+    repo.pull_local(Path("/srv/edge/repo"), "rhel/9/x86_64/edge")
+    print(repo.refs(), repo.show("rhel/9/x86_64/edge").version)
+    """
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
@@ -125,7 +130,7 @@ class Repo:
         return f"Repo({str(self.path)!r})"
 
     def init(self, mode: str = "archive") -> Repo:
-        """Make the repository if it is not there; an existing one is left as it is."""
+        """Create the repository if it does not exist; an existing one is not changed."""
         self.path.mkdir(parents=True, exist_ok=True)
         self._ostree("init", f"--mode={mode}")
         return self
@@ -144,12 +149,12 @@ class Repo:
         return dict(zip(names, self._ostree("rev-parse", *names).split(), strict=True))
 
     def resolve(self, rev: str) -> str:
-        """The commit id that `rev` stands for."""
+        """The commit id of `rev`."""
         return self._ostree("rev-parse", rev).strip()
 
     def show(self, rev: str) -> CommitInfo:
-        """What the commit object of `rev` says."""
-        # What follows the two lines are the signatures, if there are any.
+        """The content of the commit object of `rev`."""
+        # Signatures, if there are any, follow after these two lines.
         heading, text, *_ = self._ostree("show", "--raw", rev).split("\n")
         metadata, parent, _, subject, body, seconds, _, _ = gvariant.parse(text)
         return CommitInfo(
@@ -164,16 +169,12 @@ class Repo:
         )
 
     def content_checksum(self, rev: str) -> str:
-        """The digest of the tree alone, the same for two commits of the same content."""
+        """The checksum of the tree alone: commits with the same tree have the same one."""
         for line in self._ostree("show", rev).splitlines():
             key, _, value = line.partition(":")
             if key == "ContentChecksum":
                 return value.strip()
         raise CommitError(f"ostree show printed no ContentChecksum for {rev}")
-
-    def packages(self, rev: str) -> tuple[Package, ...]:
-        """The packages that the commit lists."""
-        return self.show(rev).packages
 
     def ls(self, rev: str, path: str = "/", *, recursive: bool = True) -> list[File]:
         """The entries of a tree, a directory before its contents."""
@@ -185,7 +186,7 @@ class Repo:
         return self._ostree("cat", rev, path)
 
     def has_file(self, rev: str, path: str) -> bool:
-        """Whether a tree has something at `path`."""
+        """Whether a tree has a file or directory `path`."""
         try:
             self._ostree("ls", rev, path)
         except CommitError as error:
@@ -195,17 +196,13 @@ class Repo:
         return True
 
     def objects(self, rev: str) -> list[str]:
-        """All objects of a commit, its own included, as <checksum>.<type>."""
+        """The objects of a commit, including the commit itself, as <checksum>.<type>, sorted."""
         names = {f"{self.resolve(rev)}.commit"}
         for match, _ in _listed(self._ostree("ls", "--checksum", "--recursive", rev, "/")):
             first, *second = match["checksums"].split()
             names.add(f"{first}.{'dirtree' if second else 'file'}")
             names.update(f"{checksum}.dirmeta" for checksum in second)
         return sorted(names)
-
-    def diff(self, old: str, new: str) -> FileDiff:
-        """The paths that differ from `old` to `new`."""
-        return compare(self.ls(old), self.ls(new))
 
     def fsck(self, *, deadline: Deadline | None = None) -> None:
         """Check every object of the repository. Raises CommitError for a damaged one."""
@@ -232,18 +229,10 @@ class Repo:
         """Commit the tree in a tar file to `ref` and return the commit's id.
 
         `parent` is a commit id, which need not be in this repository; None makes a commit
-        without one, whatever the ref points at. Values of `metadata` are GVariant text.
-        `bootable` wants a kernel in the tree. Raises CommitError.
+        without a parent, whatever the ref points at. Values of `metadata` are GVariant text.
+        `bootable` requires a kernel in the tree.
         """
-        values = dict(metadata or {})
-        if version:
-            values["version"] = gvariant.string(version)
-        if packages is not None:
-            rows = [(p.name, p.epoch, p.version, p.release, p.arch) for p in sorted(packages)]
-            values[PACKAGE_LIST] = gvariant.strings(rows, 5)
-        options = [f"--add-metadata={key}={value}" for key, value in values.items()]
-        if any(len(option.encode()) >= _ARGUMENT_LIMIT for option in options):
-            raise CommitError("the commit's metadata is too long to be passed to ostree")
+        options = _metadata_options(metadata or {}, version, packages)
         if timestamp is not None:
             options.append(f"--timestamp=@{int(timestamp.timestamp())}")
         if bootable:
@@ -272,22 +261,22 @@ class Repo:
         log: Path | None = None,
         on_start: Callable[[run.ProcessId], None] | None = None,
     ) -> None:
-        """Copy revisions (all refs if none is named) from another repository on this machine."""
+        """Copy revisions (all refs if `revs` is empty) from another repository on this machine."""
         self._ostree(
             "pull-local", str(source), *revs, deadline=deadline, log=log, on_start=on_start
         )
 
     def add_remote(self, name: str, url: str, *, key: str = "", ca: Path | None = None) -> None:
-        """Name a repository elsewhere, replacing what had that name.
+        """Add the remote `name`, in place of an existing one.
 
-        `key` is an armoured public key: only commits signed with it are taken then, without it
-        signatures are not checked. `ca` is a file of certificates: the only ones that the
-        server's may come from.
+        `key` is an armoured public key: only commits signed with it are accepted. Without it
+        signatures are not checked. `ca` is a file of CA certificates, the only ones that are
+        trusted for the server.
         """
         options = [] if key else ["--no-sign-verify", "--no-gpg-verify"]
         if ca is not None:
             options.append(f"--set=tls-ca-path={ca}")
-        # Not --force: the remote would keep the keys that it had.
+        # Not --force: the remote would keep its old keys.
         self._ostree("remote delete", "--if-exists", name)
         with tempfile.NamedTemporaryFile("w", suffix=".asc") as file:
             if key:
@@ -307,11 +296,11 @@ class Repo:
         deadline: Deadline | None = None,
         log: Path | None = None,
     ) -> str:
-        """Fetch one commit without its history and return its id; every object is checked.
+        """Download a commit without its history and return its id; every object is checked.
 
-        `commit_only` fetches the commit object alone, not its tree; `newer` refuses a commit that
-        is older than the one here, as a device's upgrade does; `retries` of each request that
-        fails, ostree's own number (5) if it is None.
+        `commit_only` downloads the commit object without its tree; `newer` refuses a commit that
+        is older than the one here, as a device's upgrade does; `retries` is the number of retries
+        of a failed request, None for ostree's default (5).
         """
         options = ["--commit-metadata-only"] if commit_only else []
         options += ["--timestamp-check"] if newer else []
@@ -320,16 +309,16 @@ class Repo:
         return self.resolve(rev if is_commit_id(rev) else f"{remote}:{rev}")
 
     def pull_seconds(self, remote: str, rev: str, *, deltas: bool) -> float:
-        """Seconds that a pull takes with a static delta, which must be there, or without."""
-        way = "--require-static-deltas" if deltas else "--disable-static-deltas"
+        """The seconds that a pull takes: by static delta, which must exist, or by objects."""
+        option = "--require-static-deltas" if deltas else "--disable-static-deltas"
         began = time.monotonic()
-        self._ostree("pull", way, "--depth=0", remote, rev, deadline=Deadline(7200))
+        self._ostree("pull", option, "--depth=0", remote, rev, deadline=Deadline(7200))
         return time.monotonic() - began
 
     def refusal(
         self, remote: str, rev: str, *, newer: bool = False, retries: int | None = None
     ) -> str:
-        """Why `pull` does not take a commit, in ostree's words; "" if it takes it."""
+        """Why `pull` refuses a commit, in ostree's words; "" if it accepts it."""
         try:
             self.pull(remote, rev, newer=newer, retries=retries)
         except CommitError as error:
@@ -337,7 +326,7 @@ class Repo:
         return ""
 
     def remote_refs(self, remote: str, *, deadline: Deadline | None = None) -> list[str]:
-        """The refs that a remote's summary names, without the remote's own name."""
+        """The refs in a remote's summary, without the name of the remote."""
         lines = self._ostree("remote refs", remote, deadline=deadline).split()
         return sorted(line.removeprefix(f"{remote}:") for line in lines)
 
@@ -346,15 +335,15 @@ class Repo:
         self._ostree("checkout", "--user-mode", f"--subpath={path}", rev, str(destination))
 
     def set_ref(self, ref: str, commit: str) -> None:
-        """Let `ref` point at a commit of this repository."""
+        """Point `ref` at a commit of this repository."""
         self._ostree("refs", "--force", f"--create={ref}", commit)
 
     def update_summary(self, key: SigningKey | None = None) -> None:
-        """Write the summary anew: needed after every publication, a stale one wins over refs."""
+        """Rewrite the summary: clients read it rather than the refs, so it must be up to date."""
         self._signed("summary", key, "--update")
 
     def sign(self, commit: str, key: SigningKey) -> None:
-        """Add a signature to a commit that is here, unless it has it already."""
+        """Sign a commit of this repository, unless `key` has signed it already."""
         with reachable(key.home) as home:
             try:
                 self._ostree("gpg-sign", f"--gpg-homedir={home}", commit, key.id)
@@ -372,10 +361,10 @@ class Repo:
         self._ostree("static-delta delete", f"{old}-{new}" if old else new)
 
     def delta(self, old: str | None, new: str) -> Load:
-        """What a client fetches of a static delta: its superblock, its parts, and the large
-        objects that it leaves out."""
-        shown = self._ostree("static-delta show", f"{old}-{new}" if old else new)
-        facts = dict(re.findall(r"^([\w ]+): (\d+)", shown, re.MULTILINE))
+        """The load of an update by a static delta: its superblock, its parts, and the large
+        objects that are not in it."""
+        text = self._ostree("static-delta show", f"{old}-{new}" if old else new)
+        facts = dict(re.findall(r"^([\w ]+): (\d+)", text, re.MULTILINE))
         names = [_modified_base64(checksum) for checksum in (old, new) if checksum]
         name = "-".join(names)
         superblock = self.path / "deltas" / name[:2] / name[2:] / "superblock"
@@ -383,20 +372,20 @@ class Repo:
         sizes = int(facts["Total Part Size"]) + int(facts["Total Fallback Size"])
         return Load(requests, superblock.stat().st_size + sizes)
 
-    def loose(self, old: str, new: str) -> Load:
-        """What a client fetches that has one commit and updates to another object by object, from
-        this repository in archive mode."""
+    def update_load(self, old: str, new: str) -> Load:
+        """The load of an update from one commit to another object by object, from this repository
+        in archive mode."""
         names = set(self.objects(new)) - set(self.objects(old))
         stored = [f"{name}z" if name.endswith(".file") else name for name in names]
         paths = [self.path / "objects" / name[:2] / name[2:] for name in stored]
         return Load(len(paths), sum(path.stat().st_size for path in paths))
 
     def remove_commit(self, commit: str) -> None:
-        """Remove a commit that no ref points at, and the objects and deltas of it alone."""
+        """Remove a commit that no ref points at, and its objects that no other commit uses."""
         self._ostree("prune", f"--delete-commit={commit}")
 
     def has_commit(self, commit: str) -> bool:
-        """Whether the commit object is here."""
+        """Whether the repository has the commit object."""
         return (self.path / "objects" / commit[:2] / f"{commit[2:]}.commit").exists()
 
     def _signed(self, command: str, key: SigningKey | None, *arguments: str) -> None:
@@ -404,7 +393,7 @@ class Repo:
             self._ostree(command, *arguments)
             return
         with reachable(key.home) as home:
-            signature = (f"--gpg-homedir={home}", f"--gpg-sign={key.id}")
+            signature = [f"--gpg-homedir={home}", f"--gpg-sign={key.id}"]
             self._ostree(command, *signature, *arguments)
 
     def _ostree(
@@ -420,6 +409,22 @@ class Repo:
             return run.run(argv, deadline=deadline, log=log, on_start=on_start).stdout
         except CommandFailedError as error:
             raise _explained(error, f"ostree {command} in {self.path}") from error
+
+
+def _metadata_options(
+    metadata: Mapping[str, str], version: str, packages: Iterable[Package] | None
+) -> list[str]:
+    """The options of `ostree commit` that give a commit its metadata."""
+    values = dict(metadata)
+    if version:
+        values["version"] = gvariant.string(version)
+    if packages is not None:
+        rows = [(p.name, p.epoch, p.version, p.release, p.arch) for p in sorted(packages)]
+        values[PACKAGE_LIST] = gvariant.strings(rows, 5)
+    options = [f"--add-metadata={key}={value}" for key, value in values.items()]
+    if any(len(option.encode()) >= _ARGUMENT_LIMIT for option in options):
+        raise CommitError("the commit's metadata is too long to be passed to ostree")
+    return options
 
 
 def compare(old: Iterable[File], new: Iterable[File]) -> FileDiff:
@@ -439,7 +444,7 @@ def is_commit_id(text: str) -> bool:
 
 
 def _modified_base64(checksum: str) -> str:
-    """A checksum as ostree names deltas by it."""
+    """A checksum as ostree writes it in the names of deltas."""
     encoded = base64.b64encode(bytes.fromhex(checksum)).decode()
     return encoded.rstrip("=").replace("/", "_")
 
@@ -449,19 +454,19 @@ def _parse_listing(text: str) -> list[File]:
 
 
 def _listed(text: str) -> list[tuple[re.Match[str], str]]:
-    """Entries of `ostree ls --checksum`; a line that is none belongs to the name before it."""
-    found: list[re.Match[str]] = []
+    """Entries of `ostree ls --checksum` with their paths, which may have more than one line."""
+    matches: list[re.Match[str]] = []
     paths: list[str] = []
     for line in text.removesuffix("\n").split("\n") if text else ():
         match = _ENTRY.fullmatch(line)
         if match is not None:
-            found.append(match)
+            matches.append(match)
             paths.append(match["path"])
         elif paths:
             paths[-1] += f"\n{line}"
         else:
             raise CommitError(f"ostree ls printed an unknown line: {line!r}")
-    return list(zip(found, paths, strict=True))
+    return list(zip(matches, paths, strict=True))
 
 
 def _file(match: re.Match[str], path: str) -> File:
@@ -481,13 +486,13 @@ def _file(match: re.Match[str], path: str) -> File:
 
 
 def _explained(error: CommandFailedError, what: str) -> CommitError:
-    """ostree's last words as one message, with a remedy where there is a common one."""
+    """ostree's last message as an error, with a remedy for a full disk."""
     lines = [" ".join(line.split()) for line in error.tail.splitlines() if line.strip()]
-    # What gpg says of a signature has several lines.
+    # A message about a signature has several lines.
     starts = [number for number, line in enumerate(lines) if line.startswith("error: ")]
     reason = " ".join(lines[starts[-1] if starts else -1 :]).removeprefix("error: ")
     reason = reason or error.message
     remedy = error.remedy
     if "No space left on device" in reason:
-        remedy = "free some disk space and do it again; `rfe doctor` says how much is needed"
+        remedy = "free some disk space and try again; `rfe doctor` says how much is needed"
     return CommitError(f"{what}: {reason}", remedy=remedy, log=error.log)

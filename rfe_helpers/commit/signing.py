@@ -1,9 +1,9 @@
-"""The GPG key with which a lab signs what it publishes.
+"""The GPG key with which a lab signs its commits.
 
-The key is made for the lab, without a passphrase, in a GnuPG directory of its own (0700, its
-files 0600), by gpg in batch mode. It never leaves that directory; what devices get is `public`.
-Where both sides have an ostree with ed25519 (`ostree --version` lists sign-ed25519; that of
-Debian 12 does not), `ostree sign` is the other way. It is not used here.
+gpg makes the key for the lab in batch mode, without a passphrase, in a GnuPG directory of its own
+(0700, its files 0600). The secret key never leaves that directory; devices get `public`. Where both
+sides have an ostree with ed25519 (`ostree --version` lists sign-ed25519; Debian 12 lacks it),
+`ostree sign` is the alternative. It is not used here.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ from pathlib import Path
 from rfe_helpers.core import files, run
 from rfe_helpers.errors import CommandFailedError, CommitError
 
-# gpg-agent's socket lies in its directory, and a socket's path has at most 107 bytes.
+# gpg-agent's socket is in that directory, and a socket's path has at most 107 bytes.
 _LONGEST_HOME = 80
-_KIND = ("rsa3072", "sign", "never")  # the last: it does not expire
+_KIND = ["rsa3072", "sign", "never"]  # algorithm, usage, expiry
 
 
 @dataclass(frozen=True)
@@ -35,21 +35,22 @@ class SigningKey:
 
 
 def signing_key(home: Path, name: str = "RFE lab") -> SigningKey:
-    """The key in `home`, made at the first call (a few seconds). Raises CommitError."""
+    """The key in `home`, made at the first call, which takes seconds. Raises CommitError."""
     run.require("gpg", "gpgconf")
     home.mkdir(parents=True, exist_ok=True, mode=0o700)
     home.chmod(0o700)
     with reachable(home) as short:
-        if not (found := _fingerprint(short)):
-            _gpg(short, *("--passphrase", ""), *("--quick-generate-key", name, *_KIND))
-            found = _fingerprint(short)
-        return SigningKey(home, found, _gpg(short, "--armor", "--export", found))
+        fingerprint = _fingerprint(short)
+        if not fingerprint:
+            _gpg(short, "--passphrase", "", "--quick-generate-key", name, *_KIND)
+            fingerprint = _fingerprint(short)
+        return SigningKey(home, fingerprint, _gpg(short, "--armor", "--export", fingerprint))
 
 
 @contextmanager
 def reachable(home: Path) -> Iterator[Path]:
-    """A name of a GnuPG directory that is short enough for its agent, which is ended afterwards:
-    so one user of it at a time."""
+    """A path of a GnuPG directory that is short enough for its agent. The agent is ended
+    afterwards, so the directory is locked: one user at a time."""
     with (
         files.locked(home / ".lock"),
         tempfile.TemporaryDirectory(prefix="rfe-gpg-") as directory,

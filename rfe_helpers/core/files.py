@@ -1,5 +1,5 @@
-"""Files that are never half written (a temporary name beside the target, fsync, rename), locks
-between programs, and room on the disk."""
+"""Files that are replaced as a whole (a temporary name beside the target, fsync, rename), locks
+between programs, and free disk space."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from rfe_helpers.errors import RfeError
 
 @contextmanager
 def replacing(path: Path, *, mode: int = 0o644) -> Iterator[Path]:
-    """Yield a temporary name beside `path`; it becomes `path` when the block ends well.
+    """Yield a temporary name beside `path`, which is renamed to `path` at the end of the block.
 
     If the block raises, the temporary file is removed and `path` stays as it was.
     """
@@ -36,7 +36,7 @@ def replacing(path: Path, *, mode: int = 0o644) -> Iterator[Path]:
 
 
 def write(path: Path, data: str | bytes, *, mode: int = 0o644) -> None:
-    """Put `data` in place as the whole content of `path`, all or nothing."""
+    """Replace the content of `path` with `data`, all or nothing."""
     content = data.encode() if isinstance(data, str) else data
     with replacing(path, mode=mode) as temporary:
         descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
@@ -45,7 +45,7 @@ def write(path: Path, data: str | bytes, *, mode: int = 0o644) -> None:
 
 
 def write_json(path: Path, value: Any, *, mode: int = 0o644) -> None:
-    """Put `value` in place as indented JSON, all or nothing."""
+    """Replace the content of `path` with `value` as indented JSON, all or nothing."""
     write(path, json.dumps(value, indent=2, sort_keys=True) + "\n", mode=mode)
 
 
@@ -60,10 +60,10 @@ def sync_directory(path: Path) -> None:
 
 @contextmanager
 def locked(path: Path, *, wait: bool = True) -> Iterator[None]:
-    """Hold a lock (flock(2)) on a directory, or on a file that is made if it is not there.
+    """Hold a lock (flock(2)) on a directory, or on a file, which is created if it does not exist.
 
-    The kernel releases it however the program ends. Without `wait` BlockingIOError is raised if
-    another program holds it.
+    The kernel releases the lock however the program ends. With `wait=False`, BlockingIOError is
+    raised if another program holds it.
     """
     if path.is_dir():
         descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
@@ -78,14 +78,14 @@ def locked(path: Path, *, wait: bool = True) -> Iterator[None]:
 
 
 def room(directory: Path) -> int:
-    """How many bytes are free where a directory is."""
+    """The free bytes of the file system that a directory is on."""
     return shutil.disk_usage(directory).free
 
 
 def check_room(
     directory: Path, size: int, what: str, error: type[RfeError], *, remedy: str
 ) -> None:
-    """Raise `error` if fewer than `size` bytes are free where `directory` is; `what` needs them."""
+    """Raise `error` if fewer than `size` bytes, which `what` needs, are free for `directory`."""
     free = room(directory)
     if free < size:
         raise error(

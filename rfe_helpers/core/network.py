@@ -22,7 +22,7 @@ def free_port() -> int:
 
 
 def _bound(port: int) -> int | None:
-    """The port that a socket gets, 0 for any; None if it is taken."""
+    """The port that a socket is bound to (0 asks for any); None if it is taken."""
     with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:

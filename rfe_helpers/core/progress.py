@@ -1,7 +1,7 @@
-"""How long work tells what it is doing: one status line at a time.
+"""How a long task reports what it is doing: one status line at a time.
 
-A function that takes long has a parameter `on_progress: OnProgress = None`; whoever calls it gives
-anything that takes a line of text, such as `workbook.Progress`, or `print`.
+A function that may take long has a parameter `on_progress: OnProgress = None`. It is called with
+each line: `workbook.Progress`, `print` and every other function of one string will do.
 """
 
 from __future__ import annotations

@@ -1,12 +1,12 @@
-"""The only door to processes: argv lists, no shell, closed stdin, a minimal environment,
+"""The only place that starts processes: argv lists, no shell, closed stdin, a minimal environment,
 a deadline that ends the whole process group, one line per command in the journal.
 
 The journal is a JSON-lines file chosen with `set_journal` (a lab sets its own
 `logs/commands.jsonl`): `{"at": unix seconds, "seconds": s, "argv": […], "status": n}`.
-What a command reads from its stdin never gets there, so secrets travel by stdin or by file.
+What a command reads from stdin is not recorded, so secrets are passed by stdin or in a file.
 
-A process that outlives the caller is described by `ProcessId`: pid, start time and boot id, so
-that a recycled pid is never taken for it.
+A process that outlives the caller is identified by a `ProcessId`: pid, start time and boot id, so
+that a recycled pid is never mistaken for it.
 """
 
 from __future__ import annotations
@@ -28,16 +28,18 @@ from rfe_helpers.core.wait import Deadline
 from rfe_helpers.errors import CommandFailedError, DeadlineExceededError, ToolMissingError
 
 TAIL_LINES = 15
+# fmt: off
 _KEPT = (
-    *("HOME", "USER", "LOGNAME", "TMPDIR", "XDG_RUNTIME_DIR", "XDG_CACHE_HOME", "XDG_STATE_HOME"),
-    *("http_proxy", "https_proxy", "no_proxy", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY"),
-    *("SSL_CERT_FILE", "SSL_CERT_DIR", "CONTAINERS_CONF", "RFE_CACHE", "RFE_DEBIAN_MIRROR"),
+    "HOME", "USER", "LOGNAME", "TMPDIR", "XDG_RUNTIME_DIR", "XDG_CACHE_HOME", "XDG_STATE_HOME",
+    "http_proxy", "https_proxy", "no_proxy", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY",
+    "SSL_CERT_FILE", "SSL_CERT_DIR", "CONTAINERS_CONF", "RFE_CACHE", "RFE_DEBIAN_MIRROR",
 )
+# fmt: on
 _SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 _journal: Path | None = None
 _journal_lock = threading.Lock()
-_ended: dict[ProcessId, int] = {}  # of processes that `start` has started here
+_ended: dict[ProcessId, int] = {}  # exit statuses of processes that `start` started here
 _reapers: dict[ProcessId, threading.Thread] = {}
 
 
@@ -54,7 +56,7 @@ class Result:
 
 @dataclass(frozen=True)
 class ProcessId:
-    """A process that can be found again: `started` is field 22 of /proc/PID/stat (clock ticks)."""
+    """A process that can be identified later: `started` is field 22 of /proc/PID/stat, in ticks."""
 
     pid: int
     started: int
@@ -62,7 +64,7 @@ class ProcessId:
 
     @classmethod
     def of(cls, pid: int) -> ProcessId | None:
-        """The identity of a running process, None if there is none (a zombie is none)."""
+        """The identity of a running process; None if it has ended (as a zombie has)."""
         started = _start_time(pid)
         return None if started is None else cls(pid, started, _boot_id())
 
@@ -72,7 +74,7 @@ class ProcessId:
 
 
 def set_journal(path: Path | None) -> None:
-    """Write one line per command to `path` from now on (None: nowhere)."""
+    """Write one line per command to `path` from now on; None turns the journal off."""
     global _journal
     if path is not None:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -80,8 +82,11 @@ def set_journal(path: Path | None) -> None:
 
 
 def record(argv: Sequence[str], started: float, seconds: float, status: int | None) -> None:
-    """Add a line to the journal; `started` in Unix seconds. One that cannot be written, on a full
-    disk or in a lab that has been removed, is no reason for a command to fail."""
+    """Add a line to the journal; `started` is in Unix seconds.
+
+    A line that cannot be written, on a full disk or in a lab that has been removed, is dropped:
+    the command must not fail for it.
+    """
     if _journal is None:
         return
     line = {"at": round(started, 3), "seconds": round(seconds, 3), "argv": list(argv)}
@@ -90,21 +95,21 @@ def record(argv: Sequence[str], started: float, seconds: float, status: int | No
 
 
 def environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
-    """The environment commands get: a C.UTF-8 locale, a PATH with the sbin directories, a few
-    settings of the caller's, and `extra`."""
+    """The environment of commands: a C.UTF-8 locale, a PATH with the sbin directories, a few
+    variables of the caller, and `extra`."""
     kept = {name: os.environ[name] for name in _KEPT if name in os.environ}
     path = f"{os.environ.get('PATH', '')}:{_SYSTEM_PATH}".strip(":")
     return {**kept, "PATH": path, "LC_ALL": "C.UTF-8", **(extra or {})}
 
 
 def which(tool: str) -> Path | None:
-    """Where a command is (the sbin directories are searched too), None if nowhere."""
-    found = shutil.which(tool, path=environment()["PATH"])
-    return Path(found) if found else None
+    """The path of a command, or None; the sbin directories are searched too."""
+    path = shutil.which(tool, path=environment()["PATH"])
+    return Path(path) if path else None
 
 
 def require(*tools: str) -> None:
-    """Raise ToolMissingError, naming all commands of `tools` that are not installed."""
+    """Raise ToolMissingError with the names of all `tools` that are not installed."""
     missing = [tool for tool in tools if which(tool) is None]
     if missing:
         raise ToolMissingError(
@@ -129,40 +134,29 @@ def run(
 ) -> Result:
     """Run a command to its end and return its Result.
 
-    `seconds` or `deadline` limit it (default 600 s); then the whole process group is ended and
-    DeadlineExceededError raised. With `log`, stdout and stderr are appended there as they come, and
-    `on_line` sees each line; then Result.stdout holds both. `on_start` is told the process.
-    Raises CommandFailedError for a status other than 0 unless `check` is false, ToolMissingError
-    if the command is not there. Any exception, Ctrl-C too, ends the group first.
+    `seconds` or `deadline` limits it (default 600 s); after that the whole process group is ended
+    and DeadlineExceededError is raised. With `log`, stdout and stderr are appended to that file as
+    they come, with `on_line` each line is passed to it; then Result.stdout holds both. `on_start`
+    is called with the process. Raises CommandFailedError for a status other than 0 unless `check`
+    is false, ToolMissingError if the command is not installed. Any exception, Ctrl-C too, ends the
+    group first.
     """
     command = [str(word) for word in argv]
     limit = deadline or Deadline(600 if seconds is None else seconds)
-    streaming = log is not None or on_line is not None
+    stdin = subprocess.DEVNULL if input is None else subprocess.PIPE
+    stderr_to = subprocess.PIPE if log is None and on_line is None else subprocess.STDOUT
+    pipes = {"stdin": stdin, "stdout": subprocess.PIPE, "stderr": stderr_to}
     at, began = time.time(), time.monotonic()
     interrupts: list[int] = []
     with _noting_interrupts(interrupts):
-        process = _popen(
-            command,
-            stdin=subprocess.DEVNULL if input is None else subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT if streaming else subprocess.PIPE,
-            env=env,
-            cwd=cwd,
-            bound=True,
-        )
+        process = _popen(command, **pipes, env=env, cwd=cwd, bound=True)
     status: int | None = None
     try:
         if interrupts:
             raise KeyboardInterrupt
         if on_start is not None and (identity := ProcessId.of(process.pid)) is not None:
             on_start(identity)
-        if streaming:
-            stdout, stderr = _stream(process, input, limit, log, on_line), ""
-        else:
-            out, err = process.communicate(
-                None if input is None else input.encode(), timeout=limit.left
-            )
-            stdout, stderr = out.decode(errors="replace"), err.decode(errors="replace")
+        stdout, stderr = _output(process, input, limit, log, on_line)
         status = process.wait(timeout=limit.left or 1)
     except subprocess.TimeoutExpired:
         raise DeadlineExceededError(
@@ -171,12 +165,7 @@ def run(
             log=log,
         ) from None
     finally:
-        if process.poll() is None or status is None:
-            _end_group(process.pid)
-            process.wait()
-        for pipe in (process.stdin, process.stdout, process.stderr):
-            if pipe is not None:
-                pipe.close()
+        _close(process, ended=status is not None)
         record(command, at, time.monotonic() - began, status)
     if check and status != 0:
         tail = tail_of(stderr.strip() or stdout.strip())
@@ -192,11 +181,11 @@ def start(
     cwd: Path | None = None,
     on_start: Callable[[ProcessId], None] | None = None,
 ) -> ProcessId:
-    """Start a process that goes on after the caller, in a session of its own, output to `log`.
+    """Start a process that keeps running after the caller, in its own session, output to `log`.
 
-    Returns its identity, by which `stop` ends it. `on_start` writes that down: whatever happens
-    meanwhile, Ctrl-C too, the process is known there, or it is ended. Raises ToolMissingError if
-    the command is not there, CommandFailedError if it ended before it could be identified.
+    Returns its identity, which `stop` takes. `on_start` is called with it to record it: whatever
+    happens meanwhile, Ctrl-C too, the process is either recorded or ended. Raises ToolMissingError
+    if the command is not installed, CommandFailedError if it ended before it could be identified.
     """
     command = [str(word) for word in argv]
     log.parent.mkdir(parents=True, exist_ok=True)
@@ -231,7 +220,7 @@ def start(
 
 
 def _reap(process: subprocess.Popen[bytes], identity: ProcessId | None) -> None:
-    """Nobody waits for it in this process: do so in a thread, that it leaves no zombie."""
+    """Wait for the process in a thread, so that it does not stay as a zombie."""
 
     def wait() -> None:
         status = process.wait()
@@ -245,16 +234,16 @@ def _reap(process: subprocess.Popen[bytes], identity: ProcessId | None) -> None:
 
 
 def status(process: ProcessId) -> int | None:
-    """How a process has ended that this program has started: its exit status, negative for a
-    signal. None if it has not, or if another program has started it."""
+    """The exit status of a process that this program started, negative for a signal; None while
+    it runs, or if another program started it."""
     if not process.alive and process in _reapers:
         _reapers[process].join(1)
     return _ended.get(process)
 
 
 def become(argv: Iterable[str | Path], *, env: Mapping[str, str]) -> NoReturn:
-    """Go on as another program, with the caller's whole environment and `env`: for what people
-    use in their terminal. Raises ToolMissingError if it is not there."""
+    """Replace this program with another, with the caller's whole environment and `env`: for
+    programs that people use in their terminal. Raises ToolMissingError if it is not installed."""
     command = [str(word) for word in argv]
     program = which(command[0])
     if program is None:
@@ -265,7 +254,7 @@ def become(argv: Iterable[str | Path], *, env: Mapping[str, str]) -> NoReturn:
 def stop(process: ProcessId, *, grace: float = 5) -> None:
     """End a process started with `start` and its group: TERM, then KILL after `grace` seconds.
 
-    Does nothing if it has ended or its pid belongs to another process now.
+    Does nothing if it has ended, or if its pid belongs to another process now.
     """
     if process.alive:
         _signal_group(process.pid, signal.SIGTERM)
@@ -281,8 +270,7 @@ def stop(process: ProcessId, *, grace: float = 5) -> None:
 
 def kill(process: ProcessId) -> None:
     """End a process and its group at once (KILL), as a power cut would."""
-    stop_now = process.alive
-    if stop_now:
+    if process.alive:
         _signal_group(process.pid, signal.SIGKILL)
     limit = Deadline(5)
     while process.alive and not limit.expired:
@@ -296,7 +284,7 @@ def tail_of(text: str, lines: int = TAIL_LINES) -> str:
 
 @contextmanager
 def _noting_interrupts(noted: list[int]) -> Iterator[None]:
-    """Put Ctrl-C off: while a process is being started, it would be left behind by it."""
+    """Defer Ctrl-C while a process is being started, which would otherwise be left behind."""
     handled = [n for n in (signal.SIGINT, signal.SIGTERM) if callable(signal.getsignal(n))]
     with _handling(handled, lambda number, _: noted.append(number)):
         yield
@@ -304,8 +292,8 @@ def _noting_interrupts(noted: list[int]) -> Iterator[None]:
 
 @contextmanager
 def ending_in_order() -> Iterator[None]:
-    """Within the block SIGTERM is what Ctrl-C is, a KeyboardInterrupt: what was started is ended,
-    and what is half done is removed. For the command lines."""
+    """Within the block SIGTERM raises KeyboardInterrupt, as Ctrl-C does: processes are ended and
+    unfinished files removed. For the command lines."""
 
     def interrupt(number: int, _: object) -> NoReturn:
         raise KeyboardInterrupt
@@ -337,8 +325,8 @@ def _popen(
     cwd: Path | None,
     bound: bool = False,
 ) -> subprocess.Popen[bytes]:
-    """Start a command; a `bound` one is told to end (TERM) when we are killed without a chance
-    to end it, by setpriv(1) of util-linux."""
+    """Start a command. A `bound` one gets SIGTERM if this program is killed before it can end
+    it, by setpriv(1) of util-linux."""
     if cwd is not None and not cwd.is_dir():
         raise CommandFailedError(command, 127, f"no such directory: {cwd}")
     variables = environment(env)
@@ -363,6 +351,31 @@ def _popen(
         raise CommandFailedError(command, 126, str(error)) from None
 
 
+def _output(
+    process: subprocess.Popen[bytes],
+    input: str | None,
+    limit: Deadline,
+    log: Path | None,
+    on_line: Callable[[str], None] | None,
+) -> tuple[str, str]:
+    """Write `input`, and read stdout and stderr, which are one for `log` or `on_line`."""
+    if log is not None or on_line is not None:
+        return _stream(process, input, limit, log, on_line), ""
+    data = None if input is None else input.encode()
+    stdout, stderr = process.communicate(data, timeout=limit.left)
+    return stdout.decode(errors="replace"), stderr.decode(errors="replace")
+
+
+def _close(process: subprocess.Popen[bytes], *, ended: bool) -> None:
+    """Close the pipes of a process, which is ended first, with its group, unless it has `ended`."""
+    if process.poll() is None or not ended:
+        _end_group(process.pid)
+        process.wait()
+    for pipe in (process.stdin, process.stdout, process.stderr):
+        if pipe is not None:
+            pipe.close()
+
+
 def _stream(
     process: subprocess.Popen[bytes],
     input: str | None,
@@ -370,7 +383,7 @@ def _stream(
     log: Path | None,
     on_line: Callable[[str], None] | None,
 ) -> str:
-    """Copy output to the log line by line until its end; a timer ends the group in time."""
+    """Copy output to the log line by line to its end; a timer ends the group at the deadline."""
     assert process.stdout is not None
     timer = threading.Timer(limit.left, _end_group, [process.pid])
     timer.daemon = True
@@ -382,7 +395,7 @@ def _stream(
             log.parent.mkdir(parents=True, exist_ok=True)
             file = log.open("a", encoding="utf-8")
         if input is not None and process.stdin is not None:
-            # Who ends without reading says why in its output.
+            # A command that exits without reading its input says why in its output.
             with suppress(BrokenPipeError):
                 process.stdin.write(input.encode())
                 process.stdin.flush()
@@ -434,7 +447,7 @@ def _start_time(pid: int) -> int | None:
 
 
 def _stat_field(pid: int, field: int) -> int | None:
-    """Field `field` (from 4 on) of /proc/PID/stat, None for no process or a zombie."""
+    """Field `field` (4 or higher) of /proc/PID/stat; None if there is no process, or a zombie."""
     try:
         text = Path(f"/proc/{pid}/stat").read_text(errors="replace")  # a name may be anything
     except (FileNotFoundError, ProcessLookupError, PermissionError):

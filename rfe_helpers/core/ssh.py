@@ -1,8 +1,8 @@
-"""Another machine over SSH: commands there, and sockets of it here.
+"""Other machines over SSH: run commands there, and forward their sockets.
 
-A machine of the lab is reached with the lab's own key and nothing of the caller's configuration;
-one that a person names (`ssh://user@host`) as that person reaches it: their configuration, agent
-and known hosts. Secrets travel on stdin only.
+A machine of the lab is reached with the lab's own key and none of the caller's SSH configuration;
+one that a person names (`ssh://user@host`) is reached as that person reaches it, with their
+configuration, agent and known hosts. Secrets are passed on stdin only.
 """
 
 from __future__ import annotations
@@ -18,21 +18,24 @@ from rfe_helpers.core import run
 from rfe_helpers.core.run import Result
 from rfe_helpers.errors import DeadlineExceededError, InputError, NodeError
 
-# What ssh itself ends with when it could not connect or lost the connection.
+# The exit status of ssh itself when it cannot connect or loses the connection: ssh(1).
 FAILED = 255
 _URL = re.compile(
     r"ssh://(?:([a-z_][a-z0-9_.-]*)@)?([A-Za-z0-9][A-Za-z0-9.-]*)(?::([0-9]{1,5}))?/?"
 )
-_COMMON = (
-    *("BatchMode=yes", "ConnectTimeout=10", "LogLevel=ERROR"),
-    *("ServerAliveInterval=15", "ServerAliveCountMax=8"),
-)
+_COMMON = [
+    "BatchMode=yes",
+    "ConnectTimeout=10",
+    "LogLevel=ERROR",
+    "ServerAliveInterval=15",
+    "ServerAliveCountMax=8",
+]
 
 
 @dataclass(frozen=True)
 class Host:
-    """A machine over SSH. With `key` it is one of the lab's; `port` 0 and `user` "" leave them to
-    the caller's SSH configuration."""
+    """A machine that is reached over SSH. One with a `key` belongs to the lab; `port` 0 and `user`
+    "" leave these to the caller's SSH configuration."""
 
     host: str
     user: str = ""
@@ -42,13 +45,13 @@ class Host:
 
     @property
     def name(self) -> str:
-        """How a person calls it: user@host:port."""
+        """The machine as a person writes it: user@host:port."""
         user = f"{self.user}@" if self.user else ""
         return f"{user}{self.host}" + (f":{self.port}" if self.port else "")
 
     @property
     def line(self) -> str:
-        """The command that opens a shell there, to be copied."""
+        """The command that opens a shell there, ready to paste."""
         words = ["ssh"]
         if self.key is not None:
             words += ["-i", str(self.key), "-o", f"UserKnownHostsFile={self.known_hosts}"]
@@ -56,7 +59,7 @@ class Host:
 
     def argv(self, *words: str) -> list[str]:
         """The command line of ssh with further words: options, or a command to run there."""
-        options = list(_COMMON)
+        options = [*_COMMON]
         start = ["ssh"]
         if self.key is not None:
             start += ["-F", "none", "-i", str(self.key)]
@@ -79,9 +82,12 @@ class Host:
         seconds: float = 300,
         on_line: Callable[[str], None] | None = None,
     ) -> Result:
-        """Run a shell command there; any status but 255 is the caller's to judge. `input` goes to
-        its stdin. With `on_line`, which sees each line as it comes, stdout holds stderr, too.
-        Raises NodeError if the machine cannot be reached or takes longer than `seconds`."""
+        """Run a shell command there and return its Result, whatever its status.
+
+        `input` goes to its stdin. `on_line` is called with each line as it comes; then stdout holds
+        stderr, too. Raises NodeError if the machine cannot be reached (status 255 of ssh) or the
+        command takes longer than `seconds`.
+        """
         try:
             result = run.run(
                 self.argv(command),
@@ -94,33 +100,36 @@ class Host:
         except DeadlineExceededError:
             raise NodeError(f"{self.name}: a command took longer than {seconds:.0f} s") from None
         if result.status == FAILED:
-            said = run.tail_of((result.stderr or result.stdout).strip(), 3)
-            raise NodeError(f"{self.name} does not answer over SSH: {said}", remedy=_remedy(self))
+            tail = run.tail_of((result.stderr or result.stdout).strip(), 3)
+            raise NodeError(f"{self.name} does not answer over SSH: {tail}", remedy=_remedy(self))
         return result
 
     def forward_argv(self, local: Path, remote: str, port: int) -> list[str]:
-        """The command that makes `local` here lead to the unix socket `remote` there, and a port
-        of loopback there to the same port here, as long as it runs. The socket here is its owner's
-        only (StreamLocalBindMask's default)."""
-        options = ("-oExitOnForwardFailure=yes", "-oStreamLocalBindUnlink=yes")
+        """The command that forwards, as long as it runs, the socket `local` here to the unix socket
+        `remote` there, and a loopback port there to the same port here. Only the owner can use the
+        socket here (the default of StreamLocalBindMask)."""
+        options = ["-oExitOnForwardFailure=yes", "-oStreamLocalBindUnlink=yes"]
         back = f"-R127.0.0.1:{port}:127.0.0.1:{port}"
         return self.argv("-N", f"-L{local}:{remote}", back, *options)
 
 
 def agent() -> dict[str, str]:
-    """What ssh needs from the caller's environment to use their keys."""
+    """The environment variables that ssh needs to use the caller's keys."""
     return {name: os.environ[name] for name in ("SSH_AUTH_SOCK",) if name in os.environ}
 
 
 def _remedy(host: Host) -> str:
     if host.key is not None:
         return f"is the machine running? try: {host.line}"
-    return f"it must work without asking anything: try `{host.line} true`"
+    return f"ssh must log in without asking anything: try `{host.line} true`"
 
 
 def parse(url: str) -> Host:
     """A host from ssh://[user@]host[:port]. Raises InputError."""
-    found = _URL.fullmatch(url)
-    if found is None or int(found[3] or 1) not in range(1, 65536):
-        raise InputError(f"{url!r} is no address", remedy="write it as ssh://user@host or :port")
-    return Host(found[2], found[1] or "", int(found[3] or 0))
+    match = _URL.fullmatch(url)
+    if match is None or int(match[3] or 1) not in range(1, 65536):
+        raise InputError(
+            f"{url!r} is not an SSH address",
+            remedy="write it as ssh://user@host or ssh://user@host:port",
+        )
+    return Host(match[2], match[1] or "", int(match[3] or 0))

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 
 def elapsed(seconds: float) -> str:
-    """Seconds as people read them: 0:07, 12:30, 1:02:03."""
+    """A duration in seconds as text: 0:07, 12:30, 1:02:03."""
     minutes, rest = divmod(int(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
 
 
 def size(number: float) -> str:
-    """Bytes as people read them: 312 B, 4.2 kB, 158.0 MB (powers of 1000)."""
+    """A number of bytes as text: 312 B, 4.2 kB, 158.0 MB (powers of 1000)."""
     for unit in ("B", "kB", "MB"):
         if number < 1000:
             return f"{number:.0f} {unit}" if unit == "B" else f"{number:.1f} {unit}"

@@ -1,4 +1,4 @@
-"""Deadlines: one is made at the top and handed down to everything below it."""
+"""Deadlines: the caller makes one and hands it down to everything that it calls."""
 
 from __future__ import annotations
 
@@ -12,7 +12,12 @@ T = TypeVar("T")
 
 
 class Deadline:
-    """A moment, `seconds` from now, at which to stop waiting."""
+    """A moment, `seconds` from now, at which to stop waiting.
+
+    deadline = Deadline(600)                     # both steps together may take ten minutes
+    run.run(["ostree", "fsck"], deadline=deadline)
+    wait_for(socket.exists, deadline, "the socket is there")
+    """
 
     def __init__(self, seconds: float) -> None:
         self.seconds = seconds
@@ -33,7 +38,7 @@ class Deadline:
         return self.left <= 0
 
     def check(self, what: str, *, remedy: str = "") -> None:
-        """Raise DeadlineExceededError if the time is up; `what` completes "… did not happen"."""
+        """Raise DeadlineExceededError if time is up; `what` should have happened by then."""
         if self.expired:
             raise DeadlineExceededError(f"{what}: not within {self.seconds:.0f} s", remedy=remedy)
 
@@ -49,11 +54,11 @@ def wait_for(
     """Call `probe` every `every` seconds until it returns something true, and return that.
 
     Raises DeadlineExceededError with `what` ("the machine answers over SSH") when time is up;
-    what `probe` raises passes through.
+    exceptions of `probe` are passed on.
     """
     while True:
-        found = probe()
-        if found:
-            return found
+        value = probe()
+        if value:
+            return value
         deadline.check(what, remedy=remedy)
         time.sleep(min(every, deadline.left))

@@ -1,6 +1,6 @@
-"""Kickstarts: rendered from a template and a profile, read with pykickstart before anything boots.
+"""Kickstarts: rendered from a template and a profile, and checked with pykickstart before use.
 
-Pure but for `hash_password`, which asks openssl.
+Pure, except for `hash_password`, which runs openssl.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from rfe_helpers.core import run
 from rfe_helpers.errors import KickstartError
 from rfe_helpers.lab.profile import Profile
 
-# The screen shows the boot, too; programs write to the last console, the serial port.
+# The screen shows the boot, too; /dev/console is the last one, the serial port.
 CONSOLES = "console=tty0 console=ttyS0,115200"
 
 
@@ -45,28 +45,20 @@ def render(
     end: str = "reboot",
     post: str = "",
 ) -> str:
-    """A kickstart that installs the commit `ref` (the profile's) of the repository at `url`.
+    """A kickstart that installs the commit `ref` of the repository at `url`.
 
-    `url` is as the machine sees it; `user` gets the hashed password, the SSH key (the line of a
-    public key file), or both; `plain_password` puts one in clear text, for whoever can fetch
-    the kickstart to read, and only because it was asked for; `verify` demands a signature by a
-    key that the installer knows, `signing_key` one by this armoured public key; `ca` is the PEM
-    text of the authority that an HTTPS server must have its certificate from; `filesystem` is
-    for / and /boot (the profile's); `end` is reboot, poweroff or halt; `post` is the text of a
-    script to run in the installed system, whose failure fails the installation. Raises
-    KickstartError if the result is no valid kickstart of the release.
+        text = render(lab.profile, url=site.guest_repo_url, user="core", ssh_key=lab.public_key)
+        serve.publish(lab, artifact.path, kickstarts={"edge.ks": text})
+
+    `url` is the address for the machine; `ref` and `filesystem` (of / and /boot) are the profile's
+    if they are None. `user` gets the hashed password, the SSH key (the line of a public key file),
+    or both; `plain_password` is written in clear text, and everyone who can download the kickstart
+    can read it. `verify` requires a signature by a key that the installer has, `signing_key` one
+    by this armoured public key; `ca` is the PEM text of the CA of an HTTPS server. `end` is reboot,
+    poweroff or halt; `post` is a shell script that runs in the installed system: if it fails, so
+    does the installation. Raises KickstartError if the result is not valid for the release.
     """
-    accounts = [f"user --name={_word(user)} --groups={_word(','.join(groups))}"]
-    if password_hash is not None:
-        accounts[0] += f" --iscrypted --password={_word(password_hash)}"
-    elif plain_password is not None:
-        accounts[0] += f" --plaintext --password={_word(plain_password)}"
-    elif ssh_key is None:
-        raise KickstartError(
-            f"user {user} could not log in", remedy="give a password_hash, an ssh_key, or both"
-        )
-    if ssh_key is not None:
-        accounts.append(f"sshkey --username={_word(user)} {_word(ssh_key.strip())}")
+    accounts = _accounts(user, groups, password_hash, plain_password, ssh_key)
     text = _template("edge.ks").substitute(
         title=profile.title,
         url=_word(url),
@@ -76,7 +68,7 @@ def render(
         hostname=_word(hostname),
         filesystem=_word(filesystem or profile.kickstart.filesystem),
         kernel_arguments=_word(kernel_arguments),
-        accounts="\n".join(accounts),
+        accounts=accounts,
         verify="" if verify or signing_key else "--nogpg ",
         osname=_word(profile.ostree.osname),
         remote=_word(profile.ostree.remote),
@@ -89,9 +81,31 @@ def render(
     return text
 
 
-# The installer checks what it installs, so it must know the key and the authority before the
-# system does: ostree's directory of keys that every remote takes, and the bundles of
-# authorities of Red Hat's and of Debian's installer. Nothing of that is copied to the disk.
+def _accounts(
+    user: str,
+    groups: tuple[str, ...],
+    password_hash: str | None,
+    plain_password: str | None,
+    ssh_key: str | None,
+) -> str:
+    """The lines `user` and `sshkey`. Raises KickstartError if the user could not log in."""
+    lines = [f"user --name={_word(user)} --groups={_word(','.join(groups))}"]
+    if password_hash is not None:
+        lines[0] += f" --iscrypted --password={_word(password_hash)}"
+    elif plain_password is not None:
+        lines[0] += f" --plaintext --password={_word(plain_password)}"
+    elif ssh_key is None:
+        raise KickstartError(
+            f"user {user} could not log in", remedy="pass a password_hash, an ssh_key, or both"
+        )
+    if ssh_key is not None:
+        lines.append(f"sshkey --username={_word(user)} {_word(ssh_key.strip())}")
+    return "\n".join(lines)
+
+
+# The installer verifies what it installs, so it needs the key and the CA before the installed
+# system has them: in ostree's directory of keys for all remotes, and in the CA bundles of Red Hat's
+# and Debian's installers. These files are not copied to the disk.
 _TRUST_KEY_IN_INSTALLER = """\
 mkdir -p /usr/share/ostree/trusted.gpg.d
 base64 -d > /usr/share/ostree/trusted.gpg.d/{remote}.gpg <<'KEY'
@@ -105,7 +119,7 @@ for bundle in /etc/pki/tls/certs/ca-bundle.crt /etc/ssl/certs/ca-certificates.cr
 CA
 done
 """
-# In the installed system the remote alone trusts them. It is made anew, since installers differ
+# In the installed system only the remote trusts them. It is created again, since installers differ
 # in where they put it.
 _TRUST_IN_SYSTEM = """\
 mkdir -p /etc/ostree
@@ -116,10 +130,10 @@ _FILE = "cat > {path} <<'END'\n{text}\nEND\n"
 
 
 def trust_script(remote: str, url: str, signing_key: str = "", ca: str = "") -> str:
-    """A shell script for an installed system, after which its remote is at `url` and takes only
-    commits signed with this armoured key, from a server that this authority (PEM) vouches for.
+    """A shell script that sets the remote of an installed system to `url`, and makes it accept only
+    commits signed with this armoured public key, from a server with a certificate of this CA (PEM).
 
-    Without `signing_key` signatures are not checked, without `ca` the system's authorities count.
+    Without `signing_key` signatures are not checked; without `ca` the system's CAs are trusted.
     """
     files, options = "", ["--no-gpg-verify"]
     if signing_key:
@@ -148,19 +162,19 @@ def _scripts(remote: str, url: str, signing_key: str, ca: str, post: str) -> str
 
 
 def _unarmoured(key: str) -> str:
-    """The base64 lines of an armoured key, without its headers and its checksum (RFC 4880, 6.2):
-    ostree takes only keys without armour from its directory."""
-    found = re.search(r"^$\n((?:[A-Za-z0-9+/]+=*\n)+)", key, re.MULTILINE)
-    if not key.startswith("-----BEGIN PGP PUBLIC KEY BLOCK-----") or found is None:
-        raise KickstartError("the signing key is no armoured public key of GPG")
-    return found[1].strip()
+    """The base64 lines of an armoured key, without headers and checksum (RFC 4880, 6.2): ostree
+    reads only keys without armour from its directory."""
+    match = re.search(r"^$\n((?:[A-Za-z0-9+/]+=*\n)+)", key, re.MULTILINE)
+    if not key.startswith("-----BEGIN PGP PUBLIC KEY BLOCK-----") or match is None:
+        raise KickstartError("the signing key is not an armoured public key of GPG")
+    return match[1].strip()
 
 
 def validate(text: str, version: str) -> tuple[str, ...]:
-    """Read a kickstart as Anaconda of a release (such as "RHEL9") does; returns its warnings.
+    """Parse a kickstart as Anaconda of a release (such as "RHEL9") does; return the warnings.
 
-    Raises KickstartError("line N: …") for what that release does not understand. Files that it
-    includes are not read.
+    Raises KickstartError("line N: …") for what that release does not support. Included files are
+    not read.
     """
     if version not in versionMap:
         raise KickstartError(
@@ -175,13 +189,13 @@ def validate(text: str, version: str) -> tuple[str, ...]:
         except PykickstartError as error:
             where = "kickstart" if error.lineno is None else f"line {error.lineno}"
             raise KickstartError(f"{where}: {_one_line(error.message)}") from None
-        except ValueError as error:  # a quotation that does not end
+        except ValueError as error:  # a quotation without an end
             raise KickstartError(f"kickstart: {error}") from None
     return tuple(_one_line(warning.message) for warning in caught)
 
 
 def hash_password(password: str) -> str:
-    """A password as SHA-512 crypt, with a salt of its own at each call."""
+    """The SHA-512 crypt hash of a password, with a new salt at each call."""
     if not password or "\n" in password:
         raise KickstartError("a password must be one line of text")
     return run.run(["openssl", "passwd", "-6", "-stdin"], input=password + "\n").stdout.strip()
@@ -192,9 +206,11 @@ def _template(name: str) -> Template:
 
 
 def _word(value: str) -> str:
-    """A value as one word of a kickstart line, which is split like a shell's."""
+    """A value as one word of a kickstart line, which is split as in a shell."""
     if "\n" in value or not value:
-        raise KickstartError(f"{value!r} cannot stand in a kickstart: it must be one line of text")
+        raise KickstartError(
+            f"{value!r} cannot be used in a kickstart: it must be one line of text"
+        )
     return shlex.quote(value)
 
 

@@ -1,5 +1,5 @@
-"""Boot ISOs of any release: label, release, kernel, and a commit that is inside, read without
-mounting; ISOs made from one by adding files; and whether a copy on a stick is whole.
+"""Boot ISOs of any release: read their label, release, kernel and commit without mounting them; add
+files to a copy; and verify what was written to a USB stick.
 
 Nothing here writes to a device.
 """
@@ -23,21 +23,21 @@ from rfe_helpers.errors import CommandFailedError, CommitError, MediaError
 
 KERNEL = "images/pxeboot/vmlinuz"
 INITRD = "images/pxeboot/initrd.img"
-# Boot menus: those of GRUB for BIOS and UEFI, and isolinux, which RHEL 8 and 9 have for BIOS.
+# Boot menus: of GRUB for BIOS and for UEFI, and of isolinux, which RHEL 8 and 9 use for BIOS.
 MENUS = ("boot/grub2/grub.cfg", "EFI/BOOT/grub.cfg", "isolinux/isolinux.cfg")
-# What osbuild puts into an edge-installer.
+# Paths in an edge-installer of osbuild.
 REPOSITORY = "ostree/repo"
 KICKSTART = "osbuild.ks"
 _CHUNK = 1 << 20
-# ECMA-119: volume descriptors begin at sector 16 of 2048 bytes; 8.4 has the primary one's fields.
+# ECMA-119: volume descriptors start at sector 16 of 2048 bytes; 8.4 has the primary one's fields.
 _SECTOR = 2048
 _PRIMARY = b"\x01CD001"
 
 
 @dataclass(frozen=True)
 class BootIso:
-    """A boot ISO. `family`, `version` and `arch` are those of its .treeinfo, "" without one;
-    `size` is what its volume says, in bytes."""
+    """A boot ISO. `family`, `version` and `arch` are from its .treeinfo, "" without one; `size` is
+    that of its volume in bytes."""
 
     path: Path
     label: str
@@ -48,12 +48,12 @@ class BootIso:
 
     @property
     def release(self) -> str:
-        """What a person calls it, such as "Red Hat Enterprise Linux 9.4"."""
+        """The name of the release, such as "Red Hat Enterprise Linux 9.4"."""
         return f"{self.family} {self.version}".strip() or self.label
 
     def arguments(self, kickstart_url: str) -> str:
-        """The kernel arguments that install from this ISO as a kickstart says, in text mode,
-        on the serial console and the screen (the last console is the one programs write to)."""
+        """The kernel arguments that install from this ISO by a kickstart, in text mode, on the
+        screen and the serial console, which is last, so that it is /dev/console."""
         return (
             f"inst.stage2=hd:LABEL={self._device} inst.ks={kickstart_url} inst.text "
             "console=tty0 console=ttyS0,115200"
@@ -61,42 +61,48 @@ class BootIso:
 
     @property
     def own_kickstart(self) -> str:
-        """Where an installer that was booted from it finds the kickstart that is on it."""
+        """The value of inst.ks= for the kickstart on the ISO itself."""
         return f"hd:LABEL={self._device}:/{KICKSTART}"
 
     @property
     def _device(self) -> str:
-        """The label as udev writes it, which has \\x20 for a space."""
+        """The label as udev writes it, with \\x20 for a space."""
         return self.label.replace(" ", "\\x20")
 
     def extract_kernel(self, directory: Path) -> tuple[Path, Path]:
-        """Write kernel and initramfs into a directory as `vmlinuz` and `initrd.img`."""
+        """Copy kernel and initramfs into a directory, as `vmlinuz` and `initrd.img`."""
         return (
             self.extract(KERNEL, directory / "vmlinuz"),
             self.extract(INITRD, directory / "initrd.img"),
         )
 
     def extract(self, name: str, target: Path) -> Path:
-        """Copy one file or directory out of the ISO. Raises MediaError if it has none such."""
+        """Copy a file or directory from the ISO. Raises MediaError if it is not there."""
         target.unlink(missing_ok=True)
         try:
             run.run([*_xorriso(self.path), "-extract", f"/{name}", _with_parent(target)])
         except CommandFailedError as error:
             raise MediaError(
                 f"{self.path} has no {name}: it is not a boot ISO, or it is damaged ({error.tail})",
-                remedy="compare its checksum with the one published, or make it again",
+                remedy="compare its checksum with the published one, or make it again",
             ) from None
         target.chmod(0o755 if target.is_dir() else 0o644)
         return target
 
 
 def read(path: Path) -> BootIso:
-    """What a boot ISO is. Raises MediaError if it is missing, no ISO, or cut off."""
+    """Read the label, size and release of a boot ISO.
+
+        iso = read(boot_iso(lab))
+        print(iso.label, iso.release, iso.size)    # bytes
+
+    Raises MediaError for a file that is missing, truncated, or not an ISO.
+    """
     label, size = _primary_volume(path)
     if path.stat().st_size < size:
         raise MediaError(
             f"{path} is cut off: it has {path.stat().st_size} of {size} bytes",
-            remedy="fetch it again",
+            remedy="download it again",
         )
     iso = BootIso(path, label, size)
     try:
@@ -121,7 +127,7 @@ def read(path: Path) -> BootIso:
 
 @dataclass(frozen=True)
 class IsoCommit:
-    """A commit inside an installer ISO, and the kickstart that installs it."""
+    """The commit in an installer ISO, and the kickstart that installs it."""
 
     ref: str
     commit: str
@@ -131,13 +137,13 @@ class IsoCommit:
 
 
 def payload(iso: Path) -> IsoCommit:
-    """The commit inside an edge-installer. Raises MediaError if there is none."""
+    """The commit in an edge-installer. Raises MediaError if there is none."""
     boot = read(iso)
     with tempfile.TemporaryDirectory(prefix="rfe-iso-") as directory:
         root = Path(directory)
         try:
             kickstart = boot.extract(KICKSTART, root / KICKSTART).read_text()
-            # As much of the repository as ostree needs to show the commit.
+            # The part of the repository that ostree needs to show the commit.
             for name in ("config", "refs"):
                 boot.extract(f"{REPOSITORY}/{name}", root / "repo" / name)
             heads = root / "repo/refs/heads"
@@ -148,8 +154,8 @@ def payload(iso: Path) -> IsoCommit:
             info = Repo(root / "repo").show(commit)
         except (MediaError, CommitError, StopIteration, UnicodeDecodeError, OSError):
             raise MediaError(
-                f"{iso} has no commit that can be read in /{REPOSITORY}: it is no edge-installer",
-                remedy="make one with a compose of the type edge-installer",
+                f"{iso} has no readable commit in /{REPOSITORY}: it is not an edge-installer",
+                remedy="make one with a compose of type edge-installer",
             ) from None
         return IsoCommit(
             str(ref.relative_to(heads)), commit, info.version, info.timestamp, kickstart
@@ -157,61 +163,60 @@ def payload(iso: Path) -> IsoCommit:
 
 
 def check(iso: Path) -> bool:
-    """Whether an ISO carries a checksum of itself, which fits; False if it carries none.
+    """Verify the checksum in an ISO: True if it matches, False if there is none.
 
-    Raises MediaError for one that is cut off or altered.
+    Raises MediaError for an ISO that is cut off or altered.
     """
     read(iso)
     result = run.run(["checkisomd5", iso], check=False)
-    said = result.stdout + result.stderr
-    if "result is: PASS" in said:
+    output = result.stdout + result.stderr
+    if "result is: PASS" in output:
         return True
-    if "No checksum information" in said:
+    if "No checksum information" in output:
         return False
     raise MediaError(
         f"the content of {iso} does not match the checksum in it: it is damaged",
-        remedy="fetch or make it again",
+        remedy="download or make it again",
     )
 
 
 def implant_checksum(iso: Path) -> None:
-    """Write the checksum of an ISO into it, as Anaconda looks for it; a former one is replaced.
+    """Write the checksum of an ISO into it, where Anaconda reads it, replacing an earlier one.
 
-    It finds damage by chance, a bad copy or a worn stick; against somebody who changes an ISO on
-    purpose it does not help.
+    It detects accidental damage, a bad copy or a worn stick, but not a deliberate change.
     """
     run.run(["implantisomd5", "--force", iso])
 
 
 def verify_written(target: Path, iso: Path) -> int:
-    """Compare a device or file with the ISO that was written to it, as far as the ISO goes.
+    """Compare a device or file with the ISO that was written to it, up to the size of the ISO.
 
-    Returns how many bytes are the same. Raises MediaError with the first place that differs. Only
-    reads; needs the right to read the device.
+    Returns the number of bytes compared. Raises MediaError with the offset of the first
+    difference, or if the device cannot be read. Nothing is written.
     """
     done = 0
     try:
-        with iso.open("rb") as wanted, target.open("rb") as written:
-            # Not what is left in memory of the writing, but what the device has.
+        with iso.open("rb") as original, target.open("rb") as written:
+            # Read from the device, not from the page cache that writing has filled.
             os.posix_fadvise(written.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
-            while expected := wanted.read(_CHUNK):
-                found = written.read(len(expected))
-                if found != expected:
-                    pairs = zip(expected, found, strict=False)
-                    same = next((i for i, (a, b) in enumerate(pairs) if a != b), len(found))
-                    raise MediaError(_difference(target, iso, done + same, len(found) > same))
+            while expected := original.read(_CHUNK):
+                actual = written.read(len(expected))
+                if actual != expected:
+                    pairs = zip(expected, actual, strict=False)
+                    same = next((i for i, (a, b) in enumerate(pairs) if a != b), len(actual))
+                    raise MediaError(_difference(target, iso, done + same, len(actual) > same))
                 done += len(expected)
     except OSError as error:
         raise MediaError(
             f"{error.filename or target}: {error.strerror}",
-            remedy="name the whole device, and run as root",
+            remedy="pass the whole device, such as /dev/sdb, and run as root",
         ) from None
     return done
 
 
 def _difference(target: Path, iso: Path, place: int, more: bool) -> str:
     if more:
-        return f"{target} differs from {iso} at byte {place}: it was not written well"
+        return f"{target} differs from {iso} at byte {place}: it was not written correctly"
     return f"{target} ends at byte {place}, {iso} has {iso.stat().st_size}: it was cut off"
 
 
@@ -224,10 +229,10 @@ def add_files(
     deadline: Deadline | None = None,
     on_start: Callable[[run.ProcessId], None] | None = None,
 ) -> Path:
-    """A copy of a boot ISO, at `target`, with files or directories added (path in it -> source).
+    """Copy a boot ISO to `target` with files or directories added (path in the ISO -> source).
 
-    It boots as the original does; `arguments` are added to the kernel's in every entry of its
-    menus. Raises MediaError if xorriso cannot make it, or if there is no menu to add to.
+    The copy boots as the original does; `arguments` are added to the kernel arguments in every
+    entry of its menus. Raises MediaError if xorriso cannot make it, or if it has no boot menu.
     """
     read(iso)
     with (
@@ -237,7 +242,7 @@ def add_files(
         menus = _menus_with(iso, arguments, Path(directory)) if arguments else {}
         command: list[str | Path] = ["xorriso", "-abort_on", "FAILURE", "-report_about", "FAILURE"]
         command += ["-indev", iso, "-outdev", unfinished, "-overwrite", "on"]
-        # Whatever boots the original, from CD and from a stick, is made again in the copy.
+        # The boot records of the original, for CD and for USB, are made again in the copy.
         command += ["-boot_image", "any", "replay"]
         for name, source in {**added, **menus}.items():
             command += ["-map", source, f"/{name}"]
@@ -246,7 +251,7 @@ def add_files(
         except CommandFailedError as error:
             raise MediaError(
                 f"{target} could not be made from {iso}: {error.tail}",
-                remedy="look for room on the disk, and whether the boot ISO is whole",
+                remedy="check the free disk space, and that the boot ISO is complete",
             ) from None
         implant_checksum(unfinished)
     return target
@@ -268,7 +273,7 @@ def _menus_with(iso: Path, arguments: str, directory: Path) -> dict[str, Path]:
         if menu.read_text() != text:
             changed[name] = menu
     if not changed:
-        raise MediaError(f"{iso} has no boot menu with inst.stage2=: it is no boot ISO")
+        raise MediaError(f"{iso} has no boot menu with inst.stage2=: it is not a boot ISO")
     return changed
 
 
@@ -278,18 +283,16 @@ def _with_parent(path: Path) -> Path:
 
 
 def _xorriso(path: Path) -> list[str | Path]:
-    """xorriso, reading only, and ending with a status that says whether all went well."""
+    """xorriso, read-only, with an exit status that reports failures."""
+    # fmt: off
     return [
         "xorriso",
-        "-abort_on",
-        "FAILURE",
-        "-report_about",
-        "FAILURE",
-        "-osirrox",
-        "on",
-        "-indev",
-        path,
+        "-abort_on", "FAILURE",
+        "-report_about", "FAILURE",
+        "-osirrox", "on",
+        "-indev", path,
     ]
+    # fmt: on
 
 
 def _primary_volume(path: Path) -> tuple[str, int]:
@@ -300,10 +303,10 @@ def _primary_volume(path: Path) -> tuple[str, int]:
             descriptor = file.read(_SECTOR)
     except OSError as error:
         raise MediaError(
-            f"{path}: {error.strerror}", remedy="give the path of a boot ISO"
+            f"{path}: {error.strerror}", remedy="pass the path of a boot ISO"
         ) from None
     if len(descriptor) < _SECTOR or not descriptor.startswith(_PRIMARY):
-        raise MediaError(f"{path} is not an ISO image", remedy="give the path of a boot ISO")
+        raise MediaError(f"{path} is not an ISO image", remedy="pass the path of a boot ISO")
     blocks = struct.unpack_from("<I", descriptor, 80)[0]
     block_size = struct.unpack_from("<H", descriptor, 128)[0]
     return descriptor[40:72].decode("ascii", errors="replace").strip(), blocks * block_size

@@ -1,8 +1,8 @@
-"""A boot ISO with a kickstart inside: by lorax's mkksiso where it is installed, or by xorriso.
+"""A boot ISO with a kickstart inside: by mkksiso of lorax if it is installed, else by xorriso.
 
 mkksiso takes the kickstart as its first argument (lorax 28 to 34.9.16), as `--ks` (from 34.9.17
 and 37.6), or in both ways (from 34.9.19 and 37.8): its help says which. From 37.10 and 38.4 on it
-needs root unless `--skip-mkefiboot` is given, which leaves the menu of UEFI machines alone. Its
+needs root unless it gets `--skip-mkefiboot`, which leaves the menu of UEFI machines unchanged. Its
 output must not exist.
 """
 
@@ -24,7 +24,7 @@ _SECONDS = 1800
 def argv(
     help_text: str, kickstart: Path, iso: Path, target: Path, *, root: bool = True
 ) -> list[str | Path]:
-    """The command line in the form that the program's `--help` tells."""
+    """The command line of mkksiso in the form that its `--help` describes."""
     skip = ["--skip-mkefiboot"] if "--skip-mkefiboot" in help_text and not root else []
     if "--ks" in help_text:
         return [PROGRAM, *skip, "--ks", kickstart, iso, target]
@@ -32,9 +32,9 @@ def argv(
 
 
 def with_kickstart(iso: Path, kickstart: Path, target: Path) -> Path:
-    """Make `target`, a boot ISO that installs as the kickstart says without asking anything.
+    """Make `target`, a boot ISO that installs by the kickstart without asking anything.
 
-    Raises MediaError with the last lines of the program that made it.
+    Returns `target`. Raises MediaError with the last lines of the program's output.
     """
     boot = media.read(iso)
     if not kickstart.is_file():
@@ -47,27 +47,27 @@ def with_kickstart(iso: Path, kickstart: Path, target: Path) -> Path:
     help_text = run.run([PROGRAM, "--help"], check=False).stdout
     target.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=target.parent, prefix=".mkksiso-") as directory:
-        made = Path(directory, "made.iso")
+        unfinished = Path(directory, "unfinished.iso")
         try:
-            command = argv(help_text, kickstart, iso, made, root=os.geteuid() == 0)
+            command = argv(help_text, kickstart, iso, unfinished, root=os.geteuid() == 0)
             run.run(command, seconds=_SECONDS)
         except CommandFailedError as error:
             raise MediaError(
                 f"{PROGRAM} could not put {kickstart} into {iso}: {error.tail}",
-                remedy="run it as root, or remove lorax: xorriso does it, too",
+                remedy="run it as root, or remove lorax: then xorriso is used",
             ) from None
-        made.chmod(0o644)
-        made.replace(target)
+        unfinished.chmod(0o644)
+        unfinished.replace(target)
     files.sync_directory(target.parent)
     return target
 
 
 def check_release(boot: media.BootIso, profile: Profile) -> None:
-    """Raise MediaError if a boot ISO is of another release than the profile: what one release's
-    installer deploys another's may not understand."""
+    """Raise MediaError if a boot ISO and the profile have different releases: one release's
+    installer may not be able to deploy another's commit."""
     if boot.label != profile.iso.label:
         raise MediaError(
             f"{boot.path} is {boot.release} (label {boot.label}), this lab is for {profile.title} "
             f"(label {profile.iso.label})",
-            remedy="take the boot ISO of that release, or a lab with the profile of this one",
+            remedy="use the boot ISO of that release, or a lab with the profile of this one",
         )

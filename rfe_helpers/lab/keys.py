@@ -1,4 +1,4 @@
-"""The lab's SSH key, and its machines over SSH with it.
+"""The lab's SSH key, and the machines that are reached with it.
 
 keys/id_ed25519, id_ed25519.pub    made at the first call (0600 in a 0700 directory)
 keys/known_hosts-<name>            the host key of a machine, from the first connection on
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 def host(lab: Lab, name: str, port: int, *, user: str = "root", address: str = LOOPBACK) -> Host:
-    """The lab's machine `name` at a port, of loopback unless told otherwise, with the lab's key."""
+    """The lab's machine `name` at a port of `address`, reached with the lab's key."""
     public_key(lab)
     return Host(address, user, port, lab.path("keys", "id_ed25519"), known_hosts(lab, name))
 
@@ -30,15 +30,15 @@ def known_hosts(lab: Lab, name: str) -> Path:
 
 
 def forget(lab: Lab, name: str) -> None:
-    """Accept the next host key of a machine: it has been installed again."""
+    """Accept the next host key of a machine, which has been installed again."""
     known_hosts(lab, name).unlink(missing_ok=True)
 
 
 def public_key(lab: Lab) -> str:
-    """The line of the lab's public SSH key; the key is made at the first call."""
+    """The lab's public SSH key, one line; the key pair is made at the first call."""
     key = lab.path("keys", "id_ed25519")
     key.parent.chmod(0o700)
-    # Several machines may be asked at the same moment.
+    # Several machines may be started at the same moment.
     with files.locked(lab.path("keys", ".lock")):
         if not key.exists():
             with tempfile.TemporaryDirectory(dir=key.parent, prefix=".new-") as directory:

@@ -1,23 +1,23 @@
-"""One run of the workbook: every path, port, process and result of it.
+"""One run of the workbook: its paths, ports, processes and results.
 
-On disk, all below the lab directory, which only its owner can read:
+On disk, all in the lab directory, which only its owner can read:
 
     lab.json            the state: profile, ports, steps, processes (this module writes it)
     lab.lock            held while lab.json is changed
     logs/               one log per program; commands.jsonl is the journal of commands
     keys/               the SSH key made for this lab (0600)
-    composes/           what Image Builder made: <id>-commit.tar, …
+    composes/           artifacts of Image Builder: <id>-commit.tar, …
     www/                kickstarts and repositories that are served
-    registry/           container images of devices, and what they were made of
+    registry/           container images of devices, and their sources
     machines/<name>/    disk, console, screenshots and QMP socket of a machine
     runs/<time>/        executed notebooks and reports of headless runs
     sandbox/            the state of the sandbox Image Builder
-    notebooks/          copies of the workbook that are opened with this lab (rfe lab open)
+    notebooks/          the copy of the workbook that is opened with this lab (rfe lab open)
 
-Invariants: lab.json is replaced whole, under the lock, so any number of notebooks and commands
-may use one lab; it never holds a secret; a process in it is named by pid, start time and boot
-id, so that a recycled pid is never ended. What can be made again and serves several labs (the
-base tree, the boot ISO, packages) is in the cache, `cache_directory()`.
+Invariants: lab.json is replaced as a whole, under the lock, so any number of notebooks and
+commands may use one lab; it never holds a secret; a process in it is identified by pid, start
+time and boot id, so that a recycled pid is never ended. What can be made again and serves several
+labs (the base tree, the boot ISO, packages) is in the cache, `cache_directory()`.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ _DIRECTORIES = (
 
 
 def cache_directory() -> Path:
-    """Where things that serve several labs are kept: RFE_CACHE, or rfe in the user's cache."""
+    """The directory of what several labs share: RFE_CACHE, or rfe in the user's cache."""
     if chosen := os.environ.get("RFE_CACHE"):
         return Path(chosen).expanduser().absolute()
     base = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
@@ -62,16 +62,21 @@ def cache_directory() -> Path:
 
 
 def default_directory() -> str:
-    """The lab of commands that are told none: RFE_LAB, or DEFAULT."""
+    """The lab of commands without --lab: RFE_LAB, or DEFAULT."""
     return os.environ.get("RFE_LAB") or DEFAULT
 
 
 class Lab:
-    """A lab directory, made if it is not there. Opening it twice, from two programs, is fine.
+    """A lab directory, created if it does not exist; several programs may open it at once.
 
-    Raises LabError if the directory cannot be used, ProfileError for an unknown profile or one of
-    a release without edge images.
-    `profile` is needed when the lab is made; later it must be the same or None.
+        lab = Lab("~/rfe-lab")                        # the sandbox
+        lab = Lab("~/rhel-lab", "rhel-9.6")           # a release
+        lab.record("compose", commit=commit.id)       # for the notebooks after this one
+        print(lab.step("compose")["commit"], lab.log("image-builder"))
+
+    `profile_name` is used when the lab is created ("sandbox" if it is None); later it must be the
+    same or None. Raises LabError if the directory cannot be used, ProfileError for an unknown
+    profile or one of a release without edge images.
     """
 
     def __init__(self, directory: str | Path = DEFAULT, profile_name: str | None = None) -> None:
@@ -99,14 +104,14 @@ class Lab:
         return f"Lab({str(self.directory)!r}, profile {self.profile.name})"
 
     def command(self, words: str) -> str:
-        """A command of `rfe` for this lab, to be typed: with --lab unless it is the usual one."""
+        """A command of `rfe` for this lab, ready to paste; --lab is left out for the usual one."""
         return f"rfe {words}" + (
             "" if self.is_usual else f" --lab {shlex.quote(str(self.directory))}"
         )
 
     @property
     def is_usual(self) -> bool:
-        """Whether it is the lab of commands that are told none."""
+        """Whether it is the lab that commands use without --lab."""
         return self.directory == Path(DEFAULT).expanduser().absolute()
 
     def _start_over(self) -> str:
@@ -115,13 +120,13 @@ class Lab:
     # paths ------------------------------------------------------------------------------------
 
     def path(self, *parts: str) -> Path:
-        """A path inside the lab; the directories above it are made."""
+        """A path inside the lab; its parent directories are created."""
         path = self.directory.joinpath(*parts)
         path.parent.mkdir(parents=True, exist_ok=True)
         return path
 
     def folder(self, *parts: str) -> Path:
-        """A directory inside the lab, made if it is not there."""
+        """A directory inside the lab, created if it does not exist."""
         path = self.directory.joinpath(*parts)
         path.mkdir(parents=True, exist_ok=True)
         return path
@@ -131,7 +136,7 @@ class Lab:
         return self.path("logs", f"{name}.log")
 
     def socket(self, name: str) -> Path:
-        """A short path for a unix socket (they are limited to 107 bytes), in a 0700 directory."""
+        """A path for a unix socket, short enough (the limit is 107 bytes), in a 0700 directory."""
         path = self.path("sockets", name)
         if len(os.fsencode(path)) < 100:
             path.parent.chmod(0o700)
@@ -146,12 +151,12 @@ class Lab:
 
     @property
     def id(self) -> str:
-        """Eight hex digits that name this lab among others on the machine."""
+        """Eight hex digits that tell this lab from others on the machine."""
         return str(self.state["id"])
 
     @property
     def public_key(self) -> str:
-        """The line of the lab's public SSH key, which is made at the first call."""
+        """The lab's public SSH key, one line; the key pair is made at the first call."""
         return keys.public_key(self)
 
     # state ------------------------------------------------------------------------------------
@@ -162,20 +167,20 @@ class Lab:
         return self._read()
 
     def record(self, step: str, **results: Any) -> None:
-        """Keep what a step produced (JSON values; paths become strings), not what it did before."""
+        """Store the results of a step (JSON values, and paths as text) in place of earlier ones."""
         with self._changing() as state:
             plain = json.loads(json.dumps(results, default=str))
             state["steps"][step] = {**plain, "at": datetime.now(UTC).isoformat(timespec="seconds")}
 
     def step(self, step: str) -> dict[str, Any]:
-        """What a step produced. Raises StepMissingError, naming its notebook, if it was not run."""
-        found = self.state["steps"].get(step)
-        if found is None:
+        """The results of a step. Raises StepMissingError, with its notebook, if it was not run."""
+        results = self.state["steps"].get(step)
+        if results is None:
             raise StepMissingError(
                 f"this lab has no result of step {step!r} yet",
                 remedy=f"run the notebook that does it first: `{self.command(f'run {step}')}`",
             )
-        return dict(found)
+        return dict(results)
 
     def has(self, step: str) -> bool:
         return step in self.state["steps"]
@@ -189,11 +194,10 @@ class Lab:
     # ports ------------------------------------------------------------------------------------
 
     def port(self, name: str, preferred: int) -> int:
-        """The TCP port on loopback that this lab uses for `name`; later calls return the same.
+        """The TCP port on loopback that this lab uses for `name`; later calls return the same one.
 
-        The usual lab takes `preferred`, the port that the workbook's text names, if it is free.
-        Any other lab, and whoever comes second, gets a port that the kernel chooses, so that labs
-        do not meet.
+        The usual lab takes `preferred`, the port in the workbook's text, if it is free. All other
+        labs get a port that the kernel chooses, so that labs do not get in each other's way.
         """
         with self._changing() as state:
             ports = state["ports"]
@@ -206,20 +210,20 @@ class Lab:
     # processes --------------------------------------------------------------------------------
 
     def add_process(self, name: str, process: run.ProcessId) -> None:
-        """Remember a process, so that `sweep` ends it even after this program has gone."""
+        """Remember a process, so that `sweep` can end it even after this program has ended."""
         with self._changing() as state:
             state["processes"][name] = asdict(process)
 
     def process(self, name: str) -> run.ProcessId | None:
-        """A remembered process that is still alive."""
-        found = self.state["processes"].get(name)
-        identity = run.ProcessId(**found) if found else None
-        return identity if identity is not None and identity.alive else None
+        """A remembered process; None if there is none of that name, or if it has ended."""
+        entry = self.state["processes"].get(name)
+        process = run.ProcessId(**entry) if entry else None
+        return process if process is not None and process.alive else None
 
     def processes(self) -> dict[str, run.ProcessId]:
         """All remembered processes that are still alive."""
-        known = {name: run.ProcessId(**found) for name, found in self.state["processes"].items()}
-        return {name: identity for name, identity in known.items() if identity.alive}
+        known = {name: run.ProcessId(**entry) for name, entry in self.state["processes"].items()}
+        return {name: process for name, process in known.items() if process.alive}
 
     def remove_process(self, name: str) -> None:
         with self._changing() as state:
@@ -239,10 +243,10 @@ class Lab:
     # clean-up ---------------------------------------------------------------------------------
 
     def sweep(self, remove_container: Callable[[str], None] | None = None) -> list[str]:
-        """End everything that this lab left running; returns what was ended.
+        """End everything that this lab has running; return what was ended, one line each.
 
-        Containers are removed with `remove_container` (serve.remove_container); a failure to do
-        so is raised after all processes have been ended.
+        Containers are removed with `remove_container` (serve.remove_container); if that fails, the
+        error is raised after all processes have been ended.
         """
         ended = []
         for name, process in self.processes().items():
@@ -263,10 +267,10 @@ class Lab:
         return ended
 
     def clean(self, remove_container: Callable[[str], None] | None = None) -> list[str]:
-        """End everything, then delete what a lab consists of; the cache stays.
+        """End everything, then delete the files of the lab; the cache stays.
 
-        The directory goes too, unless something else is in it: somebody's home given as a lab
-        by mistake must survive.
+        The directory is removed, too, unless something else is in it: a home directory that was
+        given as a lab by mistake must survive.
         """
         ended = self.sweep(remove_container)
         run.set_journal(None)

@@ -1,8 +1,8 @@
-"""The few things that are done with podman and skopeo, as root or rootless.
+"""Run a container with podman and skopeo, as root or rootless.
 
-podman's own settings are used as they are. Only where a container does not start with them is a
-containers.conf written into the lab, which takes the conservative choices (runc, cgroupfs, lower
-limits: what podman needs inside other containers and on old cgroups), and used from then on.
+podman's own settings are used first. Only if a container does not start with them, a
+containers.conf is written into the lab and used from then on. It has conservative settings (runc,
+cgroupfs, lower limits), which podman needs inside other containers and with old cgroups.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ events_logger = "file"
 
 @dataclass(frozen=True)
 class Mount:
-    """A file of the host at a place in the container, read only."""
+    """A file of the host, mounted read-only at a path in the container."""
 
     source: Path
     target: str
@@ -38,7 +38,7 @@ class Mount:
 
 @dataclass(frozen=True)
 class Podman:
-    """podman as it works on this machine; `config` is the lab's own containers.conf."""
+    """podman on this machine; `config` is the path of the lab's own containers.conf."""
 
     config: Path
 
@@ -52,7 +52,7 @@ class Podman:
         return cls(config)
 
     def import_image(self, archive: Path, image: str, deadline: Deadline, log: Path) -> None:
-        """Put an OCI archive into podman's storage as `image`."""
+        """Import an OCI archive into podman's storage as `image`."""
         copy = ["skopeo", "copy", "--quiet", f"oci-archive:{archive}"]
         try:
             self._run([*copy, f"containers-storage:{image}"], deadline, log)
@@ -72,8 +72,8 @@ class Podman:
     ) -> None:
         """Run a container in the background, its port published on loopback only.
 
-        Raises PodmanError if it does not start with podman's settings nor with the lab's,
-        ServeError if the port is taken or the disk full.
+        Raises PodmanError if it starts neither with podman's settings nor with the lab's,
+        ServeError if the port is taken or the disk is full.
         """
         argv = ["podman", "run", "--detach", "--name", name]
         argv += ["--publish", f"127.0.0.1:{port}:{container_port}"]
@@ -107,13 +107,13 @@ class Podman:
         return (result.stdout + result.stderr).strip()
 
     def image_id(self, image: str) -> str:
-        """The id of an image, "" if there is none."""
+        """The id of an image; "" if there is none."""
         argv = ["podman", "image", "inspect", "--format", "{{.Id}}", image]
         result = run.run(argv, env=self._env(), check=False)
         return result.stdout.strip() if result.status == 0 else ""
 
     def remove(self, name: str) -> None:
-        """End and remove a container; none is fine."""
+        """End and remove a container, if it exists."""
         remove(name, self._env())
 
     def remove_image(self, image: str) -> None:
@@ -129,7 +129,7 @@ class Podman:
 
 
 def remove(name: str, env: Mapping[str, str] | None = None) -> None:
-    """End and remove a container by name; none is fine. Raises ServeError if it stays."""
+    """End and remove a container, if it exists. Raises ServeError if that fails."""
     argv = ["podman", "rm", "--force", "--ignore", "--time", "1", name]
     try:
         run.run(argv, env=env if env is not None else runtime_directory(), seconds=60)
@@ -141,17 +141,17 @@ def remove(name: str, env: Mapping[str, str] | None = None) -> None:
 
 
 def runtime_directory() -> dict[str, str]:
-    """XDG_RUNTIME_DIR where a rootless podman needs one and the session has none."""
+    """XDG_RUNTIME_DIR for a rootless podman in a session without it; {} if it is not needed."""
     if os.getuid() == 0 or os.environ.get("XDG_RUNTIME_DIR"):
         return {}
     usual = Path(f"/run/user/{os.getuid()}")
     if usual.is_dir() and os.access(usual, os.W_OK):
         return {"XDG_RUNTIME_DIR": str(usual)}
-    # A short path: podman puts sockets there.
+    # A short path, since podman puts sockets there.
     own = Path(f"/tmp/rfe-{os.getuid()}")  # noqa: S108
     own.mkdir(mode=0o700, exist_ok=True)
-    found = own.lstat()
-    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid():
+    status = own.lstat()
+    if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.getuid():
         raise ServeError(f"{own} belongs to another user", remedy="set XDG_RUNTIME_DIR")
     own.chmod(0o700)
     return {"XDG_RUNTIME_DIR": str(own)}
@@ -162,13 +162,13 @@ def _explained(error: CommandFailedError, what: str, log: Path) -> ServeError:
     if "no space left on device" in text.lower():
         return ServeError(
             f"{what}: the disk is full",
-            remedy="free some space (`podman image prune` removes old images) and do it again",
+            remedy="free some space (`podman image prune` removes old images) and try again",
             log=log,
         )
     if "address already in use" in text or "port is already allocated" in text:
         return ServeError(
             f"{what}: the port is taken",
-            remedy="stop what listens there (`ss -ltnp` lists it) or choose another port",
+            remedy="stop what listens there (`ss -ltnp` lists it), or choose another port",
             log=log,
         )
     return PodmanError(f"{what}:\n{text}", remedy="`podman info` tells more", log=log)

@@ -1,21 +1,21 @@
-"""A published repository that keeps its history: signed, with static deltas, renewed atomically.
+"""A published repository that keeps its history: signed, with static deltas, updated atomically.
 
-Image Builder's artifacts hold one commit each. Devices that update want more: the commits before
-it, signatures, deltas. A publication is a repository in archive mode in a directory of its own:
+An artifact of Image Builder holds one commit. Devices that update need more: earlier commits,
+signatures, static deltas. A publication is a repository in archive mode in a directory of its own:
 
     repo/               what is served (serve.publish takes this directory)
-    publication.json    {"refs": {ref: [commit, …]}}, oldest first: what is kept, by the policy
-    lock                held while something is published
+    publication.json    {"refs": {ref: [commit, …]}}: the commits that are kept, oldest first
+    lock                held while a commit is published
 
-Only `publish` writes here. Its order makes it atomic for readers: the objects of the new commit
-come first, then its signature and delta, then the ref, then the summary, each in place by a
-rename; a client sees the old state or the new one, and all objects of both. A publisher that is
-killed leaves the old state (or the new ref with the old summary, which is the old state to
-clients); publishing again completes it. Old commits are removed last: of each ref the newest
-`keep` stay, so that a device may take its time with the one before the newest.
+Only `publish` writes here. Its order makes it atomic for readers: first the objects of the new
+commit, then its signature and delta, then the ref, then the summary, each put in place by a rename.
+A client sees the old state or the new one, and all objects of both. A publisher that is killed
+leaves the old state (or the new ref with the old summary, which clients see as the old state);
+publishing again completes it. Old commits are removed last: the newest `keep` of each ref stay, so
+that a slow device can still fetch the one before the newest.
 
-A summary and its signature are two files, so a client that demands signed summaries may read one
-of each state in that moment; it refuses them and succeeds at its next try.
+A summary and its signature are two files, so a client that requires signed summaries may read an
+old one and a new one; it refuses them and succeeds at its next attempt.
 """
 
 from __future__ import annotations
@@ -37,28 +37,37 @@ from rfe_helpers.errors import CommitError, InputError
 from rfe_helpers.lab.lab import Lab
 
 KEEP = 3
-# What one request costs on the line beside its content: both headers.
+# The bytes of one request beside its content: the headers of both sides.
 REQUEST_BYTES = 400
-# An update of fewer objects was no faster with a delta on a slow, distant line (docs/deltas.md).
+# With fewer objects a delta was not faster on a slow line with high latency (docs/deltas.md).
 FEW_REQUESTS = 500
 
 
 @dataclass(frozen=True)
 class Published:
-    """What a publication brought. `loose` is the load of an update object by object, `delta` that
-    of the static delta, if one was kept; `removed` are commits that the policy ended;
-    `warnings` say what is odd about the commit as an update."""
+    """The result of publishing a commit. `previous` is the commit before it; `by_objects` is the
+    load of the update object by object, `delta` by the static delta, None if none was kept;
+    `removed` are old commits that were removed; `warnings` are about the commit as an update."""
 
     commit: str
     previous: str | None
-    loose: Load | None
+    by_objects: Load | None
     delta: Load | None
     removed: tuple[str, ...]
     warnings: tuple[str, ...]
 
 
 class Publication:
-    """A published repository in a directory; `key` signs commits and the summary, None does not."""
+    """A published repository in a directory.
+
+        publication = Publication.of(lab)
+        published = publication.publish(artifact.path, "rhel/9/x86_64/edge")
+        print(published.commit, publication.history("rhel/9/x86_64/edge"))
+        site = serve.publish(lab, publication.repo.path)
+
+    `key` signs commits and the summary; with None nothing is signed. `keep` is the number of
+    commits of each ref that stay, at least 2 (InputError).
+    """
 
     def __init__(self, directory: Path, key: SigningKey | None = None, *, keep: int = KEEP) -> None:
         if keep < 2:
@@ -73,7 +82,7 @@ class Publication:
 
     @classmethod
     def of(cls, lab: Lab, *, keep: int = KEEP) -> Publication:
-        """The publication of a lab, signed with the lab's key; both are made at the first call."""
+        """The publication of a lab, signed with its key; both are created at the first call."""
         key = signing_key(lab.path("keys", "gnupg"))
         return cls(lab.path("www", "publication"), key, keep=keep)
 
@@ -81,7 +90,7 @@ class Publication:
         return f"Publication({str(self.directory)!r})"
 
     def history(self, ref: str) -> tuple[str, ...]:
-        """The commits of a ref that are kept, oldest first."""
+        """The commits of a ref that are kept, oldest first; () for an unknown ref."""
         return tuple(self._state().get(ref, ()))
 
     def publish(
@@ -89,18 +98,20 @@ class Publication:
         source: Path,
         ref: str,
         *,
-        delta: str = "pays",
+        delta: str = "auto",
         deadline: Deadline | None = None,
         on_progress: OnProgress = None,
     ) -> Published:
-        """Publish what `ref` points at in a container.tar, commit.tar or repository directory.
+        """Publish the commit of `ref` in a container.tar, commit.tar or repository directory.
 
-        `delta` is "pays" (a static delta from the commit before is made if the update has many
-        objects, and kept if it costs fewer bytes than they do), "always" or "never". Doing it again
-        completes or changes nothing. Raises CommitError.
+        `delta` is "auto" (a static delta from the commit before is made if the update has many
+        objects, and kept if it needs fewer bytes), "always" or "never". Publishing a commit again
+        completes what is missing and changes nothing else. Raises CommitError.
         """
-        if delta not in ("pays", "always", "never"):
-            raise InputError(f"there is no way {delta!r} of deltas", remedy="pays, always or never")
+        if delta not in ("auto", "always", "never"):
+            raise InputError(
+                f"unknown mode of deltas {delta!r}", remedy="use auto, always or never"
+            )
         say = progress.say(on_progress)
         with self._alone(), tempfile.TemporaryDirectory(dir=self.directory) as scratch:
             say("copying new objects")
@@ -113,23 +124,24 @@ class Publication:
             if self.key is not None:
                 say("signing")
                 self.repo.sign(commit, self.key)
-            loose = self.repo.loose(previous, commit) if previous else None
-            kept = None
-            many = loose is not None and loose.requests >= FEW_REQUESTS
-            if previous and loose and (delta == "always" or (delta == "pays" and many)):
+            by_objects = self.repo.update_load(previous, commit) if previous else None
+            by_delta = None
+            many = by_objects is not None and by_objects.requests >= FEW_REQUESTS
+            if previous and by_objects and (delta == "always" or (delta == "auto" and many)):
                 say("making the static delta")
-                kept = self._make_delta(previous, commit, loose, delta, deadline)
+                by_delta = self._make_delta(previous, commit, by_objects, delta, deadline)
             say("publishing")
             self.repo.set_ref(ref, commit)
             self._remember(ref, commit)
             removed = self._remove_old(ref)
-            # A summary lists refs and deltas, so it comes after both have changed for good.
+            # A summary lists refs and deltas, so it is written after both.
             self.repo.update_summary(self.key)
-        return Published(commit, previous, loose, kept, removed, warnings)
+        return Published(commit, previous, by_objects, by_delta, removed, warnings)
 
     def withdraw(self, ref: str, commit: str) -> None:
-        """Let `ref` point at an older commit that is kept. Devices refuse to follow: their own is
-        newer. It is for new installations, until a mended commit is published."""
+        """Point `ref` at an older commit that is kept. Devices do not follow, since theirs is
+        newer: this is for new installations, until a repaired commit is published. Raises
+        CommitError for a commit that is not kept."""
         with self._alone():
             if commit not in self.history(ref):
                 raise CommitError(f"{commit[:12]} is not among the kept commits of {ref}")
@@ -139,32 +151,33 @@ class Publication:
     # details ----------------------------------------------------------------------------------
 
     def _complete(self, ref: str) -> None:
-        """Remember what a publication that was killed has served already."""
+        """Record the commit that a killed publisher has served, but not recorded."""
         served = self.repo.refs().get(ref)
         if served is not None and served not in self.history(ref):
             self._remember(ref, served)
 
     def _previous(self, ref: str, commit: str) -> str | None:
-        """The commit that devices run which are to take `commit`: the newest other one."""
+        """The commit that devices update from: the newest one other than `commit`."""
         others = [known for known in self.history(ref) if known != commit]
         return others[-1] if others else None
 
     def _warnings(self, commit: str, previous: str | None) -> tuple[str, ...]:
         if previous is None:
             return ()
-        found = [parent_warning(self.repo.show(commit).parent, previous)]
-        found += [str(change) for change in drift.between(self.repo, previous, commit)]
-        return tuple(line for line in found if line)
+        warnings = [parent_warning(self.repo.show(commit).parent, previous)]
+        warnings += [str(change) for change in drift.between(self.repo, previous, commit)]
+        return tuple(line for line in warnings if line)
 
     def _make_delta(
-        self, old: str, new: str, loose: Load, wanted: str, deadline: Deadline | None
+        self, old: str, new: str, by_objects: Load, mode: str, deadline: Deadline | None
     ) -> Load | None:
+        """Make the static delta and return its load; None if it is not worth keeping."""
         self.repo.make_delta(old, new, deadline=deadline)
-        made = self.repo.delta(old, new)
-        if wanted == "pays" and not pays(made, loose):
+        by_delta = self.repo.delta(old, new)
+        if mode == "auto" and not delta_pays(by_delta, by_objects):
             self.repo.remove_delta(old, new)
             return None
-        return made
+        return by_delta
 
     def _remember(self, ref: str, commit: str) -> None:
         state = self._state()
@@ -194,26 +207,27 @@ class Publication:
             yield
 
 
-def pays(delta: Load, loose: Load) -> bool:
-    """Whether an update with a static delta costs less than object by object."""
-    return loose.requests >= FEW_REQUESTS and on_the_line(delta) < on_the_line(loose)
+def delta_pays(by_delta: Load, by_objects: Load) -> bool:
+    """Whether a static delta is worth keeping: many requests are saved, and it is smaller."""
+    smaller = transfer_bytes(by_delta) < transfer_bytes(by_objects)
+    return by_objects.requests >= FEW_REQUESTS and smaller
 
 
-def on_the_line(load: Load) -> int:
-    """Bytes that a load costs, its requests included."""
+def transfer_bytes(load: Load) -> int:
+    """The bytes that a load transfers, including the headers of its requests."""
     return load.size + load.requests * REQUEST_BYTES
 
 
 def parent_warning(parent: str | None, published: str) -> str:
-    """What is odd about the parent of a commit that follows `published`; "" for nothing."""
+    """A warning about the parent of a commit that follows `published`; "" if it is right."""
     if parent is None:
         return (
-            "the update has no parent: devices take it, but its history begins anew and nothing "
-            "says what it was made from; compose it with a parent or the repository's URL"
+            "the update has no parent: devices accept it, but its history starts over and does not "
+            "say what it was made from; compose it with a parent or the repository's URL"
         )
     if parent != published:
         return (
-            f"the update's parent is {parent[:12]}, not {published[:12]}, which is published: "
+            f"the update's parent is {parent[:12]}, not {published[:12]}, the published commit: "
             "somebody else may have published meanwhile, and their changes may be missing"
         )
     return ""

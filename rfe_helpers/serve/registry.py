@@ -1,6 +1,6 @@
 """A registry for the container images of a lab's devices, on loopback only.
 
-It is Debian's `docker-registry` (the reference implementation of the distribution API); images
+It is Debian's `docker-registry`, the reference implementation of the OCI distribution API; images
 are pushed with skopeo. Virtual machines reach it at `network.HOST_FROM_GUEST`.
 
 On disk, below `registry/` of the lab (this module writes it):
@@ -26,9 +26,9 @@ from rfe_helpers.lab.lab import Lab
 
 PROCESS = "registry"
 _PORT = 5000
-_PROGRAMS = ("docker-registry", "registry")  # as Debian calls it, and Fedora
+_PROGRAMS = ("docker-registry", "registry")  # its names in Debian and in Fedora
 _START_SECONDS = 60
-# Both kinds of manifest that an image may have.
+# An image has a manifest of one of these types.
 _MANIFESTS = (
     "application/vnd.oci.image.manifest.v1+json, "
     "application/vnd.docker.distribution.manifest.v2+json"
@@ -44,12 +44,12 @@ class Registry:
 
     @property
     def address(self) -> str:
-        """What stands before an image's name on this machine."""
+        """The prefix of an image's name on this machine: host and port."""
         return f"{LOOPBACK}:{self.port}"
 
     @property
     def guest_address(self) -> str:
-        """The same for virtual machines."""
+        """The prefix of an image's name in virtual machines."""
         return f"{HOST_FROM_GUEST}:{self.port}"
 
     @property
@@ -60,9 +60,9 @@ class Registry:
             return False
 
     def push(self, archive: Path, name: str, deadline: Deadline | None = None) -> str:
-        """Copy an OCI archive there under `name` ("edge/application:stable"); its digest.
+        """Push an OCI archive as `name` ("edge/application:stable") and return its digest.
 
-        Who had the name before keeps its digest only. Raises ServeError.
+        An image that had the name before keeps only its digest. Raises ServeError.
         """
         run.require("skopeo")
         argv = ["skopeo", "copy", "--quiet", "--dest-tls-verify=false", f"oci-archive:{archive}"]
@@ -71,23 +71,23 @@ class Registry:
         except CommandFailedError as error:
             raise ServeError(
                 f"cannot push {archive.name} as {name}:\n{error.tail}",
-                remedy="see that the registry runs: `rfe lab show`",
+                remedy="check that the registry runs: `rfe lab show`",
                 log=self.log,
             ) from None
         return self.digest(name)
 
     def digest(self, name: str) -> str:
-        """The digest ("sha256:…") of what a name stands for. Raises ServeError if there is none."""
+        """The digest ("sha256:…") of an image. Raises ServeError if there is none of that name."""
         repository, _, tag = name.rpartition(":")
-        answer = self._asked(f"{repository}/manifests/{tag}", name)
+        answer = self._answer(f"{repository}/manifests/{tag}", name)
         return str(answer.headers["Docker-Content-Digest"])
 
     def tags(self, repository: str) -> tuple[str, ...]:
-        """The tags of a repository, sorted. Raises ServeError if there is no such repository."""
-        answer = self._asked(f"{repository}/tags/list", repository)
+        """The tags of a repository, sorted. Raises ServeError if the repository does not exist."""
+        answer = self._answer(f"{repository}/tags/list", repository)
         return tuple(sorted(answer.json()["tags"] or ()))
 
-    def _asked(self, path: str, what: str) -> requests.Response:
+    def _answer(self, path: str, what: str) -> requests.Response:
         try:
             answer = self._get(path)
         except requests.RequestException as error:
@@ -109,7 +109,11 @@ class Registry:
 
 
 def start(lab: Lab, deadline: Deadline | None = None) -> Registry:
-    """The lab's registry, started if it does not run; its port and images stay the same.
+    """The lab's registry, started if it does not run, on the same port and with the same images.
+
+        registry = start(lab)
+        digest = registry.push(archive, "edge/application:stable")
+        image = f"{registry.guest_address}/edge/application@{digest}"    # for machines
 
     Raises ToolMissingError, or ServeError with the end of its log.
     """
@@ -119,36 +123,36 @@ def start(lab: Lab, deadline: Deadline | None = None) -> Registry:
             f"not installed: {_PROGRAMS[0]}",
             remedy="run `rfe doctor`: it prints the command that installs it",
         )
-    found = Registry(lab.port(PROCESS, _PORT), lab.log(PROCESS))
+    registry = Registry(lab.port(PROCESS, _PORT), lab.log(PROCESS))
     with _alone(lab):
         if lab.process(PROCESS) is None:
             config = lab.path("registry", "config.yml")
-            files.write_json(config, configuration(lab.path("registry", "data"), found.port))
+            files.write_json(config, configuration(lab.path("registry", "data"), registry.port))
             run.start(
                 [program, "serve", config],
-                log=found.log,
+                log=registry.log,
                 on_start=lambda process: lab.add_process(PROCESS, process),
             )
 
         def answers() -> bool:
             if lab.process(PROCESS) is None:
-                raise _ended(found.log)
-            return found.answers
+                raise _ended(registry.log)
+            return registry.answers
 
         limit = deadline or Deadline(_START_SECONDS)
-        wait_for(answers, limit, f"the registry answers at {found.address}", every=0.1)
-    return found
+        wait_for(answers, limit, f"the registry answers at {registry.address}", every=0.1)
+    return registry
 
 
 def find(lab: Lab) -> Registry | None:
-    """The lab's registry if it runs."""
+    """The lab's registry; None if it does not run."""
     if lab.process(PROCESS) is None:
         return None
     return Registry(lab.port(PROCESS, _PORT), lab.log(PROCESS))
 
 
 def stop(lab: Lab) -> None:
-    """End it; the images stay."""
+    """End the lab's registry; its images stay."""
     with _alone(lab):
         process = lab.process(PROCESS)
         if process is not None:
@@ -157,7 +161,7 @@ def stop(lab: Lab) -> None:
 
 
 def configuration(data: Path, port: int) -> dict[str, object]:
-    """What stands in config.yml: JSON, which YAML can read."""
+    """The content of config.yml, which is written as JSON: that is YAML, too."""
     return {
         "version": 0.1,
         "log": {"level": "info"},
@@ -171,7 +175,7 @@ def _ended(log: Path) -> ServeError:
     taken = "address already in use" in text
     return ServeError(
         f"the registry has ended:\n{run.tail_of(text, 5)}",
-        remedy="another program has its port: `ss -ltnp` lists what listens" if taken else "",
+        remedy="another program uses its port: `ss -ltnp` lists what listens" if taken else "",
         log=log,
     )
 

@@ -1,4 +1,4 @@
-"""What the two ways of serving, with_podman and with_nginx, have in common."""
+"""The common part of with_podman and with_nginx."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from rfe_helpers.lab.lab import Lab
 
 @dataclass(frozen=True)
 class Content:
-    """What is to be served in a lab, and how: an artifact, kickstarts (name -> text), a port."""
+    """The content to serve in a lab: an artifact and kickstarts (name -> text), at a port."""
 
     lab: Lab
     artifact: Path
@@ -28,8 +28,8 @@ class Content:
 
 @dataclass(frozen=True)
 class Server:
-    """A web server that was started. `engine` is "podman" or "nginx"; `ca` is the file of the
-    authority that vouches for an HTTPS server; `check` raises ServeError once it has ended."""
+    """A running web server. `engine` is "podman" or "nginx"; `ca` is the path of the CA certificate
+    of an HTTPS server; `check` raises ServeError once the server has ended."""
 
     engine: str
     check: Callable[[], None]
@@ -38,7 +38,7 @@ class Server:
 
 
 def check_port(port: int) -> None:
-    """Raise ServeError if the port is taken, a moment after our own server has left it."""
+    """Raise ServeError if the port is taken for longer than an ended server needs to free it."""
     limit = Deadline(3)
     while not port_is_free(port):
         if limit.expired:

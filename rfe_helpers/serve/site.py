@@ -1,15 +1,15 @@
 """Publish a commit and kickstarts over HTTP, on loopback only.
 
-A container.tar is run as it is, with podman; where podman cannot run, and for a commit.tar or the
-directory of a repository, the host's nginx serves the same files at the same addresses. With `tls`
-it does so over HTTPS, with a certificate of the lab's own authority. Virtual machines reach the
-host's loopback at `network.HOST_FROM_GUEST`.
+podman runs a container.tar unchanged. Where podman cannot run, and for a commit.tar or a repository
+directory, the host's nginx serves the same files at the same addresses, with `tls` over HTTPS with
+a certificate of the lab's own authority. Virtual machines reach the host's loopback at
+`network.HOST_FROM_GUEST`.
 
 On disk, below `www/` of the lab:
 
     site.json           the Site that is published (this module writes it)
-    kickstarts/         what is published; mounted into the container's web root (this module)
-    containers.conf     podman's settings, only where its own do not work (podman)
+    kickstarts/         the kickstarts, mounted into the container's web root (this module)
+    containers.conf     settings for podman, only where its own do not work (podman)
     nginx.conf, …       see with_nginx
 """
 
@@ -35,17 +35,17 @@ from rfe_helpers.serve.server import Content, Server
 
 _PORT = 8000
 _SECONDS = 600
-_ANSWER_SECONDS = 60  # of a server that runs
+_ANSWER_SECONDS = 60  # after the server has started
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 
 @dataclass(frozen=True)
 class Site:
-    """What is published: `url` for this machine, `guest_url` for its virtual machines.
+    """A published site: `url` for this machine, `guest_url` for its virtual machines.
 
-    Both end with a slash; the repository is below at repo/, each kickstart under its name.
-    `engine` is "podman" or "nginx", `note` says why it is nginx for a container; `ca` is the file
-    of the authority whose certificate an HTTPS server has, "" for HTTP.
+    Both end with a slash; the repository is at repo/, each kickstart at its name. `engine` is
+    "podman" or "nginx", `note` says why nginx serves a container; `ca` is the path of the CA
+    certificate of an HTTPS server, "" for HTTP.
     """
 
     url: str
@@ -67,12 +67,12 @@ class Site:
         return f"{self.guest_url}repo/"
 
     def kickstart_url(self, name: str) -> str:
-        """Where a virtual machine finds a kickstart."""
+        """The URL of a kickstart for virtual machines."""
         return f"{self.guest_url}{name}"
 
     @property
     def answers(self) -> bool:
-        """Whether the repository can be read now."""
+        """Whether the repository can be downloaded now."""
         return _get(f"{self.url}repo/config", self.ca) is not None
 
 
@@ -87,28 +87,18 @@ def publish(
     deadline: Deadline | None = None,
     on_progress: OnProgress = None,
 ) -> Site:
-    """Serve a container.tar, a commit.tar or the directory of a repository (Publication.repo.path),
-    and kickstarts (name -> text), replacing what was served.
+    """Serve a container.tar, commit.tar or repository directory, and kickstarts (name -> text).
 
-    Without `kickstarts` those that are served now stay.
-    `port` 0 is the one published on before, or else the lab's own (8000 if it is free at first);
-    `engine` "nginx" avoids podman; `tls` is for nginx alone.
-    Returns when the repository and every kickstart answer. Raises InputError, CommitError for an
-    artifact that is none, ServeError.
+        site = publish(lab, artifact.path, kickstarts={"edge.ks": text})
+        print(site.repo_url, site.kickstart_url("edge.ks"))
+
+    This replaces the site that was served; with kickstarts=None its kickstarts stay. `port` 0 is
+    the port of that site, or the lab's own (8000 if it is free); `engine` "nginx" avoids podman;
+    `tls` needs nginx. Returns when the repository and every kickstart can be downloaded. Raises
+    InputError, CommitError if the artifact cannot be read, ServeError.
     """
     texts = _kickstarts(lab) if kickstarts is None else dict(kickstarts)
-    for name in texts:
-        if not _NAME.fullmatch(name) or name == "repo":
-            raise InputError(f"a kickstart cannot be named {name!r}", remedy="edge.ks is a name")
-    if engine not in ("", "podman", "nginx"):
-        raise InputError(f"there is no engine {engine!r}", remedy="use podman or nginx")
-    is_container = not artifact.is_dir() and archive.is_container(artifact)
-    if engine == "podman" and (tls or not is_container):
-        reason = "serves no HTTPS here" if tls else "has nothing to run"
-        raise InputError(
-            f"{artifact.name} is not for podman, which {reason}",
-            remedy="let nginx serve it; for podman build an edge-container",
-        )
+    is_container = _check(artifact, texts, engine, tls)
     with files.locked(lab.path("www", ".lock")):
         limit, say = deadline or Deadline(_SECONDS), progress.say(on_progress)
         content = Content(lab, artifact, texts, port or port_of(lab), limit, say)
@@ -127,8 +117,25 @@ def publish(
         return _ready(content, server, note)
 
 
+def _check(artifact: Path, kickstarts: Mapping[str, str], engine: str, tls: bool) -> bool:
+    """Whether the artifact is a container. Raises InputError for arguments that do not fit."""
+    for name in kickstarts:
+        if not _NAME.fullmatch(name) or name == "repo":
+            raise InputError(f"a kickstart cannot be named {name!r}", remedy="use edge.ks")
+    if engine not in ("", "podman", "nginx"):
+        raise InputError(f"no engine {engine!r}", remedy="use podman or nginx")
+    is_container = not artifact.is_dir() and archive.is_container(artifact)
+    if engine == "podman" and (tls or not is_container):
+        reason = "it does not serve HTTPS here" if tls else "there is nothing to run"
+        raise InputError(
+            f"podman cannot serve {artifact.name}: {reason}",
+            remedy="let nginx serve it; for podman build an edge-container",
+        )
+    return is_container
+
+
 def published(lab: Lab) -> Site:
-    """What the lab has published last. Raises StepMissingError if there is nothing."""
+    """The site that the lab published last. Raises StepMissingError if there is none."""
     try:
         recorded = json.loads(_state(lab).read_text())
     except FileNotFoundError:
@@ -140,7 +147,7 @@ def published(lab: Lab) -> Site:
 
 
 def _kickstarts(lab: Lab) -> dict[str, str]:
-    """The kickstarts that are published now."""
+    """The kickstarts that are served now, name -> text."""
     names = published(lab).kickstarts if _state(lab).exists() else ()
     paths = (lab.path("www", "kickstarts", name) for name in names)
     return {path.name: path.read_text() for path in paths if path.is_file()}
@@ -148,13 +155,13 @@ def _kickstarts(lab: Lab) -> dict[str, str]:
 
 @dataclass(frozen=True)
 class Earlier:
-    """A site as it was, with the text of its kickstarts, to be published again."""
+    """An earlier site with the text of its kickstarts, to be published again."""
 
     site: Site
     kickstarts: Mapping[str, str]
 
     def publish(self, lab: Lab) -> Site:
-        """Serve it again, at the same address and in the same way."""
+        """Publish the site again, at the same address and with the same engine."""
         return publish(
             lab,
             Path(self.site.artifact),
@@ -166,19 +173,19 @@ class Earlier:
 
 
 def remember(lab: Lab) -> Earlier | None:
-    """What the lab serves now, to be published again later; None if nothing answers."""
+    """The site that the lab serves now, to be published again later; None if none answers."""
     if not _state(lab).exists() or not (served := published(lab)).answers:
         return None
     return Earlier(served, _kickstarts(lab))
 
 
 def port_of(lab: Lab) -> int:
-    """The port that the lab publishes on: the one published on last, or else its own."""
+    """The port of the site that the lab published last, or else the lab's own."""
     return published(lab).port if _state(lab).exists() else lab.port("web", _PORT)
 
 
 def stop(lab: Lab) -> None:
-    """End serving; what was built and written stays."""
+    """End the server; artifacts and kickstarts stay."""
     with files.locked(lab.path("www", ".lock")):
         with_podman.stop(lab)
         with_nginx.stop(lab)
@@ -186,7 +193,7 @@ def stop(lab: Lab) -> None:
 
 
 def _ready(content: Content, server: Server, note: str = "") -> Site:
-    """Wait until the site answers with what was published, then remember it."""
+    """Wait until the site serves its content, then record it."""
     scheme = "https" if server.ca else "http"
     site = Site(
         url=f"{scheme}://{LOOPBACK}:{content.port}/",
@@ -217,14 +224,14 @@ def _ready(content: Content, server: Server, note: str = "") -> Site:
     )
     lab = content.lab
     files.write_json(_state(lab), asdict(site), mode=0o600)
-    # What notebook 40 has added, such as who may log in, holds for what is published after it.
+    # Additions of notebook 40, such as who may log in, stay valid for later publications.
     before = lab.step("serve") if lab.has("serve") else {}
     lab.record("serve", **{**before, **asdict(site)})
     return site
 
 
 def _get(url: str, ca: str = "") -> bytes | None:
-    """The body at a URL, None if there is none; `ca` is the authority of an HTTPS server."""
+    """The content of a URL; None if there is none. `ca` is the CA file of an HTTPS server."""
     with requests.Session() as session:
         session.trust_env = False  # no proxy for this machine's own addresses
         try:

@@ -1,9 +1,9 @@
-"""A certificate authority of a lab's own, and the certificate of its web server, with openssl.
+"""A lab's own certificate authority and the certificate of its web server, made with openssl.
 
-In the directory given (0700), each key 0600:
+In the directory of `certificates` (0700), keys with mode 0600:
 
     ca.pem, ca.key            the authority; devices get ca.pem
-    server.pem, server.key    the server's, for loopback, as this machine and its guests see it
+    server.pem, server.key    the server's, for the addresses of loopback here and in guests
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ from rfe_helpers.core import run
 from rfe_helpers.core.network import HOST_FROM_GUEST, LOOPBACK
 from rfe_helpers.errors import CommandFailedError, ServeError
 
-DAYS = "825"  # what clients accept of a server's certificate at most
+DAYS = "825"  # the longest validity of a server's certificate that clients accept
 _ADDRESSES = f"subjectAltName=IP:{LOOPBACK},IP:{HOST_FROM_GUEST},DNS:localhost"
-_ELLIPTIC = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes")
+_NEW_KEY = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
 
 
 @dataclass(frozen=True)
 class Certificates:
-    """Files of a server and of the authority (`ca`) that vouches for it."""
+    """The files of a server's certificate and key, and of the authority (`ca`) that signed it."""
 
     ca: Path
     certificate: Path
@@ -32,36 +32,50 @@ class Certificates:
 
 
 def certificates(directory: Path, name: str = "RFE lab CA") -> Certificates:
-    """The certificates in a directory, made at the first call. Raises ServeError."""
+    """The certificates in a directory, created at the first call. Raises ServeError."""
     directory.mkdir(parents=True, exist_ok=True, mode=0o700)
     directory.chmod(0o700)
-    found = Certificates(directory / "ca.pem", directory / "server.pem", directory / "server.key")
-    if not found.certificate.exists():
+    paths = Certificates(directory / "ca.pem", directory / "server.pem", directory / "server.key")
+    if not paths.certificate.exists():
         try:
             _make(directory, name)
         except CommandFailedError as error:
-            raise ServeError(f"openssl makes no certificate:\n{error.tail}") from error
-    return found
+            raise ServeError(f"openssl cannot make a certificate:\n{error.tail}") from error
+    return paths
 
 
 def _make(directory: Path, name: str) -> None:
-    """All four, put in place one by one, the server's certificate last."""
+    """Make all four files and put them in place one by one, the server's certificate last."""
     with tempfile.TemporaryDirectory(dir=directory) as scratch:
         new = {n: Path(scratch, n) for n in ("ca.key", "ca.pem", "server.key", "server.pem")}
         request = Path(scratch, "server.csr")
         extensions = Path(scratch, "extensions")
         extensions.write_text(f"{_ADDRESSES}\nextendedKeyUsage=serverAuth\n")
-        subject = ["-subj", f"/CN={name}", "-days", DAYS]
-        words: tuple[str | Path, ...]
-        words = (*subject, "-keyout", new["ca.key"], "-out", new["ca.pem"])
-        _openssl("req", "-x509", *_ELLIPTIC, *words)
-        words = ("-subj", "/CN=RFE lab mirror", "-keyout", new["server.key"], "-out", request)
-        _openssl("req", "-new", *_ELLIPTIC, *words)
+        # fmt: off
         _openssl(
-            *("x509", "-req", "-in", request, "-extfile", extensions, "-days", DAYS),
-            *("-CA", new["ca.pem"], "-CAkey", new["ca.key"], "-set_serial", str(_serial())),
-            *("-out", new["server.pem"]),
+            "req", "-x509", *_NEW_KEY,
+            "-subj", f"/CN={name}",
+            "-days", DAYS,
+            "-keyout", new["ca.key"],
+            "-out", new["ca.pem"],
         )
+        _openssl(
+            "req", "-new", *_NEW_KEY,
+            "-subj", "/CN=RFE lab mirror",
+            "-keyout", new["server.key"],
+            "-out", request,
+        )
+        _openssl(
+            "x509", "-req",
+            "-in", request,
+            "-extfile", extensions,
+            "-days", DAYS,
+            "-CA", new["ca.pem"],
+            "-CAkey", new["ca.key"],
+            "-set_serial", str(_serial()),
+            "-out", new["server.pem"],
+        )
+        # fmt: on
         for file, path in new.items():
             path.chmod(0o600 if file.endswith(".key") else 0o644)
             path.replace(directory / file)

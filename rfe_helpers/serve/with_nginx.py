@@ -3,8 +3,8 @@
 On disk, below `www/` of the lab (this module writes it):
 
     nginx.conf          its configuration, with `current` as its root
-    current             link to the site directory that is served, replaced whole
-    site-<id>/          repo and kickstarts; repo is a link if a repository is published
+    current             link to the site directory that is served, replaced atomically
+    site-<id>/          repo and kickstarts; repo is a link if a repository directory is published
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _PROCESS = "web-server"
 
 
 def start(content: Content, *, tls: bool, stop_container: Callable[[Lab], None]) -> Server:
-    """Serve the content of an archive or a repository directory in place of what was served.
+    """Serve the content of an archive or a repository directory in place of the earlier server.
     Raises ServeError."""
     run.require("nginx")
     lab = content.lab
@@ -97,10 +97,10 @@ def _start_nginx(lab: Lab, port: int, tls: Certificates | None) -> None:
 def nginx_config(
     directory: Path, access: Path, port: int, *, as_root: bool, tls: Certificates | None = None
 ) -> str:
-    """The configuration of the host's nginx: the container's, on loopback, all files in the lab.
+    """The configuration of the host's nginx: like the container's, but on loopback, in the lab.
 
-    As root the workers stay root, since nobody else may enter a lab. The access log has the
-    time in seconds, the status and the bytes that were sent, then the request.
+    Workers of root run as root, since other users cannot read a lab. The access log has the time
+    in seconds, the status and the bytes sent, then the request.
     """
     quoted, quoted_access = _quoted(str(directory))[1:-1], _quoted(str(access))[1:-1]
     temporary = "\n".join(
@@ -137,12 +137,12 @@ http {{
 
 
 def _quoted(value: str) -> str:
-    """A string for nginx, which knows the escapes of JSON but \\u."""
+    """A string for nginx, which has the escapes of JSON except \\u."""
     return json.dumps(value, ensure_ascii=False)
 
 
 def _swap(link: Path, target: Path) -> None:
-    """Let `link` point at `target` from one moment to the next, then remove older sites."""
+    """Point `link` at `target` atomically, then remove older sites."""
     temporary = link.with_name(f".current-{secrets.token_hex(4)}")
     temporary.symlink_to(target.name)
     temporary.replace(link)

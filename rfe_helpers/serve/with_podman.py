@@ -1,4 +1,4 @@
-"""Serve an edge container as it is, with podman."""
+"""Serve an edge container with podman."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ IMAGE = "localhost/rfe-mirror:latest"
 
 
 def start(content: Content, stop_nginx: Callable[[Lab], None]) -> Server:
-    """Import the container and run it in place of what was served; kickstarts are mounted into
-    its web root. Raises PodmanError where podman cannot run, ServeError."""
+    """Import the container and run it in place of the earlier server; kickstarts are mounted into
+    its web root. Raises PodmanError if podman cannot run here, ServeError."""
     lab = content.lab
     engine = _podman(lab)
     log = lab.log("podman")
@@ -50,7 +50,7 @@ def start(content: Content, stop_nginx: Callable[[Lab], None]) -> Server:
         if not engine.is_running(name):
             raise ServeError(
                 f"the container {name} has ended:\n{engine.logs(name)}",
-                remedy="see that the archive is one of Image Builder's edge containers",
+                remedy="check that the archive is an edge container of Image Builder",
                 log=log,
             )
 
@@ -86,6 +86,6 @@ def _name(lab: Lab) -> str:
 
 @contextmanager
 def _alone_on_this_machine() -> Iterator[None]:
-    """One lab at a time moves the image's name, which all labs share."""
+    """One lab at a time uses the image's name, which all labs share."""
     with files.locked(cache_directory() / "mirror.lock"):
         yield

@@ -43,7 +43,7 @@ class Example:
 
 def read() -> list[Example]:
     """All examples, of all servers, as they stand in the files."""
-    found = []
+    listed = []
     for path in sorted(WIRE.glob("*.toml")):
         for entry in tomllib.loads(path.read_text()).get("example", []):
             lists = {
@@ -51,8 +51,8 @@ def read() -> list[Example]:
                 for key in ("given", "members", "vary", "starts")
                 if key in entry
             }
-            found.append(Example(**{**entry, **lists}))
-    return found
+            listed.append(Example(**{**entry, **lists}))
+    return listed
 
 
 def for_service() -> Iterator[Example]:

@@ -29,8 +29,8 @@ def test_from_a_blueprint_to_its_artifact(client: Client, service: Running, tmp_
     started = client.start_compose("Edge", "rhel-edge-commit")
     assert [compose.id for compose in client.queue()] == [started.id]
     service.builder.open()
-    said: list[str] = []
-    done = client.wait(started.id, Deadline(20), said.append, every=0.01)
+    lines: list[str] = []
+    done = client.wait(started.id, Deadline(20), lines.append, every=0.01)
     assert (done.type, done.status, done.blueprint) == ("edge-commit", "FINISHED", "Edge")
     info = client.compose_info(started.id)
     assert (info.blueprint, info.status) == (client.blueprint("Edge"), "FINISHED")
@@ -49,15 +49,15 @@ def test_from_a_blueprint_to_its_artifact(client: Client, service: Running, tmp_
 def test_the_stage_of_a_running_compose_is_seen(client: Client, service: Running) -> None:
     client.push(EDGE)
     started = client.start_compose("Edge", "edge-commit")
-    said: list[str] = []
+    lines: list[str] = []
 
     def watch(line: str) -> None:
-        said.append(line)
+        lines.append(line)
         if line.startswith("mmdebstrap"):
             service.builder.open()
 
     client.wait(started.id, Deadline(20), watch, every=0.02)
-    assert any(line.startswith("mmdebstrap, ") for line in said), said
+    assert any(line.startswith("mmdebstrap, ") for line in lines), lines
 
 
 def test_a_compose_that_fails_says_why(client: Client, service: Running) -> None:

@@ -25,15 +25,21 @@ OTHERWISE = {
     "GET /api/v1/compose/status/*": {"uuids": []},
     "GET /api/v1/blueprints/info/Edge": {"blueprints": [{"name": "Edge"}], "errors": []},
 }
-# A refusal that is no error to a person: nothing was found, or the server is too old to know.
+# A refusal that is not an error to a person: no match, or the server is too old to know.
 EMPTY_INSTEAD = {("GET modules/list", "UnknownModule"), ("GET distros/list", "HTTPError")}
 # The client asks for all sources at once, so names that are none of them do not matter.
 IGNORED_ERRORS = {"GET projects/source/info"}
 
 WITHOUT_ARGUMENTS = {
-    *("GET distros/list", "GET blueprints/list", "POST blueprints/new"),
-    *("POST blueprints/workspace", "POST projects/source/new", "POST compose"),
-    *("POST compose, ostree", "GET compose/types", "GET compose/queue"),
+    "GET distros/list",
+    "GET blueprints/list",
+    "POST blueprints/new",
+    "POST blueprints/workspace",
+    "POST projects/source/new",
+    "POST compose",
+    "POST compose, ostree",
+    "GET compose/types",
+    "GET compose/queue",
 }
 NEWEST = ["NEWEST", "WORKSPACE"]
 
@@ -59,12 +65,12 @@ def _listed(body: Body, *keys: str) -> list[Body]:
     return [entry for key in keys for entry in body.get(key) or []]
 
 
-def _composes(found: Any, entries: list[Body]) -> bool:
+def _composes(result: Any, entries: list[Body]) -> bool:
     """The same composes; times that are not set are None, whatever the server says instead."""
-    plain = [(c.id, c.blueprint, c.version, c.type, c.status, c.size) for c in found]
+    plain = [(c.id, c.blueprint, c.version, c.type, c.status, c.size) for c in result]
     keys = ("id", "blueprint", "version", "compose_type", "queue_status", "image_size")
-    created = [c.created and c.created.timestamp() for c in found]
-    started = [c.started and c.started.timestamp() for c in found]
+    created = [c.created and c.created.timestamp() for c in result]
+    started = [c.started and c.started.timestamp() for c in result]
     return (
         plain == [tuple(entry[key] for key in keys) for entry in entries]
         and created == [entry["job_created"] for entry in entries]
@@ -72,55 +78,55 @@ def _composes(found: Any, entries: list[Body]) -> bool:
     )
 
 
-def _packages(found: Any, entries: list[Body]) -> bool:
-    texts = [(p.name, int(p.epoch), p.version, p.release, p.arch) for p in found]
+def _packages(result: Any, entries: list[Body]) -> bool:
+    texts = [(p.name, int(p.epoch), p.version, p.release, p.arch) for p in result]
     keys = ("version", "release", "arch")
     return texts == [(e["name"], e["epoch"], *(e.get(k, "") for k in keys)) for e in entries]
 
 
-def _changes(found: Any, body: Body) -> bool:
+def _changes(result: Any, body: Body) -> bool:
     keys = ("commit", "message", "timestamp", "revision")
-    plain = [(c.commit, c.message, c.timestamp, c.revision) for c in found]
+    plain = [(c.commit, c.message, c.timestamp, c.revision) for c in result]
     return plain == [tuple(e[k] for k in keys) for e in body["blueprints"][0]["changes"]]
 
 
-def _infos(found: Any, body: Body) -> bool:
+def _infos(result: Any, body: Body) -> bool:
     """Packages with each of their builds as a version."""
-    same_names = [p.name for p in found] == [e["name"] for e in body["projects"]]
+    same_names = [p.name for p in result] == [e["name"] for e in body["projects"]]
     return same_names and all(
         (p.summary, p.homepage) == (e["summary"], e["homepage"])
         and [v.version for v in p.versions] == [b["source"]["version"] for b in e["builds"]]
         and [v.release for v in p.versions] == [b["release"] for b in e["builds"]]
-        for p, e in zip(found, body["projects"], strict=True)
+        for p, e in zip(result, body["projects"], strict=True)
     )
 
 
-def _sources(found: Any, body: Body) -> bool:
-    plain = {s.id: (s.name, s.type, s.url, s.system) for s in found}
+def _sources(result: Any, body: Body) -> bool:
+    plain = {s.id: (s.name, s.type, s.url, s.system) for s in result}
     return plain == {
         key: tuple(entry[k] for k in ("name", "type", "url", "system"))
         for key, entry in body["sources"].items()
     }
 
 
-def _diff(found: Any, body: Body) -> bool:
+def _diff(result: Any, body: Body) -> bool:
     def text(entry: Body | None) -> str | None:
         return None if entry is None else "{name} {version}".format(**entry["Package"]).strip()
 
-    return list(found) == [(text(e["old"]), text(e["new"])) for e in body["diff"]]
+    return list(result) == [(text(e["old"]), text(e["new"])) for e in body["diff"]]
 
 
-def _info(found: Any, body: Body) -> bool:
+def _info(result: Any, body: Body) -> bool:
     return (
-        (found.id, found.type, found.status)
+        (result.id, result.type, result.status)
         == (body["id"], body["compose_type"], body["queue_status"])
-        and found.blueprint == parse_json(body["blueprint"])
-        and _packages(found.packages, body["deps"]["packages"] or [])
+        and result.blueprint == parse_json(body["blueprint"])
+        and _packages(result.packages, body["deps"]["packages"] or [])
     )
 
 
-def _log(found: str, example: Example) -> bool:
-    return found == (example.text if example.text is not None else "")
+def _log(result: str, example: Example) -> bool:
+    return result == (example.text if example.text is not None else "")
 
 
 # route -> what is called with the last parts of the path, and whether its result has the body.
@@ -304,8 +310,8 @@ def _refusal(example: Example) -> list[tuple[str, str]]:
 
 def _asked_by_client() -> list[Example]:
     """The examples whose request the client can send: it uses v1 and one way of asking."""
-    found = [e for e in examples.read() if e.route in DRIVES and "format=" not in e.request]
-    return [e for e in found if e.request == "GET /api/status" or _is_usual(e)]
+    known = [e for e in examples.read() if e.route in DRIVES and "format=" not in e.request]
+    return [e for e in known if e.request == "GET /api/status" or _is_usual(e)]
 
 
 def _is_usual(example: Example) -> bool:
@@ -359,9 +365,9 @@ def test_example(example: Example, tmp_path: Path) -> None:
             assert result == () if empty_instead else judge(result, body, example)
     assert any(_is_about(request, example) for request in asked)
     if example.request.startswith(("GET", "DELETE")) and "," not in example.request:
-        wanted = unquote(example.request.partition("?")[0])
+        expected = unquote(example.request.partition("?")[0])
         routes = [unquote(request.route) for request in asked]
-        assert wanted in routes or example.route in IGNORED_ERRORS
+        assert expected in routes or example.route in IGNORED_ERRORS
 
 
 def test_every_route_that_the_client_uses_has_examples() -> None:

@@ -8,8 +8,8 @@ from rfe_helpers.errors import ApiError, CommandFailedError, ComposeFailedError,
 
 
 def test_str_has_message_log_and_remedy_on_lines_of_their_own():
-    error = RfeError("it broke", remedy="mend it", log=Path("/tmp/x.log"))
-    assert str(error).splitlines() == ["it broke", "log: /tmp/x.log", "to do: mend it"]
+    error = RfeError("it broke", remedy="fix it", log=Path("/tmp/x.log"))
+    assert str(error).splitlines() == ["it broke", "log: /tmp/x.log", "to do: fix it"]
     assert error.message == "it broke"
 
 
@@ -49,5 +49,5 @@ def test_every_error_is_drawn_in_the_tree_of_the_docstring():
 
 
 def test_a_notebook_shows_the_error_without_a_traceback():
-    shown = "\n".join(RfeError("it broke", remedy="mend it")._render_traceback_())
-    assert shown == "RfeError: it broke\nto do: mend it"
+    shown = "\n".join(RfeError("it broke", remedy="fix it")._render_traceback_())
+    assert shown == "RfeError: it broke\nto do: fix it"

@@ -134,11 +134,11 @@ TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
 def test_what_is_parsed_survives_json_and_toml(
     name: str, description: str, packages: list[tuple[str, str]], hostname: str
 ) -> None:
-    made = Blueprint(
+    example = Blueprint(
         name,
         description,
         packages=tuple(PackageSpec(*spec) for spec in packages),
         customizations={"hostname": hostname},
     )
-    assert blueprint.parse_json(blueprint.to_json(made)) == made
-    assert blueprint.parse_toml(blueprint.to_toml(made)) == made
+    assert blueprint.parse_json(blueprint.to_json(example)) == example
+    assert blueprint.parse_toml(blueprint.to_toml(example)) == example

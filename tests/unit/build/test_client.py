@@ -296,20 +296,20 @@ def test_waiting_tells_the_stage(path: Path) -> None:
         states=["WAITING", "RUNNING", "RUNNING", "FINISHED"],
         running_log="Stage: apt\nOutput:\nx\nStage: dracut\nOutput:\n",
     )
-    said: list[str] = []
+    lines: list[str] = []
     with serving(path, server):
-        found = Client(path).wait(ID, Deadline(10), said.append, every=0.01)
-    assert found.status == "FINISHED"
-    assert said[0] == "waiting in the queue"
-    assert said[1] == "dracut, 5 s"
+        finished = Client(path).wait(ID, Deadline(10), lines.append, every=0.01)
+    assert finished.status == "FINISHED"
+    assert lines[0] == "waiting in the queue"
+    assert lines[1] == "dracut, 5 s"
 
 
 def test_a_server_that_has_no_running_log(path: Path) -> None:
     server = Server(states=["RUNNING", "FINISHED"], running_log=f"Build {ID} is still running.\n")
-    said: list[str] = []
+    lines: list[str] = []
     with serving(path, server):
-        Client(path).wait(ID, Deadline(10), said.append, every=0.01)
-    assert said == ["building, 5 s"]
+        Client(path).wait(ID, Deadline(10), lines.append, every=0.01)
+    assert lines == ["building, 5 s"]
 
 
 def test_a_failure_says_stage_and_last_lines_and_keeps_the_log(path: Path, tmp_path: Path) -> None:
@@ -357,8 +357,8 @@ def test_waiting_survives_an_answer_that_takes_too_long(path: Path) -> None:
 
     quick = Server(states=["RUNNING", "FINISHED"])
     with serving(path, server):
-        found = Client(path, timeout=0.4, patience=20).wait(ID, Deadline(30), every=0.02)
-    assert found.status == "FINISHED"
+        finished = Client(path, timeout=0.4, patience=20).wait(ID, Deadline(30), every=0.02)
+    assert finished.status == "FINISHED"
     assert slow == []
 
 
@@ -377,15 +377,15 @@ def image(body: bytes, name: str = f"{ID}-commit.tar", length: int | None = None
 
 
 def test_a_download(path: Path, tmp_path: Path) -> None:
-    said: list[str] = []
+    lines: list[str] = []
     body = os.urandom(3_000_000)
     target = tmp_path / "new" / "directory"
     with serving(path, lambda request: image(body)):
-        found = Client(path).download(ID, target, said.append)
-    assert found == target / f"{ID}-commit.tar"
-    assert found.read_bytes() == body
-    assert said[-1] == "3 of 3 MB"
-    assert list(target.iterdir()) == [found]
+        artifact = Client(path).download(ID, target, lines.append)
+    assert artifact == target / f"{ID}-commit.tar"
+    assert artifact.read_bytes() == body
+    assert lines[-1] == "3 of 3 MB"
+    assert list(target.iterdir()) == [artifact]
 
 
 def test_the_size_of_an_artifact_is_known_without_fetching_it(path: Path) -> None:
@@ -411,10 +411,10 @@ def test_a_download_that_stays_short_leaves_nothing(path: Path, tmp_path: Path) 
 def test_a_complete_file_is_not_written_again(path: Path, tmp_path: Path) -> None:
     with serving(path, lambda request: image(b"1234567890")):
         client = Client(path)
-        found = client.download(ID, tmp_path)
-        before = found.stat()
+        artifact = client.download(ID, tmp_path)
+        before = artifact.stat()
         assert client.download(ID, tmp_path).stat().st_ino == before.st_ino
-        found.write_bytes(b"123")
+        artifact.write_bytes(b"123")
         assert client.download(ID, tmp_path).read_bytes() == b"1234567890"
 
 
@@ -432,8 +432,8 @@ def test_no_room(path: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["../../evil", "/etc/passwd", "", ".hidden", "a/b"])
 def test_a_hostile_file_name(path: Path, tmp_path: Path, name: str) -> None:
     with serving(path, lambda request: image(b"x", name)):
-        found = Client(path).download(ID, tmp_path / "here")
-    assert found == tmp_path / "here" / f"{ID}-image"
+        artifact = Client(path).download(ID, tmp_path / "here")
+    assert artifact == tmp_path / "here" / f"{ID}-image"
 
 
 def test_a_directory_that_cannot_be_written(path: Path, tmp_path: Path) -> None:

@@ -2,15 +2,16 @@
 
 import threading
 from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
 from support.canned import Reply, Request, json_reply, serving
 from support.rhel import Rhel
 
-from rfe_helpers import build
+from rfe_helpers import build, serve
 from rfe_helpers.build import remote
-from rfe_helpers.core import run
+from rfe_helpers.core import files, network, run
 from rfe_helpers.errors import BuilderError, InputError, MediaError
 from rfe_helpers.lab.lab import Lab
 
@@ -24,15 +25,15 @@ def lab(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Lab]:
 
 
 def test_the_service_is_started_once_and_found_again(lab: Lab) -> None:
-    said: list[str] = []
-    client = build.connect(lab, on_progress=said.append)
-    assert said == ["starting Image Builder"]
+    lines: list[str] = []
+    client = build.connect(lab, on_progress=lines.append)
+    assert lines == ["starting Image Builder"]
     process = lab.process("image-builder")
     assert process is not None
     assert {"edge-commit", "edge-container", "edge-installer"} <= set(client.types())
 
-    again = build.connect(Lab(lab.directory), on_progress=said.append)
-    assert said == ["starting Image Builder"]
+    again = build.connect(Lab(lab.directory), on_progress=lines.append)
+    assert lines == ["starting Image Builder"]
     assert again.status() == client.status()
     assert lab.process("image-builder") == process
 
@@ -60,19 +61,19 @@ def test_a_killed_service_is_started_again(lab: Lab) -> None:
 
 
 def test_two_callers_at_once_start_one_service(lab: Lab) -> None:
-    found: list[object] = []
+    processes: list[object] = []
 
     def get() -> None:
         build.connect(Lab(lab.directory)).status()
-        found.append(lab.process("image-builder"))
+        processes.append(lab.process("image-builder"))
 
     threads = [threading.Thread(target=get) for _ in range(3)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert len(found) == 3
-    assert len(set(found)) == 1
+    assert len(processes) == 3
+    assert len(set(processes)) == 1
 
 
 def test_a_service_that_does_not_start_shows_its_log(lab: Lab) -> None:
@@ -98,7 +99,7 @@ def test_other_builders_are_refused_by_name(lab: Lab, name: str) -> None:
     assert lab.processes() == {}
 
 
-def test_the_builder_of_a_lab_is_the_one_that_was_got_ready(tmp_path: Path, lab: Lab) -> None:
+def test_the_builder_of_a_lab_is_the_one_that_was_set_up(tmp_path: Path, lab: Lab) -> None:
     assert build.builder_of(lab) == "sandbox"
     assert build.builder_of(Lab(tmp_path / "rhel", "rhel-9.6")) == "vm"
     lab.record("image-builder", builder="ssh://core@host")
@@ -162,14 +163,15 @@ def test_the_socket_of_another_machine_is_forwarded_and_found_again(
     assert process is not None
     assert build.connect(lab, "ssh://core@builder.example").distros() == ("rhel-9.6",)
     assert lab.process(remote.PROCESS) == process
-    # The connection has broken: it is made anew.
+    # The connection has broken: it is made again.
     run.kill(process)
     assert build.connect(lab, "ssh://core@builder.example").status().api == "1"
     # Another machine is another connection, and so is another port of the web server.
     assert build.connect(lab, "ssh://core@other.example").status().api == "1"
     own = lab.port("web", 8000)
-    lab.release_port("web")
-    other = lab.port("web", own + 1)
+    other = network.free_port()
+    site = serve.Site(url="", guest_url="", port=other, engine="nginx", artifact="")
+    files.write_json(lab.path("www", "site.json"), asdict(site))
     assert build.connect(lab, "ssh://core@other.example").status().api == "1"
     started = (there.state / "ssh").read_text()
     assert started.count("-L") == 4

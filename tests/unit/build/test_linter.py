@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from rfe_helpers.build import templates
-from rfe_helpers.build.blueprint import Blueprint, PackageSpec, parse_toml
+from rfe_helpers.build.blueprint import Blueprint, PackageSpec, parse_toml, to_toml
 from rfe_helpers.build.linter import lint
 from rfe_helpers.cli import main
 from rfe_helpers.errors import InputError, KickstartError
@@ -22,13 +22,13 @@ KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIE somebody@somewhere"
 
 
 def places(blueprint: Blueprint, name: str = "rhel-9.6", **options: Any) -> list[str]:
-    found = lint(blueprint, profile.load(name), **options)
-    for finding in found:
+    findings = lint(blueprint, profile.load(name), **options)
+    for finding in findings:
         assert finding.message
         assert finding.remedy
         assert finding.releases
         assert finding.releases in str(finding)
-    return [finding.where for finding in found]
+    return [finding.where for finding in findings]
 
 
 def asking(**values: Any) -> Blueprint:
@@ -68,7 +68,7 @@ def test_a_distro_that_the_server_does_not_have() -> None:
     assert places(blueprint, distros=("rhel-8.10",)) == ["distro"]
     (finding,) = lint(blueprint, profile.load("rhel-9.6"), distros=("rhel-8.10",))
     assert "RHEL 8 server only RHEL 8" in finding.releases
-    # Not known to the caller what there is: only whether it fits the profile.
+    # The server's distributions are not known: only the profile counts.
     assert places(blueprint) == []
     assert places(blueprint, "rhel-8.10") == ["distro"]
 
@@ -160,17 +160,18 @@ def test_the_templates_are_blueprints_without_findings(name: str) -> None:
         "installer": release.types.installer,
         "demo": release.types.commit,
     }
-    assert set(kinds) == set(templates.NAMES)
+    assert set(kinds) == {*templates.NAMES, "demo"}
+    demo = to_toml(description.demo(release))
     for template, kind in kinds.items():
-        blueprint = parse_toml(templates.text(template, release))
+        blueprint = parse_toml(demo if template == "demo" else templates.text(template))
         assert lint(blueprint, release, kind) == ()
         # The rules of the API contract, as the sandbox's service holds them.
         mine = {"edge": "edge-container", "installer": "edge-installer", "demo": "edge-commit"}
-        found = image_types.find(mine[template])
-        assert found is not None
-        customizations.check(blueprint, found)
+        image_type = image_types.find(mine[template])
+        assert image_type is not None
+        customizations.check(blueprint, image_type)
     with pytest.raises(InputError, match="no blueprint"):
-        templates.text("nonsense", release)
+        templates.text("nonsense")
 
 
 @pytest.mark.parametrize("name", EDGE)
@@ -204,9 +205,9 @@ def test_commands_print_templates_and_findings(
     assert "nothing to say" in capsys.readouterr().out
     path.write_text('name = "b"\n[[customizations.user]]\nname = "core"\npassword = "edge"\n')
     assert main.main(["blueprint", "lint", str(path), "--profile", "rhel-9.6"]) == 1
-    said = capsys.readouterr().out
-    assert "issue 2968" in said
-    assert "clear text" in said
+    output = capsys.readouterr().out
+    assert "issue 2968" in output
+    assert "clear text" in output
     assert main.main(["blueprint", "lint", str(path), "--json"]) == 1
     assert '"where": "customizations.user"' in capsys.readouterr().out
     assert main.main(["blueprint", "lint", str(tmp_path / "gone")]) == 1

@@ -24,9 +24,9 @@ DNF = f"dnf install -y {PACKAGES}"
 
 @pytest.fixture
 def rhel(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Rhel:
-    found = Rhel(tmp_path / "rhel")
-    monkeypatch.setenv("PATH", f"{found.path}:/usr/bin:/bin:/usr/sbin")
-    return found
+    machine = Rhel(tmp_path / "rhel")
+    monkeypatch.setenv("PATH", f"{machine.path}:/usr/bin:/bin:/usr/sbin")
+    return machine
 
 
 @pytest.fixture
@@ -35,16 +35,16 @@ def log(tmp_path: Path) -> Path:
 
 
 def install(
-    name: str, log: Path, credentials: Credentials | None = PERSON, said: list[str] | None = None
+    name: str, log: Path, credentials: Credentials | None = PERSON, lines: list[str] | None = None
 ) -> tuple[StepOutcome, ...]:
     planned = provision.steps(profile.load(name), "core", credentials)
-    told = None if said is None else said.append
-    return provision.carry_out(planned, HOST, log, told, user="core")
+    on_progress = None if lines is None else lines.append
+    return provision.carry_out(planned, HOST, log, on_progress, user="core")
 
 
 def test_every_release_has_an_expectation() -> None:
-    wanted = {name for name in profile.names() if not profile.load(name).instead} - {"sandbox"}
-    assert set(EXPECTED) == wanted
+    releases = {name for name in profile.names() if not profile.load(name).instead} - {"sandbox"}
+    assert set(EXPECTED) == releases
 
 
 @pytest.mark.parametrize("name", EXPECTED)
@@ -83,12 +83,12 @@ def test_after_a_failure_only_the_rest_is_done(rhel: Rhel, log: Path) -> None:
 
 
 def test_commands_are_shown_before_they_are_run_and_output_is_kept(rhel: Rhel, log: Path) -> None:
-    said: list[str] = []
-    install("rhel-9.6", log, said=said)
-    assert said[0] == (
+    lines: list[str] = []
+    install("rhel-9.6", log, lines=lines)
+    assert lines[0] == (
         "1/9 register with Red Hat: subscription-manager register --username=somebody --password=…"
     )
-    assert "register with Red Hat: The system has been registered with ID: 00000000" in said
+    assert "register with Red Hat: The system has been registered with ID: 00000000" in lines
     text = log.read_text()
     assert "# install Image Builder on core@builder.example\n$ dnf install -y osbuild" in text
     assert text.index("$ subscription-manager register") < text.index("has been registered")
@@ -125,7 +125,7 @@ def test_a_program_that_prints_the_secret_does_not_spread_it(rhel: Rhel, log: Pa
 
 
 def test_nobody_to_register_is_an_error_only_if_it_is_needed(rhel: Rhel, log: Path) -> None:
-    with pytest.raises(InputError, match="nobody has said as whom") as caught:
+    with pytest.raises(InputError, match="there are no credentials") as caught:
         install("rhel-9.6", log, None)
     assert "RHSM_ACTIVATION_KEY" in caught.value.remedy
     assert rhel.done() == []
@@ -164,37 +164,37 @@ FAILURES = {
         "register",
         "Registering to: subscription.rhsm.redhat.com:443/subscription\nInvalid username or "
         "password. To create a login, please visit https://www.redhat.com/wapps/ugc/register.html",
-        "does not know this user with this password",
+        "does not accept this user and password",
     ),
     "wrong password, newer": (
         "register",
         "HTTP error (401 - Unauthorized): Invalid Credentials",
-        "does not know this user with this password",
+        "does not accept this user and password",
     ),
     "wrong key": (
         "register",
         "None of the activation keys specified exist for this org.",
-        "no such organisation or activation key",
+        "this organisation or activation key does not exist",
     ),
     "no network": (
         "register",
         "Network error, unable to connect to server. Please see /var/log/rhsm/rhsm.log for more "
         "information.",
-        "no way to the Internet",
+        "no Internet connection",
     ),
     "nothing to attach": (
         "attach",
         "Installed Product Current Status:\nProduct Name: Red Hat Enterprise Linux for x86_64\n"
         "Status:       Not Subscribed\n\nUnable to find available subscriptions for all your "
         "installed products.",
-        "no subscription that is valid",
+        "no valid subscription",
     ),
     "expired": (
         "yum",
         "Errors during downloading metadata for repository 'rhel-8-for-x86_64-baseos-rpms':\n"
         "  - Status code: 403 for https://cdn.redhat.com/content/dist/rhel8/8/x86_64/baseos/os/"
         "repodata/repomd.xml (IP: 104.68.188.83)\nError: Failed to download metadata for repo",
-        "no subscription that is valid",
+        "no valid subscription",
     ),
     "no repository": (
         "yum",
@@ -206,7 +206,7 @@ FAILURES = {
         "yum",
         "Curl error (6): Couldn't resolve host name for https://cdn.redhat.com/x [Could not "
         "resolve host: cdn.redhat.com]",
-        "no way to the Internet",
+        "no Internet connection",
     ),
     "full disk": (
         "yum",
@@ -220,18 +220,18 @@ FAILURES = {
 
 @pytest.mark.parametrize("case", FAILURES)
 def test_a_failure_says_what_it_means_and_what_to_do(case: str, rhel: Rhel, log: Path) -> None:
-    program, said, message = FAILURES[case]
-    rhel.fail(program, 1, said)
+    program, output, message = FAILURES[case]
+    rhel.fail(program, 1, output)
     with pytest.raises(BuilderError) as caught:
         install("rhel-8.4", log)
     assert message in caught.value.message
-    assert said.splitlines()[-1].strip() in caught.value.message
+    assert output.splitlines()[-1].strip() in caught.value.message
     assert len(caught.value.remedy) > 20
     assert caught.value.log == log
-    assert said in log.read_text()
+    assert output in log.read_text()
 
 
-def test_too_little_room_is_said_before_anything_is_installed(rhel: Rhel, log: Path) -> None:
+def test_too_little_room_is_reported_before_anything_is_installed(rhel: Rhel, log: Path) -> None:
     (rhel.state / "room").write_text("9000000")
     with pytest.raises(BuilderError, match="look for room: its disk is full") as caught:
         install("rhel-9.6", log)

@@ -75,13 +75,13 @@ def test_all_sources_show_the_same_commit(
 ) -> None:
     expected = Repo(composed / "repo").show(REF)
     for source in (composed, composed / "repo", commit_tar, str(container)):
-        found = open_commit(source)
-        assert (found.ref, found.info) == (REF, expected), source
-        assert found.packages() == (BASH, HTOP)
-        assert {f.path for f in found.files()} >= {"/usr/bin/bash", "/usr/etc/bash.bashrc"}
-    found = open_commit(server, REF)
-    assert (found.ref, found.info) == (REF, expected)
-    assert len(found.files()) == len(open_commit(composed).files())
+        commit = open_commit(source)
+        assert (commit.ref, commit.info) == (REF, expected), source
+        assert commit.packages() == (BASH, HTOP)
+        assert {f.path for f in commit.files()} >= {"/usr/bin/bash", "/usr/etc/bash.bashrc"}
+    commit = open_commit(server, REF)
+    assert (commit.ref, commit.info) == (REF, expected)
+    assert len(commit.files()) == len(open_commit(composed).files())
 
 
 def test_compose_json_is_there_where_the_source_has_one(
@@ -122,14 +122,14 @@ def test_reading_stops_at_the_commit(composed: Path, tmp_path: Path) -> None:
 
 
 def test_sizes(commit_tar: Path) -> None:
-    found = open_commit(commit_tar)
-    assert found.size_by_directory()["/usr/bin"] == 110
-    assert sum(found.size_by_directory(1).values()) == sum(
-        file.size for file in found.files() if file.kind == "file"
+    commit = open_commit(commit_tar)
+    assert commit.size_by_directory()["/usr/bin"] == 110
+    assert sum(commit.size_by_directory(1).values()) == sum(
+        file.size for file in commit.files() if file.kind == "file"
     )
-    packages = found.size_by_package()
+    packages = commit.size_by_package()
     assert (packages["bash"], packages["htop"]) == (105, 10)
-    assert sum(packages.values()) == sum(found.size_by_directory().values())
+    assert sum(packages.values()) == sum(commit.size_by_directory().values())
     assert UNOWNED in packages
 
 
@@ -146,13 +146,13 @@ def test_differences(composed: Path, tmp_path: Path) -> None:
     newer = Package("bash", "0", "5.3", "1", "amd64")
     kernels = [Package("linux", "0", v, "1", "amd64") for v in ("6.1", "6.12")]
     repo.commit_tar(tree, REF, subject="s", packages=[newer, *kernels])
-    found = diff(open_commit(composed), open_commit(repo.path))
-    assert found.added == tuple(kernels)
-    assert found.removed == (HTOP,)
-    assert found.changed == (PackageChange("bash", "amd64", "5.2.37-2", "5.3-1"),)
-    assert str(found.changed[0]) == "bash 5.2.37-2 -> 5.3-1"
-    assert found.files is not None
-    assert (found.files.added, found.files.modified) == (("/usr/bin/jq",), ("/usr/bin/bash",))
+    changes = diff(open_commit(composed), open_commit(repo.path))
+    assert changes.added == tuple(kernels)
+    assert changes.removed == (HTOP,)
+    assert changes.changed == (PackageChange("bash", "amd64", "5.2.37-2", "5.3-1"),)
+    assert str(changes.changed[0]) == "bash 5.2.37-2 -> 5.3-1"
+    assert changes.files is not None
+    assert (changes.files.added, changes.files.modified) == (("/usr/bin/jq",), ("/usr/bin/bash",))
     assert diff(open_commit(composed), open_commit(repo.path), files=False).files is None
 
 
@@ -163,7 +163,7 @@ def test_a_ref_is_asked_for_only_where_there_are_several(composed: Path, tmp_pat
     repo.set_ref("other/ref", commit)
     with pytest.raises(CommitError, match="2 refs") as caught:
         open_commit(repo.path)
-    assert caught.value.remedy == f"name one of its refs: {REF}, other/ref"
+    assert caught.value.remedy == f"pass one of its refs: {REF}, other/ref"
     assert open_commit(repo.path, "other/ref").id == commit
     assert open_commit(repo.path, commit).id == commit
     with pytest.raises(CommitError, match="has no ref nope"):
@@ -182,16 +182,16 @@ def test_urls_that_do_not_answer_as_they_should(composed: Path, server: str) -> 
     assert open_commit(server).ref == REF
 
 
-def test_what_is_no_commit(tmp_path: Path, commit_tar: Path) -> None:
+def test_what_is_not_a_commit(tmp_path: Path, commit_tar: Path) -> None:
     empty = tmp_path / "empty"
     empty.mkdir()
     text = tmp_path / "text.tar"
     text.write_text("no tar" * 1000)
     with pytest.raises(CommitError, match="there is no"):
         open_commit(tmp_path / "missing.tar")
-    with pytest.raises(CommitError, match="no OSTree repository"):
+    with pytest.raises(CommitError, match="not an OSTree repository"):
         open_commit(empty)
-    with pytest.raises(CommitError, match="no readable tar"):
+    with pytest.raises(CommitError, match="not a readable tar"):
         open_commit(text)
     with pytest.raises(CommitError, match="neither a repository"):
         open_commit(write_tar(tmp_path / "odd.tar", {"hello": b"x"}))
@@ -217,7 +217,7 @@ def test_a_damaged_commit_object_is_noticed(composed: Path, tmp_path: Path) -> N
 @pytest.mark.parametrize("name", ["repo/../../evil", "repo/objects/../../../evil", "repo//evil"])
 def test_no_archive_writes_outside(tmp_path: Path, name: str) -> None:
     tar = write_tar(tmp_path / "evil.tar", {"compose.json": b"{}", name: b"evil"})
-    with pytest.raises(CommitError, match="which no repository has"):
+    with pytest.raises(CommitError, match="which does not belong in a repository"):
         archive.unpack(tar, tmp_path / "in" / "out")
     assert not list(tmp_path.rglob("evil"))
 
@@ -228,7 +228,7 @@ def test_no_archive_brings_links(tmp_path: Path) -> None:
         link = tarfile.TarInfo("repo/objects")
         link.type, link.linkname = tarfile.SYMTYPE, str(tmp_path)
         tar.addfile(link)
-    with pytest.raises(CommitError, match="which no repository has"):
+    with pytest.raises(CommitError, match="which does not belong in a repository"):
         archive.unpack(path, tmp_path / "out")
 
 

@@ -57,7 +57,7 @@ def test_values(text: str, value: object) -> None:
         "((" * 500,
     ],
 )
-def test_what_is_no_variant_is_refused(text: str) -> None:
+def test_what_is_not_a_variant_is_refused(text: str) -> None:
     with pytest.raises(CommitError, match="not a GVariant"):
         gvariant.parse(text)
 

@@ -65,10 +65,10 @@ def test_a_layer_holds_what_was_added(tmp_path: Path) -> None:
     _, members = written(tmp_path)
     layer = oci.write_layer(tmp_path / "c.tar.gz", one_file(b"1"))
     with tarfile.open(fileobj=io.BytesIO(members[f"blobs/sha256/{layer.digest}"])) as tar:
-        found = {entry.name: (entry.mode, entry.linkname, entry.isdir()) for entry in tar}
-    assert found["www"] == (0o750, "", True)
-    assert found["www/version"] == (0o600, "", False)
-    assert found["version"][1] == "www/version"
+        entries = {entry.name: (entry.mode, entry.linkname, entry.isdir()) for entry in tar}
+    assert entries["www"] == (0o750, "", True)
+    assert entries["www/version"] == (0o600, "", False)
+    assert entries["version"][1] == "www/version"
 
 
 def test_the_same_content_makes_the_same_layer(tmp_path: Path) -> None:

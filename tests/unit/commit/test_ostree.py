@@ -7,7 +7,7 @@ import pytest
 from support.trees import make_tree
 
 from rfe_helpers.commit import gvariant
-from rfe_helpers.commit.ostree import Package, Repo
+from rfe_helpers.commit.ostree import Package, Repo, compare
 from rfe_helpers.errors import CommitError
 
 REF = "debian/13/x86_64/edge"
@@ -42,7 +42,7 @@ def test_a_commit_reads_back_as_it_was_written(repo: Repo, tmp_path: Path) -> No
     assert info.version == "13.1"
     assert info.metadata["rfe.note"] == "it's"
     assert info.metadata["ostree.bootable"] is True
-    assert repo.packages(REF) == (NATIVE, BASH, SUDO)
+    assert repo.show(REF).packages == (NATIVE, BASH, SUDO)
 
 
 def test_a_parent_is_the_one_given_and_need_not_be_here(repo: Repo, tmp_path: Path) -> None:
@@ -58,8 +58,8 @@ def test_a_parent_is_read_whatever_its_bytes(repo: Repo, tmp_path: Path) -> None
     tar = make_tree(tmp_path / "tree.tar", {})
     every = [bytes((start + i) % 256 or 1 for i in range(31)) for start in range(1, 256, 31)]
     parents = [*(part.hex() + "00" for part in every), "ab" * 31 + "00", "00" * 32, "ff" * 32]
-    made = [repo.commit_tar(tar, REF, subject="s", parent=parent) for parent in parents]
-    assert [repo.show(commit).parent for commit in made] == parents
+    commits = [repo.commit_tar(tar, REF, subject="s", parent=parent) for parent in parents]
+    assert [repo.show(commit).parent for commit in commits] == parents
 
 
 def test_texts_and_names_may_have_any_line_separator(repo: Repo, tmp_path: Path) -> None:
@@ -86,9 +86,9 @@ def test_an_empty_package_list_is_not_a_missing_one(repo: Repo, tmp_path: Path) 
     tar = make_tree(tmp_path / "tree.tar", {})
     empty = repo.commit_tar(tar, REF, subject="s", packages=[])
     missing = repo.commit_tar(tar, REF, subject="s")
-    assert repo.packages(empty) == ()
-    with pytest.raises(CommitError, match="carries no package list"):
-        repo.packages(missing)
+    assert repo.show(empty).packages == ()
+    with pytest.raises(CommitError, match="has no package list"):
+        _ = repo.show(missing).packages
 
 
 def test_listing(repo: Repo, tmp_path: Path) -> None:
@@ -121,8 +121,8 @@ def test_differences(repo: Repo, tmp_path: Path) -> None:
         REF,
         subject="",
     )
-    found = repo.diff(one, two)
-    assert (found.added, found.removed, found.modified) == (
+    changes = compare(repo.ls(one), repo.ls(two))
+    assert (changes.added, changes.removed, changes.modified) == (
         ("/usr/new",),
         ("/usr/old",),
         ("/usr/d/mod",),

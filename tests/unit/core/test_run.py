@@ -203,7 +203,7 @@ def test_what_cannot_be_started_says_why():
         run.run(["true", "x" * (1 << 20)])
 
 
-def test_a_journal_that_cannot_be_written_is_no_failure(journal, tmp_path):
+def test_a_journal_that_cannot_be_written_is_not_a_failure(journal, tmp_path):
     run.set_journal(tmp_path / "gone" / "commands.jsonl")
     (tmp_path / "gone").rmdir()
     assert run.run(["true"]).status == 0

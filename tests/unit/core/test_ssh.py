@@ -41,7 +41,7 @@ def test_a_machine_of_a_person_is_reached_as_they_reach_it() -> None:
     assert ssh.parse("ssh://builder").argv("true")[-2:] == ["builder", "true"]
 
 
-def test_a_socket_there_is_led_here() -> None:
+def test_a_remote_socket_is_forwarded() -> None:
     argv = OF_LAB.forward_argv(Path("/lab/s.sock"), "/run/weldr/api.socket", 8000)
     assert "-N" in argv
     assert "-L/lab/s.sock:/run/weldr/api.socket" in argv
@@ -54,8 +54,8 @@ def test_a_socket_there_is_led_here() -> None:
     "url",
     ["ssh://", "http://a", "ssh://a b", "ssh://-oProxyCommand=x", "ssh://u@h:0", "ssh://h:99999"],
 )
-def test_what_is_no_address_is_refused(url: str) -> None:
-    with pytest.raises(InputError, match="no address"):
+def test_what_is_not_an_address_is_refused(url: str) -> None:
+    with pytest.raises(InputError, match="not an SSH address"):
         ssh.parse(url)
 
 
@@ -87,14 +87,13 @@ def test_the_key_of_a_lab_is_made_once_and_private(tmp_path: Path) -> None:
     assert keys.host(lab, "builder", 2222).key == lab.path("keys", "id_ed25519")
 
 
-def test_half_a_key_is_made_anew(tmp_path: Path) -> None:
+def test_half_a_key_is_made_again(tmp_path: Path) -> None:
     lab = Lab(tmp_path / "lab")
     # As a program leaves it that was killed before the secret half was there.
     lab.path("keys", "id_ed25519.pub").write_text("ssh-ed25519 old")
     line = lab.public_key
     derived = run.run(["ssh-keygen", "-y", "-f", lab.path("keys", "id_ed25519")]).stdout
     assert line.split()[1] == derived.split()[1]
-    assert sorted(path.name for path in lab.path("keys", "x").parent.iterdir()) == [
-        *(".lock", "id_ed25519", "id_ed25519.pub")
-    ]
+    names = sorted(path.name for path in lab.path("keys", "x").parent.iterdir())
+    assert names == [".lock", "id_ed25519", "id_ed25519.pub"]
     assert lab.path("keys", "id_ed25519").stat().st_mode & 0o777 == 0o600

@@ -127,7 +127,7 @@ def test_hash_password_is_salted_and_checks_out(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("password", ["", "two\nlines"])
-def test_hash_password_refuses_what_is_no_line(password: str) -> None:
+def test_hash_password_refuses_what_is_not_one_line(password: str) -> None:
     with pytest.raises(KickstartError, match="one line"):
         kickstart.hash_password(password)
 
@@ -155,7 +155,7 @@ def test_a_device_that_trusts_one_key_and_one_authority() -> None:
 
 
 def test_a_key_that_is_none_is_refused() -> None:
-    with pytest.raises(KickstartError, match="no armoured public key"):
+    with pytest.raises(KickstartError, match="not an armoured public key"):
         kickstart.render(
             profile.load("sandbox"),
             url="http://x/",

@@ -69,12 +69,12 @@ def test_an_iso_without_treeinfo_or_kernel(tmp_path: Path) -> None:
         boot.extract_kernel(tmp_path / "out")
 
 
-def test_a_damaged_treeinfo_is_said(tmp_path: Path) -> None:
+def test_a_damaged_treeinfo_is_reported(tmp_path: Path) -> None:
     with pytest.raises(MediaError, match=r"\.treeinfo cannot be read"):
         media.read(make_iso(tmp_path, {".treeinfo": "no section\n"}))
 
 
-def test_what_is_no_whole_iso_is_refused(iso: Path, tmp_path: Path) -> None:
+def test_what_is_not_a_complete_iso_is_refused(iso: Path, tmp_path: Path) -> None:
     with iso.open("r+b") as file:
         file.truncate(iso.stat().st_size // 2)
     with pytest.raises(MediaError, match="cut off"):
@@ -113,8 +113,7 @@ def test_files_and_arguments_are_added_to_a_copy(tmp_path: Path) -> None:
     (repo / "config").write_text("[core]\n")
     added = {"osbuild.ks": kickstart, "ostree/repo": repo}
     argument = "inst.ks=hd:LABEL=A\\x20B:/osbuild.ks"
-    made = media.add_files(iso, tmp_path / "new.iso", added, arguments=argument)
-    copy = media.read(made)
+    copy = media.read(media.add_files(iso, tmp_path / "new.iso", added, arguments=argument))
     assert copy.label == LABEL
 
     def text(name: str) -> str:
@@ -173,7 +172,7 @@ def flip(path: Path, place: int) -> None:
         file.write(bytes([byte ^ 1]))
 
 
-def test_a_stick_has_all_of_an_iso_or_the_place_is_said(tmp_path: Path) -> None:
+def test_a_stick_has_all_of_an_iso_or_the_place_is_reported(tmp_path: Path) -> None:
     iso, stick = tmp_path / "x.iso", tmp_path / "stick"
     iso.write_bytes(bytes(range(256)) * 10_000)
     size = iso.stat().st_size
@@ -201,14 +200,14 @@ def test_the_commit_inside_an_installer_is_read(tmp_path: Path) -> None:
     commit = repository.commit_tar(tar, ref, subject="x", version="13.1")
     # isomd5sum does not recognize its own checksum in an ISO of a few kilobytes.
     iso = make_iso(tmp_path, {media.MENUS[0]: MENU, "filler": "some text\n" * 90_000})
-    with pytest.raises(MediaError, match="it is no edge-installer"):
+    with pytest.raises(MediaError, match="it is not an edge-installer"):
         media.payload(iso)
     kickstart = tmp_path / "osbuild.ks"
     kickstart.write_text("text\n")
     added = {media.REPOSITORY: repository.path, media.KICKSTART: kickstart}
-    made = media.add_files(iso, tmp_path / "installer.iso", added, arguments="inst.ks=x")
-    found = media.payload(made)
-    assert (found.ref, found.commit, found.version) == (ref, commit, "13.1")
-    assert found.kickstart == "text\n"
-    assert media.check(made)
-    assert media.read(made).own_kickstart == f"hd:LABEL={LABEL}:/osbuild.ks"
+    installer = media.add_files(iso, tmp_path / "installer.iso", added, arguments="inst.ks=x")
+    payload = media.payload(installer)
+    assert (payload.ref, payload.commit, payload.version) == (ref, commit, "13.1")
+    assert payload.kickstart == "text\n"
+    assert media.check(installer)
+    assert media.read(installer).own_kickstart == f"hd:LABEL={LABEL}:/osbuild.ks"

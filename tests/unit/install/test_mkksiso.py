@@ -56,19 +56,19 @@ def test_lorax_makes_it_where_it_is_installed(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    said, binary = tmp_path / "said", tmp_path / "bin" / "mkksiso"
+    arguments, binary = tmp_path / "arguments", tmp_path / "bin" / "mkksiso"
     binary.parent.mkdir()
     # As lorax's, it refuses an output that exists.
     binary.write_text(
         f'#!/bin/sh\n[ "$1" = --help ] && {{ echo "{help_text}"; exit; }}\n'
-        f'echo "$@" > {said}\nfor last; do :; done\n[ ! -e "$last" ] && echo made > "$last"\n'
+        f'echo "$@" > {arguments}\nfor last; do :; done\n[ ! -e "$last" ] && echo made > "$last"\n'
     )
     binary.chmod(0o755)
     monkeypatch.setenv("PATH", f"{binary.parent}:/usr/bin:/bin")
     target = tmp_path / "out.iso"
     for _ in range(2):  # a second time replaces the first
         assert mkksiso.with_kickstart(iso, edge_ks, target).read_text() == "made\n"
-    assert f"{words}{edge_ks} {iso} " in said.read_text()
+    assert f"{words}{edge_ks} {iso} " in arguments.read_text()
     assert not list(tmp_path.glob(".mkksiso-*"))
     binary.write_text("#!/bin/sh\necho must be root >&2; exit 1\n")
     with pytest.raises(MediaError, match="must be root"):
@@ -84,10 +84,10 @@ def test_xorriso_makes_it_where_lorax_is_missing(
     words = ["kickstart-iso", str(edge_ks), str(iso), str(target), "--profile", "rhel-9.4"]
     assert main.main(words) == 0
     assert capsys.readouterr().out == f"{target}\n"
-    made = media.read(target)
-    assert made.label == LABEL
-    assert made.extract("edge.ks", tmp_path / "copy").read_text() == edge_ks.read_text()
-    menu = made.extract("boot/grub2/grub.cfg", tmp_path / "menu").read_text()
+    copy = media.read(target)
+    assert copy.label == LABEL
+    assert copy.extract("edge.ks", tmp_path / "copy").read_text() == edge_ks.read_text()
+    menu = copy.extract("boot/grub2/grub.cfg", tmp_path / "menu").read_text()
     assert f"quiet inst.ks=hd:LABEL={LABEL}:/edge.ks\n" in menu
 
 

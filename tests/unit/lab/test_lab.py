@@ -128,7 +128,7 @@ def test_a_command_to_be_typed_names_the_lab(lab, tmp_path, monkeypatch):
     assert f"`rfe run commit --lab {lab.directory}`" in caught.value.remedy
 
 
-def test_a_damaged_state_is_told(lab):
+def test_a_damaged_state_is_reported(lab):
     (lab.directory / "lab.json").write_text("{")
     with pytest.raises(LabError, match="is damaged"):
         Lab(lab.directory)
@@ -168,10 +168,10 @@ def test_a_process_of_another_program_is_found(lab):
         "lab.add_process('sleeper', run.start(['sleep', '60'], log=lab.log('s')))\n"
     )
     subprocess.run([sys.executable, "-c", program], check=True)
-    found = lab.process("sleeper")
-    assert found is not None
+    process = lab.process("sleeper")
+    assert process is not None
     lab.sweep()
-    assert not found.alive
+    assert not process.alive
 
 
 def test_the_cache_can_be_moved(monkeypatch, tmp_path):

@@ -42,11 +42,11 @@ EDGE = [name for name in profile.names() if not profile.load(name).instead]
 
 
 def test_the_releases_come_in_their_order():
-    found = profile.names()
-    assert found[0] == "sandbox"
-    assert found.index("rhel-8.9") + 1 == found.index("rhel-8.10")
-    assert {f"rhel-8.{minor}" for minor in range(3, 11)} <= set(found)
-    assert {f"rhel-9.{minor}" for minor in range(7)} <= set(found)
+    names = profile.names()
+    assert names[0] == "sandbox"
+    assert names.index("rhel-8.9") + 1 == names.index("rhel-8.10")
+    assert {f"rhel-8.{minor}" for minor in range(3, 11)} <= set(names)
+    assert {f"rhel-9.{minor}" for minor in range(7)} <= set(names)
 
 
 @pytest.mark.parametrize("name", profile.names())

@@ -11,27 +11,27 @@ from rfe_helpers.commit.ostree import Load, Repo
 from rfe_helpers.commit.signing import signing_key
 from rfe_helpers.errors import CommitError, InputError
 from rfe_helpers.serve import publication as publication_module
-from rfe_helpers.serve.publication import Publication, on_the_line, parent_warning, pays
+from rfe_helpers.serve.publication import Publication, delta_pays, parent_warning, transfer_bytes
 
 REF = "a/b"
 
 
 @pytest.fixture
-def made(tmp_path: Path) -> Repo:
-    return Repo(tmp_path / "made").init()
+def composed(tmp_path: Path) -> Repo:
+    return Repo(tmp_path / "composed").init()
 
 
-def commit(made: Repo, content: str, parent: str | None = None, **files: str) -> str:
-    tree = make_tree(made.path / "tree.tar", {"usr/note": content, **files})
-    return made.commit_tar(tree, REF, subject=content, parent=parent, packages=[])
+def commit(composed: Repo, content: str, parent: str | None = None, **files: str) -> str:
+    tree = make_tree(composed.path / "tree.tar", {"usr/note": content, **files})
+    return composed.commit_tar(tree, REF, subject=content, parent=parent, packages=[])
 
 
-def test_history_is_kept_by_the_policy(made: Repo, tmp_path: Path) -> None:
+def test_history_is_kept_by_the_policy(composed: Repo, tmp_path: Path) -> None:
     publication = Publication(tmp_path / "p", keep=2)
     commits: list[str] = []
     for number in range(3):
-        commits.append(commit(made, str(number), commits[-1] if commits else None))
-        published = publication.publish(made.path, REF)
+        commits.append(commit(composed, str(number), commits[-1] if commits else None))
+        published = publication.publish(composed.path, REF)
         assert published.commit == commits[-1]
     assert publication.history(REF) == tuple(commits[1:])
     assert published.removed == (commits[0],)
@@ -41,34 +41,34 @@ def test_history_is_kept_by_the_policy(made: Repo, tmp_path: Path) -> None:
 
 
 def test_a_publication_that_was_killed_is_completed_by_the_next(
-    made: Repo, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    composed: Repo, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     publication = Publication(tmp_path / "p", keep=2)
-    one = commit(made, "one")
-    publication.publish(made.path, REF)
-    two = commit(made, "two", one)
+    one = commit(composed, "one")
+    publication.publish(composed.path, REF)
+    two = commit(composed, "two", one)
     for step in ("_remember", "_remove_old"):
         with monkeypatch.context() as patch:
             patch.setattr(Publication, step, lambda *_: 1 / 0)
             with pytest.raises(ZeroDivisionError):
-                publication.publish(made.path, REF)
+                publication.publish(composed.path, REF)
         assert publication.repo.refs() == {REF: two}, "it is served"
-    three = commit(made, "three", two)
-    assert publication.publish(made.path, REF).previous == two
+    three = commit(composed, "three", two)
+    assert publication.publish(composed.path, REF).previous == two
     assert publication.history(REF) == (two, three)
 
 
-def test_one_key_serves_whoever_asks_at_the_same_time(made: Repo, tmp_path: Path) -> None:
+def test_one_key_serves_whoever_asks_at_the_same_time(composed: Repo, tmp_path: Path) -> None:
     home = tmp_path / ("é" * 60) / "gnupg"  # too long for the agent's socket, in bytes
-    one = commit(made, "one")
-    found: list[str] = []
+    one = commit(composed, "one")
+    keys: list[str] = []
     failures: list[Exception] = []
 
     def sign(number: int) -> None:
         try:
             key = signing_key(home)
-            found.append(key.id)
-            Publication(tmp_path / f"p{number}", key).publish(made.path, REF)
+            keys.append(key.id)
+            Publication(tmp_path / f"p{number}", key).publish(composed.path, REF)
         except CommitError as error:
             failures.append(error)
 
@@ -78,95 +78,94 @@ def test_one_key_serves_whoever_asks_at_the_same_time(made: Repo, tmp_path: Path
     for thread in threads:
         thread.join()
     assert failures == []
-    assert len(found) == 3
-    assert len(set(found)) == 1
+    assert len(keys) == 3
+    assert len(set(keys)) == 1
     assert Publication(tmp_path / "p0").repo.refs() == {REF: one}
 
 
-def test_numbers_that_several_names_share_are_no_change() -> None:
+def test_numbers_that_several_names_share_are_not_a_change() -> None:
     shared = "root:x:0:0::/root:/bin/sh\ntoor:x:0:0::/root:/bin/sh\n+::::::\n"
     assert drift.compare("user", shared, shared) == []
     (change,) = drift.compare("user", shared, shared + "new:x:0:0::/:/bin/sh\n")
     assert str(change) == "user new is new and has number 0, which was root and toor's"
 
 
-def test_an_artifact_of_image_builder_is_published(made: Repo, tmp_path: Path) -> None:
+def test_an_artifact_of_image_builder_is_published(composed: Repo, tmp_path: Path) -> None:
     """container.tar: the repository lies in one of its layers."""
-    one = commit(made, "one")
+    one = commit(composed, "one")
     container = make_container(
-        tmp_path / "container.tar", [{"usr/share/nginx/html/repo": made.path}]
+        tmp_path / "container.tar", [{"usr/share/nginx/html/repo": composed.path}]
     )
     publication = Publication(tmp_path / "p")
     assert publication.publish(container, REF).commit == one
     assert publication.repo.refs() == {REF: one}
-    assert sorted(path.name for path in publication.directory.iterdir()) == [
-        *("lock", "publication.json", "repo")
-    ]
+    names = sorted(path.name for path in publication.directory.iterdir())
+    assert names == ["lock", "publication.json", "repo"]
 
 
-def test_publishing_again_changes_nothing(made: Repo, tmp_path: Path) -> None:
+def test_publishing_again_changes_nothing(composed: Repo, tmp_path: Path) -> None:
     publication = Publication(tmp_path / "p", signing_key(tmp_path / "gnupg"))
-    first = commit(made, "one")
-    publication.publish(made.path, REF)
-    second = commit(made, "two", first)
+    first = commit(composed, "one")
+    publication.publish(composed.path, REF)
+    second = commit(composed, "two", first)
     for _ in range(2):
-        published = publication.publish(made.path, REF)
+        published = publication.publish(composed.path, REF)
         assert (published.previous, published.commit) == (first, second)
         assert publication.history(REF) == (first, second)
 
 
-def test_a_delta_is_kept_if_it_pays_or_is_wanted(made: Repo, tmp_path: Path) -> None:
+def test_a_delta_is_kept_if_it_pays_or_always(composed: Repo, tmp_path: Path) -> None:
     publication = Publication(tmp_path / "p")
-    first = commit(made, "1")
-    publication.publish(made.path, REF)
+    first = commit(composed, "1")
+    publication.publish(composed.path, REF)
     many = {f"usr/many/{number}": f"{number}" for number in range(publication_module.FEW_REQUESTS)}
-    second = commit(made, "1", first, **many)
-    paid = publication.publish(made.path, REF)
-    assert paid.loose is not None
-    assert paid.delta is not None
-    assert paid.delta.requests < 5 < paid.loose.requests
-    assert on_the_line(paid.delta) < on_the_line(paid.loose) / 4
-    third = commit(made, "2", second, **many)
-    assert publication.publish(made.path, REF).delta is None
+    second = commit(composed, "1", first, **many)
+    update = publication.publish(composed.path, REF)
+    assert update.by_objects is not None
+    assert update.delta is not None
+    assert update.delta.requests < 5 < update.by_objects.requests
+    assert transfer_bytes(update.delta) < transfer_bytes(update.by_objects) / 4
+    third = commit(composed, "2", second, **many)
+    assert publication.publish(composed.path, REF).delta is None
     with pytest.raises(CommitError):
         publication.repo.delta(second, third)
-    assert publication.publish(made.path, REF, delta="always").delta is not None
-    with pytest.raises(InputError, match="pays, always or never"):
-        publication.publish(made.path, REF, delta="sometimes")
+    assert publication.publish(composed.path, REF, delta="always").delta is not None
+    with pytest.raises(InputError, match="auto, always or never"):
+        publication.publish(composed.path, REF, delta="sometimes")
 
 
 def test_when_a_delta_pays() -> None:
-    assert pays(Load(2, 900_000), Load(500, 900_000))
-    assert not pays(Load(2, 900_000), Load(499, 900_000))
-    assert not pays(Load(2, 900_000), Load(500, 100_000))
+    assert delta_pays(Load(2, 900_000), Load(500, 900_000))
+    assert not delta_pays(Load(2, 900_000), Load(499, 900_000))
+    assert not delta_pays(Load(2, 900_000), Load(500, 100_000))
 
 
-def test_the_load_of_an_update_is_what_a_client_fetches(made: Repo, tmp_path: Path) -> None:
+def test_the_load_of_an_update_is_what_a_client_fetches(composed: Repo, tmp_path: Path) -> None:
     """4 objects: the commit, a file, and the trees of /usr and / with it; no directory's own."""
     publication = Publication(tmp_path / "p")
-    first = commit(made, "one")
-    publication.publish(made.path, REF)
-    commit(made, "two", first)
-    loose = publication.publish(made.path, REF).loose
-    assert loose is not None
-    assert loose.requests == 4
-    assert 0 < loose.size < 1000
-    assert on_the_line(Load(requests=2, size=5)) == 805
+    first = commit(composed, "one")
+    publication.publish(composed.path, REF)
+    commit(composed, "two", first)
+    load = publication.publish(composed.path, REF).by_objects
+    assert load is not None
+    assert load.requests == 4
+    assert 0 < load.size < 1000
+    assert transfer_bytes(Load(requests=2, size=5)) == 805
 
 
-def test_what_is_odd_about_an_update_is_said(made: Repo, tmp_path: Path) -> None:
+def test_what_is_odd_about_an_update_is_a_warning(composed: Repo, tmp_path: Path) -> None:
     publication = Publication(tmp_path / "p")
     users = "root:x:0:0::/:/bin/sh\nweb:x:101:1::/:/bin/sh\n"
-    first = commit(made, "one", **{"usr/lib/passwd": users})
-    assert publication.publish(made.path, REF).warnings == ()
+    first = commit(composed, "one", **{"usr/lib/passwd": users})
+    assert publication.publish(composed.path, REF).warnings == ()
     users = "root:x:0:0::/:/bin/sh\ndata:x:101:1::/:/bin/sh\nweb:x:102:1::/:/bin/sh\n"
-    commit(made, "two", first, **{"usr/lib/passwd": users})
-    assert publication.publish(made.path, REF).warnings == (
+    commit(composed, "two", first, **{"usr/lib/passwd": users})
+    assert publication.publish(composed.path, REF).warnings == (
         "user data is new and has number 101, which was web's",
         "user web was number 101 and has number 102",
     )
-    commit(made, "three", **{"usr/lib/passwd": users})
-    warnings = publication.publish(made.path, REF).warnings
+    commit(composed, "three", **{"usr/lib/passwd": users})
+    warnings = publication.publish(composed.path, REF).warnings
     assert [line.partition(":")[0] for line in warnings] == ["the update has no parent"]
     assert "not bbbbbbbbbbbb" in parent_warning("a" * 64, "b" * 64)
     assert parent_warning("a" * 64, "a" * 64) == ""
@@ -179,12 +178,12 @@ def test_drift_of_groups() -> None:
     ]
 
 
-def test_a_withdrawn_commit_stays_and_the_ref_goes_back(made: Repo, tmp_path: Path) -> None:
+def test_a_withdrawn_commit_stays_and_the_ref_goes_back(composed: Repo, tmp_path: Path) -> None:
     publication = Publication(tmp_path / "p")
-    first = commit(made, "one")
-    publication.publish(made.path, REF)
-    second = commit(made, "two", first)
-    publication.publish(made.path, REF)
+    first = commit(composed, "one")
+    publication.publish(composed.path, REF)
+    second = commit(composed, "two", first)
+    publication.publish(composed.path, REF)
     publication.withdraw(REF, first)
     assert publication.repo.refs() == {REF: first}
     assert publication.repo.has_commit(second)
@@ -197,11 +196,11 @@ def test_a_publication_keeps_at_least_two(tmp_path: Path) -> None:
         Publication(tmp_path / "p", keep=1)
 
 
-def test_a_reader_gets_the_old_state_or_the_new(made: Repo, tmp_path: Path) -> None:
+def test_a_reader_gets_the_old_state_or_the_new(composed: Repo, tmp_path: Path) -> None:
     """Clients pull all the time while commits are published and old ones are removed."""
     publication = Publication(tmp_path / "p", signing_key(tmp_path / "gnupg"), keep=2)
-    known = [commit(made, "0")]
-    publication.publish(made.path, REF)
+    known = [commit(composed, "0")]
+    publication.publish(composed.path, REF)
     assert publication.key is not None
     device = Repo(tmp_path / "device").init("bare-user-only")
     url = publication.repo.path.as_uri()
@@ -221,8 +220,8 @@ def test_a_reader_gets_the_old_state_or_the_new(made: Repo, tmp_path: Path) -> N
     reader.start()
     try:
         for number in range(1, 6):
-            known.append(commit(made, str(number), known[-1]))
-            publication.publish(made.path, REF)
+            known.append(commit(composed, str(number), known[-1]))
+            publication.publish(composed.path, REF)
     finally:
         finished.set()
         reader.join()

@@ -38,38 +38,38 @@ def image(directory: Path, version: str) -> Path:
 
 def test_images_are_pushed_named_and_replaced(lab: Lab, tmp_path: Path) -> None:
     assert registry.find(lab) is None
-    found = registry.start(lab)
-    assert registry.start(lab) == found == registry.find(lab)
-    assert found.guest_address == f"10.0.2.2:{found.port}"
+    running = registry.start(lab)
+    assert registry.start(lab) == running == registry.find(lab)
+    assert running.guest_address == f"10.0.2.2:{running.port}"
     with pytest.raises(ServeError, match="the registry has no edge/application"):
-        found.tags("edge/application")
-    first = found.push(image(tmp_path, "1"), NAME)
-    second = found.push(image(tmp_path, "2"), NAME)
-    found.push(image(tmp_path, "1"), "edge/application:old")
-    assert first != second == found.digest(NAME)
-    assert found.tags("edge/application") == ("old", "stable")
+        running.tags("edge/application")
+    first = running.push(image(tmp_path, "1"), NAME)
+    second = running.push(image(tmp_path, "2"), NAME)
+    running.push(image(tmp_path, "1"), "edge/application:old")
+    assert first != second == running.digest(NAME)
+    assert running.tags("edge/application") == ("old", "stable")
     kept = run.run(
-        ["skopeo", "inspect", "--tls-verify=false", f"docker://{found.address}/{NAME}"]
+        ["skopeo", "inspect", "--tls-verify=false", f"docker://{running.address}/{NAME}"]
     ).stdout
     assert second in kept
 
     registry.stop(lab)
-    assert not found.answers
+    assert not running.answers
     assert registry.find(lab) is None
     with pytest.raises(ServeError, match="does not answer"):
-        found.digest(NAME)
+        running.digest(NAME)
     with pytest.raises(ServeError, match="cannot push"):
-        found.push(image(tmp_path, "3"), NAME)
+        running.push(image(tmp_path, "3"), NAME)
     assert registry.start(lab).digest(NAME) == second  # what was pushed has stayed
 
 
 def test_it_listens_on_loopback_only_and_belongs_to_the_lab(lab: Lab, tmp_path: Path) -> None:
     config = registry.configuration(tmp_path, 5000)
     assert config["http"] == {"addr": "127.0.0.1:5000"}
-    found = registry.start(lab)
+    running = registry.start(lab)
     assert "registry" in lab.processes()
     lab.sweep()
-    assert not found.answers
+    assert not running.answers
 
 
 def test_a_taken_port_is_named(lab: Lab) -> None:

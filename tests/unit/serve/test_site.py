@@ -62,10 +62,10 @@ def test_a_lab_may_have_any_name(lab: Lab, tmp_path: Path) -> None:
 
 
 def test_a_commit_and_kickstarts_are_served(lab: Lab, tmp_path: Path) -> None:
-    said: list[str] = []
+    lines: list[str] = []
     tar = compose(tmp_path / "one", "one")
     site = serve.publish(
-        lab, tar, kickstarts={"edge.ks": "text é", "b.ks": "b"}, on_progress=said.append
+        lab, tar, kickstarts={"edge.ks": "text é", "b.ks": "b"}, on_progress=lines.append
     )
     assert site.engine == "nginx"
     assert site.guest_repo_url == f"http://10.0.2.2:{site.port}/repo/"
@@ -75,7 +75,7 @@ def test_a_commit_and_kickstarts_are_served(lab: Lab, tmp_path: Path) -> None:
     assert open_commit(site.repo_url).info.subject == "one"
     assert serve.published(lab) == site
     assert lab.step("serve")["url"] == site.url
-    assert "starting nginx" in said
+    assert "starting nginx" in lines
 
 
 def test_publishing_again_replaces_without_a_gap(lab: Lab, tmp_path: Path) -> None:
@@ -217,18 +217,18 @@ def test_settings_of_its_own_only_where_podmans_fail(
 
 
 @pytest.mark.parametrize(
-    ("said", "expected"),
+    ("output", "expected"),
     [
         ("write /x: no space left on device", "the disk is full"),
         ("bind: address already in use", "the port is taken"),
     ],
 )
 def test_what_is_not_podmans_fault_is_an_error(
-    lab: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, said: str, expected: str
+    lab: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, output: str, expected: str
 ) -> None:
     tools = tmp_path / "tools"
     fake(tools, "skopeo", "exit 0")
-    fake(tools, "podman", f'test "$1" = run || exit 0; echo "{said}" >&2; exit 125')
+    fake(tools, "podman", f'test "$1" = run || exit 0; echo "{output}" >&2; exit 125')
     monkeypatch.setenv("PATH", f"{tools}:/usr/bin:/bin")
     with pytest.raises(ServeError, match=expected) as caught:
         serve.publish(lab, container(tmp_path / "one", "one"))
