@@ -38,8 +38,8 @@ BEYOND = 1.1
 TIMED_EVERY = 10  # rounds
 BOOT_SECONDS = 900
 UPDATE_SECONDS = 900
-# A resumed machine answers within seconds. Under emulation it sometimes loses a virtual processor and
-# hangs; then it is resumed again, as a guest whose kernel panics is started again.
+# A resumed machine answers within seconds. Under emulation it sometimes loses a virtual processor
+# and hangs; then it is resumed again, as a guest whose kernel panics is started again.
 RESUME_SECONDS = 120
 ATTEMPTS = 3
 # A shutdown completes a staged update; this does only that part of it.
