@@ -234,8 +234,8 @@ class _Bins:
 
     def histogram(self, moments: Times) -> Times:
         """The number of `moments` (all before the horizon) in each step."""
-        which = (moments / self.step).astype(np.int64)
-        return np.bincount(which, minlength=self.count)[: self.count].astype(np.float64)
+        indices = (moments / self.step).astype(np.int64)
+        return np.bincount(indices, minlength=self.count)[: self.count].astype(np.float64)
 
 
 class _Block:
@@ -245,7 +245,7 @@ class _Block:
         self, fleet: Fleet, devices: int, origin: datetime, bins: _Bins, rng: np.random.Generator
     ) -> None:
         self.fleet, self.bins, self.rng = fleet, bins, rng
-        self.which: Indices = np.arange(devices)
+        self.indices: Indices = np.arange(devices)
         self.schedule = Schedule(fleet.timer, origin, bins.horizon, devices, rng)
         points = np.array(fleet.rollout)
         ranks = rng.uniform(0, 1, devices)
@@ -257,33 +257,33 @@ class _Block:
 
     def run(self) -> None:
         """Let every device start its service repeatedly until its wave has come."""
-        which, moments = self.which, self._first()
-        while which.size:
-            moments = self._after_cut(moments, which)
+        indices, moments = self.indices, self._first()
+        while indices.size:
+            moments = self._after_cut(moments, indices)
             inside = moments < self.bins.horizon
-            which, moments = which[inside], moments[inside]
-            admitted = moments >= self.wave[which]
+            indices, moments = indices[inside], moments[inside]
+            admitted = moments >= self.wave[indices]
             self.arrivals += self.bins.histogram(moments[admitted])
-            which, moments = which[~admitted], moments[~admitted]
+            indices, moments = indices[~admitted], moments[~admitted]
             self.checks += self.bins.histogram(moments)
-            moments = self.schedule.following(moments, which)
+            moments = self.schedule.following(moments, indices)
 
     def _first(self) -> Times:
         """The first start of each device after the release."""
         if self.fleet.together:
-            return self.schedule.after_boot(np.zeros(self.which.shape), 0.0, self.which)
-        moments = self.schedule.steady(self.which)
-        off = np.flatnonzero(self.rng.uniform(0, 1, self.which.shape) < self.fleet.off)
+            return self.schedule.after_boot(np.zeros(self.indices.shape), 0.0, self.indices)
+        moments = self.schedule.steady(self.indices)
+        off = np.flatnonzero(self.rng.uniform(0, 1, self.indices.shape) < self.fleet.off)
         boot = self.rng.uniform(0, self.fleet.off_seconds, off.shape)
         moments[off] = self.schedule.after_boot(boot, 0.0, off)
         return moments
 
-    def _after_cut(self, moments: Times, which: Indices) -> Times:
+    def _after_cut(self, moments: Times, indices: Indices) -> Times:
         """The starts of devices without power are put off until after their next boot."""
         if not self.fleet.cut:
             return moments
-        cut_off = self.cut[which] & (moments >= self.fleet.cut_at)
-        back = which[cut_off]
+        cut_off = self.cut[indices] & (moments >= self.fleet.cut_at)
+        back = indices[cut_off]
         boot = np.full(back.shape, self.fleet.cut_at + self.fleet.cut_seconds)
         moments = moments.copy()
         moments[cut_off] = self.schedule.after_boot(boot, self.fleet.cut_at, back)

@@ -229,7 +229,7 @@ class Schedule:
         fixed = timer.fixed_random_delay and timer.randomized_delay > 0
         self.fixed = rng.uniform(0, timer.randomized_delay, devices) if fixed else None
 
-    def after_boot(self, boot: Times, off_since: float, which: Indices) -> Times:
+    def after_boot(self, boot: Times, off_since: float, indices: Indices) -> Times:
         """The first start after a boot; a persistent timer catches up on a missed elapse."""
         moments = np.full(boot.shape, np.inf)
         if self.timer.on_boot is not None:
@@ -240,58 +240,58 @@ class Schedule:
                 missed = self._next_elapse(np.full(boot.shape, off_since)) <= boot
                 upcoming = np.where(missed, boot, upcoming)
             moments = np.minimum(moments, upcoming)
-        return self._delayed(moments, which)
+        return self._delayed(moments, indices)
 
-    def steady(self, which: Indices) -> Times:
+    def steady(self, indices: Indices) -> Times:
         """The first start after 0 of devices that have been up for long and are out of step."""
         if self.timer.on_unit_inactive is None:
-            return self._steady_calendar(which)
+            return self._steady_calendar(indices)
         shortest = self.timer.on_unit_inactive
         longest = shortest + (0.0 if self.fixed is not None else self.timer.randomized_delay)
         # A moment falls into a long interval more often than into a short one.
-        drawn = self.rng.uniform(shortest**2, longest**2, which.shape) ** 0.5
+        drawn = self.rng.uniform(shortest**2, longest**2, indices.shape) ** 0.5
         if self.fixed is not None:
-            drawn = drawn + self.fixed[which]
-        moments = self.rng.uniform(0, 1, which.shape) * drawn
+            drawn = drawn + self.fixed[indices]
+        moments = self.rng.uniform(0, 1, indices.shape) * drawn
         if self.timer.calendars:
-            moments = np.minimum(moments, self._steady_calendar(which))
-        return self._accurate(moments, which)
+            moments = np.minimum(moments, self._steady_calendar(indices))
+        return self._accurate(moments, indices)
 
-    def following(self, last: Times, which: Indices) -> Times:
+    def following(self, last: Times, indices: Indices) -> Times:
         """The start after the one at `last`, if the service ends at once."""
         moments = np.full(last.shape, np.inf)
         if self.timer.on_unit_inactive is not None:
             moments = last + self.timer.on_unit_inactive
         if self.timer.calendars:
             moments = np.minimum(moments, self._next_elapse(last))
-        return self._delayed(moments, which)
+        return self._delayed(moments, indices)
 
-    def _steady_calendar(self, which: Indices) -> Times:
+    def _steady_calendar(self, indices: Indices) -> Times:
         """Start early enough before 0 that delays longer than a period settle."""
-        moments = self._delayed(self._next_elapse(np.full(which.shape, -self._burn_in)), which)
+        moments = self._delayed(self._next_elapse(np.full(indices.shape, -self._burn_in)), indices)
         while (early := np.flatnonzero(moments <= 0)).size:
-            moments[early] = self._delayed(self._next_elapse(moments[early]), which[early])
+            moments[early] = self._delayed(self._next_elapse(moments[early]), indices[early])
         return moments
 
     def _next_elapse(self, moments: Times) -> Times:
         elapses: Times = self.elapses[np.searchsorted(self.elapses[:-1], moments, side="right")]
         return elapses
 
-    def _delayed(self, moments: Times, which: Indices) -> Times:
+    def _delayed(self, moments: Times, indices: Indices) -> Times:
         if self.fixed is not None:
-            moments = moments + self.fixed[which]
+            moments = moments + self.fixed[indices]
         elif self.timer.randomized_delay > 0:
             moments = moments + self.rng.uniform(0, self.timer.randomized_delay, moments.shape)
-        return self._accurate(moments, which)
+        return self._accurate(moments, indices)
 
-    def _accurate(self, earliest: Times, which: Indices) -> Times:
+    def _accurate(self, earliest: Times, indices: Indices) -> Times:
         """sd-event's sleep_between: the machine's own point on the coarsest grid that fits."""
         latest = earliest + self.timer.accuracy
         if self.timer.accuracy < 1e-3:
             return latest
         chosen, left = latest.copy(), np.ones(latest.shape, dtype=bool)
         for grid in _GRIDS:
-            shift = self.perturb[which] % grid
+            shift = self.perturb[indices] % grid
             point = np.floor((latest - shift) / grid) * grid + shift
             fits = left & (point >= earliest)
             chosen[fits] = point[fits]

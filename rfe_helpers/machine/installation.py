@@ -53,23 +53,17 @@ def install(
 
         disk = install(lab, "edge-1", iso, site.kickstart_url("edge.ks"), on_progress=print)
     """
-    running = Machine.find(lab, name)
-    if running is not None:
-        running.kill()
-    directory = lab.folder("machines", name)
-    remedy = "free some space, or use another lab directory"
-    files.check_room(directory, ROOM, "an installation", MachineError, remedy=remedy)
-    media.check(iso)  # before a disk is replaced
+    directory = _prepare(lab, name, iso)
     boot = media.read(iso)
     kernel, initrd = boot.extract_kernel(directory)
     # A newly installed machine starts with factory firmware variables.
     (directory / "uefi-vars.fd").unlink(missing_ok=True)
     disk = disks.create(directory / "disk.qcow2", disk_size)
-    sandbox = lab.profile.backend == "sandbox"
+    usual_memory = MEMORY_MIB if lab.profile.backend == "sandbox" else ANACONDA_MEMORY_MIB
     spec = VmSpec(
         name,
         disk=disk,
-        memory_mib=memory_mib or (MEMORY_MIB if sandbox else ANACONDA_MEMORY_MIB),
+        memory_mib=memory_mib or usual_memory,
         firmware=firmware,
         cdrom=iso,
         kernel=kernel,
@@ -89,6 +83,18 @@ def install(
         machine.kill()
     disks.keep(disk)
     return disk
+
+
+def _prepare(lab: Lab, name: str, iso: Path) -> Path:
+    """End a machine of that name, and check the room and the ISO; returns its directory."""
+    running = Machine.find(lab, name)
+    if running is not None:
+        running.kill()
+    directory = lab.folder("machines", name)
+    remedy = "free some space, or use another lab directory"
+    files.check_room(directory, ROOM, "an installation", MachineError, remedy=remedy)
+    media.check(iso)  # before a disk is replaced
+    return directory
 
 
 def _follow(machine: Machine, deadline: Deadline, on_progress: OnProgress) -> None:

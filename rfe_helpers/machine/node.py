@@ -120,8 +120,8 @@ class Node:
                 remedy=f"check that the machine is running, then try: {self.ssh_line}",
             )
         if check and result.status != 0:
-            words = run.tail_of(result.stderr.strip() or result.stdout.strip())
-            raise NodeError(f"{self.name}: {command!r} ended with {result.status}: {words}")
+            output = run.tail_of(result.stderr.strip() or result.stdout.strip())
+            raise NodeError(f"{self.name}: {command!r} ended with {result.status}: {output}")
         return result
 
     def _check_host_key(self, result: Result) -> None:

@@ -120,13 +120,13 @@ def _machine_argv(spec: VmSpec, accelerator: str) -> list[str]:
     if accelerator == "tcg":
         default = cpu if spec.arch == "x86_64" else FULL_CPU[spec.arch]
         cpu = spec.cpu or default
-    words = ["-machine", f"{machine},smm=on" if spec.firmware == "secureboot" else machine]
+    options = ["-machine", f"{machine},smm=on" if spec.firmware == "secureboot" else machine]
     if spec.firmware == "secureboot":
         # Only the firmware, in system management mode, may write its variables; without S3,
         # suspending and resuming cannot undo that.
-        words += ["-global", "driver=cfi.pflash01,property=secure,value=on"]
-        words += ["-global", "ICH9-LPC.disable_s3=1"]
-    return [*words, accel, kind, "-cpu", cpu]
+        options += ["-global", "driver=cfi.pflash01,property=secure,value=on"]
+        options += ["-global", "ICH9-LPC.disable_s3=1"]
+    return [*options, accel, kind, "-cpu", cpu]
 
 
 def _screen_argv(spec: VmSpec) -> list[str]:
@@ -160,30 +160,30 @@ def _firmware_argv(firmware: Firmware | None, directory: Path) -> list[str]:
 
 
 def _disk_argv(spec: VmSpec) -> list[str]:
-    words = []
+    devices = []
     if spec.disk is not None and spec.write_log is not None:
         image, log = _quoted(spec.disk), _quoted(spec.write_log)
         image = f"driver=qcow2,node-name=image,file.driver=file,file.filename={image}"
         log = f"log.driver=file,log.filename={log}"
-        words += ["-blockdev", image]
-        words += ["-blockdev", f"driver=blklogwrites,node-name=disk,file=image,{log}"]
-        words += ["-device", "virtio-blk-pci,drive=disk,bootindex=1"]
+        devices += ["-blockdev", image]
+        devices += ["-blockdev", f"driver=blklogwrites,node-name=disk,file=image,{log}"]
+        devices += ["-device", "virtio-blk-pci,drive=disk,bootindex=1"]
     elif spec.disk is not None:
         snapshot = "on" if spec.snapshot else "off"
         options = f"format=qcow2,cache={spec.cache},discard=unmap,snapshot={snapshot}"
-        words += ["-drive", f"if=none,id=disk,file={_quoted(spec.disk)},{options}"]
-        words += ["-device", "virtio-blk-pci,drive=disk,bootindex=1"]
+        devices += ["-drive", f"if=none,id=disk,file={_quoted(spec.disk)},{options}"]
+        devices += ["-device", "virtio-blk-pci,drive=disk,bootindex=1"]
     discs = [("cdrom", spec.cdrom, ",bootindex=2"), ("seed", spec.seed, "")]
     present = [(name, path, boot) for name, path, boot in discs if path is not None]
     drive = "ide-cd"
     if present and spec.arch != "x86_64":  # the others have no IDE
-        words += ["-device", "virtio-scsi-pci"]
+        devices += ["-device", "virtio-scsi-pci"]
         drive = "scsi-cd"
     for name, path, boot in present:
         options = "format=raw,media=cdrom,readonly=on"
-        words += ["-drive", f"if=none,id={name},file={_quoted(path)},{options}"]
-        words += ["-device", f"{drive},drive={name}{boot}"]
-    return words
+        devices += ["-drive", f"if=none,id={name},file={_quoted(path)},{options}"]
+        devices += ["-device", f"{drive},drive={name}{boot}"]
+    return devices
 
 
 def _network_argv(spec: VmSpec) -> list[str]:

@@ -61,11 +61,13 @@ T = TypeVar("T")
 
 
 class Machine:
-    """A virtual machine of a lab; `start`, `find` or `ensure` make one.
+    """A virtual machine of a lab, as `start`, `find` and `ensure` return it.
 
-    machine = Machine.ensure(lab, VmSpec("edge-1", disk=disk, forwards=((2222, 22),)))
-    machine.screenshot(Path("screen.png"))
-    machine.stop()
+    For example:
+
+        machine = Machine.ensure(lab, VmSpec("edge-1", disk=disk, forwards=((2222, 22),)))
+        machine.screenshot(Path("screen.png"))
+        machine.stop()
     """
 
     def __init__(self, lab: Lab, spec: VmSpec, process: run.ProcessId) -> None:
@@ -206,8 +208,8 @@ class Machine:
         files.write(self.directory / "restarts", str(restarts))
 
     def save(self, path: Path, deadline: Deadline) -> None:
-        """Save the memory and the device state of the running machine to a file, and end it.
-        Another machine continues from there with VmSpec.incoming and the same disk."""
+        """Save the memory and the device state of the running machine to a file, and end it. Its
+        disk stays as it is at that moment; VmSpec.incoming continues from both."""
         self._command("migrate", uri=f"exec:cat > {shlex.quote(str(path))}")
 
         def saved() -> bool:
@@ -295,7 +297,7 @@ class Machine:
             self._restart(f"the guest kernel panicked ({panic[0]})", GuestPanicError, on_progress)
 
     def _recover_from_crash(self, on_progress: OnProgress) -> bool:
-        """Start a machine whose QEMU has crashed again. False if it ended in another way, or if it
+        """If QEMU has crashed, start the machine again. False if it ended in another way, or if it
         continues a saved machine or logs its writes: those cannot be started again."""
         status = run.status(self._process)
         if status not in CRASHES or self.spec.incoming or self.spec.write_log:
@@ -335,12 +337,12 @@ class Machine:
 
     def _ended(self) -> MachineError:
         log = self.directory / "qemu.log"
-        words = run.tail_of(log.read_text(errors="replace"), 5) if log.exists() else ""
+        output = run.tail_of(log.read_text(errors="replace"), 5) if log.exists() else ""
         self.lab.remove_process(f"machine-{self.name}")
-        if words:
+        if output:
             busy = "find the program that uses the port: `ss -ltnp`"
-            remedy = busy if "hostfwd" in words else ""
-            return MachineError(f"QEMU of {self.name} ended: {words}", log=log, remedy=remedy)
+            remedy = busy if "hostfwd" in output else ""
+            return MachineError(f"QEMU of {self.name} ended: {output}", log=log, remedy=remedy)
         return MachineError(
             f"machine {self.name} is no longer running: it was switched off, or QEMU was killed",
             log=self.directory / "console.log",
@@ -364,7 +366,7 @@ class Machine:
         thread.join()
         if isinstance(answer[0], Exception):
             raise MachineError(
-                f"machine {self.name} does not answer {name}: "
+                f"machine {self.name} does not answer the command {name}: "
                 f"{answer[0] or type(answer[0]).__name__}",
                 log=self.directory / "qemu.log",
                 remedy="check whether it is still running: `rfe lab show`",

@@ -129,30 +129,32 @@ def as_linux_sees(
     expected: Expected,
     mount_at: Path,
     *,
-    shown: Sequence[BootEntry],
+    grub_entries: Sequence[BootEntry],
     fsck: bool,
 ) -> tuple[str, tuple[str, ...]]:
     """Mount the file systems of a disk below `mount_at` and check them; returns the commit that
     boots next and those of all deployments, by name ("old", "new").
 
-    What boots is the first of `shown`, the entries that GRUB sees: they may be one change behind
-    what Linux sees once it has replayed the log. Each deployment of either must be complete, every
-    file being the object of its commit; kernels must be intact, and /etc and /var must have kept
-    their files. `fsck` also reads every object. Raises MachineError with what is wrong.
+    What boots is the first of `grub_entries`, which may be one change behind what Linux sees once
+    it has replayed the log. Each deployment of either must be complete, every file being the
+    object of its commit; kernels must be intact, and /etc and /var must have kept their files.
+    `fsck` also reads every object. Raises MachineError with what is wrong.
     """
     with mounted(disk, mount_at) as root, unreadable_is_damage():
         entries = boot_entries((root / "boot/loader/syslinux.cfg").read_text())
         if not entries:
             raise MachineError("the boot loader has no entry")
-        names = {e: _deployment(root, e, expected) for e in dict.fromkeys([*entries, *shown])}
+        names = {
+            e: _deployment(root, e, expected) for e in dict.fromkeys([*entries, *grub_entries])
+        }
         _check_kernels(root, entries, expected)
-        _check_kept(root, shown[0], expected)
+        _check_kept(root, grub_entries[0], expected)
         if fsck:
             try:
                 Repo(root / "ostree/repo").fsck()
             except CommitError as error:
                 raise MachineError(f"ostree fsck: {error.message}") from None
-        return names[shown[0]], tuple(names[entry] for entry in entries)
+        return names[grub_entries[0]], tuple(names[entry] for entry in entries)
 
 
 def _deployment(root: Path, entry: BootEntry, expected: Expected) -> str:

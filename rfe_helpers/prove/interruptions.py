@@ -159,9 +159,11 @@ def rounds(
 ) -> list[Round]:
     """Kill the machine `number` times, at moments chosen by `seed`; `on_round` gets each result.
 
-    with proof.saved() as saved:
-        results = rounds(proof.lab, saved, 10, seed=1)
-    print(table(results))
+    For example:
+
+        with proof.saved() as saved:
+            results = rounds(proof.lab, saved, 10, seed=1)
+        print(table(results))
     """
     chance = random.Random(seed)  # noqa: S311
     shares = [chance.uniform(0, BEYOND) for _ in range(number)]

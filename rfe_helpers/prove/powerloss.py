@@ -172,9 +172,9 @@ def _check_state(
     boots, deployments, problem = "", tuple[str, ...](), ""
     with disk_of(rebuilder, state, scratch) as disk:
         try:
-            shown = as_grub_sees(disk, expected)
+            entries = as_grub_sees(disk, expected)
             boots, deployments = as_linux_sees(
-                disk, expected, scratch / "mnt", shown=shown, fsck=fsck
+                disk, expected, scratch / "mnt", grub_entries=entries, fsck=fsck
             )
         except MachineError as error:
             problem = error.message

@@ -27,9 +27,11 @@ RECORD_SECONDS = 3600
 class Proof:
     """The disk of a lab's machine, which is not changed, and `new`, the commit published for it.
 
-    proof = Proof.of("~/rfe-lab", "edge-1")
-    with proof.saved() as saved:
-        results = interruptions.rounds(proof.lab, saved, 10, seed=1)
+    For example:
+
+        proof = Proof.of("~/rfe-lab", "edge-1")
+        with proof.saved() as saved:
+            results = interruptions.rounds(proof.lab, saved, 10, seed=1)
     """
 
     lab: Lab

@@ -101,8 +101,10 @@ class Tool:
 def examine() -> list[Diagnosis]:
     """Examine everything; takes a few seconds, the first time longer, since a guest is booted.
 
-    for finding in examine():
-        print(finding.status, finding.name, finding.detail, finding.remedy)
+    For example:
+
+        for finding in examine():
+            print(finding.status, finding.name, finding.detail, finding.remedy)
     """
     return [
         _python(),

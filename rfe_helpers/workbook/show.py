@@ -85,7 +85,9 @@ class Markup:
 class Table:
     """A table. Columns of numbers are aligned to the right; other values are shown as text.
 
-    Table(("package", "bytes"), [("curl", 512_000), ("jq", 89_000)], "Largest packages")
+    For example:
+
+        Table(("package", "bytes"), [("curl", 512_000), ("jq", 89_000)], "Largest packages")
     """
 
     columns: Sequence[str]
@@ -192,11 +194,11 @@ def bars(panels: Mapping[str, Mapping[str, float]], unit: str, *, most: int = 12
         axes.set_xlabel(unit)
         axes.set_title(title)
         axes.spines[["top", "right"]].set_visible(False)
-    words = (
+    texts = (
         f"{title}: {', '.join(f'{name} {value:.1f} {unit}' for name, value in top.items())}"
         for title, top in ((t, _largest(v, 3)) for t, v in panels.items())
     )
-    return Picture.drawn(figure, "; ".join(words), width=480 * len(panels))
+    return Picture.drawn(figure, "; ".join(texts), width=480 * len(panels))
 
 
 def _largest(values: Mapping[str, float], most: int) -> dict[str, float]:
@@ -213,9 +215,9 @@ def deployments(entries: Iterable[Deployment]) -> Markup:
     """The deployments of a system as boxes, in the order of its boot menu."""
     boxes, lines = [], []
     for index, deployment in enumerate(entries):
-        words = [
-            word
-            for word, holds in (
+        roles = [
+            role
+            for role, holds in (
                 ("● booted", deployment.booted),
                 ("staged: boots next", deployment.staged),
                 ("boots next", index == 0 and not deployment.booted and not deployment.staged),
@@ -227,8 +229,8 @@ def deployments(entries: Iterable[Deployment]) -> Markup:
         boxes.append(
             f'<div style="border: {edge}; border-radius: 6px; padding: .6em 1em">'
             f"<b>{html.escape(deployment.version or 'no version')}</b><br>"
-            f"<code>{html.escape(deployment.checksum[:12])}</code><br>{' · '.join(words)}</div>"
+            f"<code>{html.escape(deployment.checksum[:12])}</code><br>{' · '.join(roles)}</div>"
         )
-        lines.append(f"{deployment.version}  {deployment.checksum[:12]}  {' · '.join(words)}")
+        lines.append(f"{deployment.version}  {deployment.checksum[:12]}  {' · '.join(roles)}")
     style = "display: flex; flex-wrap: wrap; gap: .7em; align-items: center; margin: .5em 0"
     return Markup(f'<div style="{style}">{"".join(boxes)}</div>', "\n".join(lines))

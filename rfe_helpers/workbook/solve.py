@@ -65,16 +65,16 @@ def _holds(lab: Lab, step: str) -> bool:
     """Whether a step has been done, and its result still exists."""
     if not lab.has(step):
         return False
-    done = lab.step(step)
+    results = lab.step(step)
     if step == "image-builder":
         return lab.profile.backend != "sandbox" or build.status(lab).pid is not None
     if step == "commit":
-        return Path(done["artifact"]).is_file()
+        return Path(results["artifact"]).is_file()
     if step == "serve":
         return _serves(lab)
     if step == "install":
         commit = lab.step("commit")["commit"] if lab.has("commit") else ""
-        return Path(done["disk"]).is_file() and done.get("commit") == commit
+        return Path(results["disk"]).is_file() and results.get("commit") == commit
     return True
 
 

@@ -57,7 +57,9 @@ FORM = (
 class BlueprintEditor(Panel):
     """Edit the blueprint `name` of an Image Builder, at first an empty one if it does not exist.
 
-    BlueprintEditor(lab, build.connect(lab), "edge")
+    For example:
+
+        BlueprintEditor(lab, build.connect(lab), "edge")
     """
 
     title = "Blueprint editor"

@@ -27,7 +27,9 @@ _SIGNS = {"directory": "▸", "link": "→", "file": " "}
 class CommitBrowser(Panel):
     """Look into the commits of a lab: the downloaded ones, and the one that is served.
 
-    CommitBrowser(lab, artifact.path)
+    For example:
+
+        CommitBrowser(lab, artifact.path)
     """
 
     title = "Commit browser"
@@ -110,9 +112,9 @@ class CommitBrowser(Panel):
             return f"{size(file.size)} of binary data"
         return mask(text[:MOST_TEXT])
 
-    def compare(self, one: str, other: str) -> Table:
+    def compare(self, first: str, second: str) -> Table:
         """The packages that differ between two sources, and the numbers of such files."""
-        difference = diff(self.commit(one), self.commit(other))
+        difference = diff(self.commit(first), self.commit(second))
         rows = [("only in the second", str(package)) for package in difference.added]
         rows += [("only in the first", str(package)) for package in difference.removed]
         rows += [("changed", str(change)) for change in difference.changed]
@@ -258,13 +260,15 @@ class CommitBrowser(Panel):
         return f"{len(entries)} {'entry' if len(entries) == 1 else 'entries'} in {path}"
 
     def _compare(self) -> None:
-        one, other = self._first.value, self._second.value
-        if one == other:
+        first, second = self._first.value, self._second.value
+        if first == second:
             raise InputError("both are the same commit", remedy="choose another one under Second")
-        self.teach("diff(open_commit(one), open_commit(other))", f"rfe commit diff {one} {other}")
+        self.teach(
+            "diff(open_commit(first), open_commit(second))", f"rfe commit diff {first} {second}"
+        )
 
         def job(on_progress: Say) -> str:
-            table = self.compare(one, other)
+            table = self.compare(first, second)
             self._difference.value = shown(table)
             return table.caption
 

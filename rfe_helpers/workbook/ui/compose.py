@@ -27,7 +27,9 @@ _USUAL_STAGES = 15
 class ComposePanel(Panel):
     """Start, watch and download composes; downloads go to `composes/` of the lab.
 
-    ComposePanel(lab, build.connect(lab), "edge")
+    For example:
+
+        ComposePanel(lab, build.connect(lab), "edge")
     """
 
     title = "Composes"

@@ -31,7 +31,9 @@ _CONTROL = re.compile(
 class MachinePanel(Panel):
     """A machine that notebook 50 has installed in the lab.
 
-    MachinePanel(lab, "edge-1")
+    For example:
+
+        MachinePanel(lab, "edge-1")
     """
 
     every = 2.0

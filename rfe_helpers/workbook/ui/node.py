@@ -22,7 +22,9 @@ CONTAINERS = "command -v podman >/dev/null && podman ps --all || echo 'no podman
 class NodePanel(Panel):
     """An edge system, over SSH.
 
-    NodePanel(Node(lab, "edge-1", port=2222))
+    For example:
+
+        NodePanel(Node(lab, "edge-1", port=2222))
     """
 
     every = 30.0

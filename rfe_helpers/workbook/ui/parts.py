@@ -215,8 +215,8 @@ def lesson(python: str, shell: str) -> Markup:
         f'<span style="min-width: 4.5em; opacity: .8">{name}</span>{code(text).html}</div>'
         for name, text in parts
     )
-    words = "\n".join(f"{name + ':':<10}{text}" for name, text in parts)
-    return Markup(f'<div style="margin-top: .4em; line-height: 1.5">{rows}</div>', words)
+    plain = "\n".join(f"{name + ':':<10}{text}" for name, text in parts)
+    return Markup(f'<div style="margin-top: .4em; line-height: 1.5">{rows}</div>', plain)
 
 
 def code(text: str) -> Markup:

@@ -209,9 +209,9 @@ def everyone(schedule: Schedule) -> np.ndarray:
 
 def test_accuracy_moves_a_start_to_the_machines_own_second_of_the_minute() -> None:
     schedule = schedule_of(parse_timer("OnCalendar=daily"))
-    which = everyone(schedule)
-    first = schedule.following(np.zeros(which.shape), which)
-    second = schedule.following(first, which)
+    indices = everyone(schedule)
+    first = schedule.following(np.zeros(indices.shape), indices)
+    second = schedule.following(first, indices)
     assert first.min() >= DAY
     assert first.max() <= DAY + 60
     assert first.mean() == pytest.approx(DAY + 30, abs=1)
@@ -221,8 +221,8 @@ def test_accuracy_moves_a_start_to_the_machines_own_second_of_the_minute() -> No
 def test_a_fine_accuracy_is_kept() -> None:
     for accuracy in (1e-6, 0.5, 5.0, 30.0):
         schedule = schedule_of(Timer((parse_calendar("daily"),), accuracy=accuracy))
-        which = everyone(schedule)
-        late = schedule.following(np.zeros(which.shape), which) - DAY
+        indices = everyone(schedule)
+        late = schedule.following(np.zeros(indices.shape), indices) - DAY
         assert late.min() >= 0
         assert late.max() <= accuracy
 
@@ -231,9 +231,9 @@ def test_the_delay_is_drawn_again_for_each_elapse_unless_it_is_fixed() -> None:
     for fixed in (False, True):
         timer = parse_timer(f"OnCalendar=daily\nRandomizedDelaySec=6h\nFixedRandomDelay={fixed}")
         schedule = schedule_of(timer)
-        which = everyone(schedule)
-        first = schedule.following(np.zeros(which.shape), which) % DAY
-        second = schedule.following(first + DAY, which) % DAY
+        indices = everyone(schedule)
+        first = schedule.following(np.zeros(indices.shape), indices) % DAY
+        second = schedule.following(first + DAY, indices) % DAY
         assert first.mean() == pytest.approx(3 * 3600 + 30, rel=0.02)
         assert np.allclose(first, second, atol=60) == fixed
 
@@ -241,9 +241,9 @@ def test_the_delay_is_drawn_again_for_each_elapse_unless_it_is_fixed() -> None:
 def test_a_delay_longer_than_the_period_skips_elapses() -> None:
     """The next elapse is the one after the actual start, not after the planned one."""
     schedule = schedule_of(parse_timer("OnCalendar=hourly\nRandomizedDelaySec=1d\nAccuracySec=1us"))
-    which = everyone(schedule)
-    first = schedule.following(np.zeros(which.shape), which)
-    gap = schedule.following(first, which) - first
+    indices = everyone(schedule)
+    first = schedule.following(np.zeros(indices.shape), indices)
+    gap = schedule.following(first, indices) - first
     # Half an hour to the next full hour, half a day of delay.
     assert gap.mean() == pytest.approx(DAY / 2 + 1800, rel=0.02)
 
@@ -264,18 +264,18 @@ def test_a_calendars_delay_from_before_the_release_is_still_running() -> None:
 
 def test_a_boot() -> None:
     monotonic = schedule_of(parse_timer("OnBootSec=1h\nOnUnitInactiveSec=1d\nAccuracySec=1us"))
-    which = everyone(monotonic)
-    boot = np.full(which.shape, 1000.0)
-    np.testing.assert_allclose(monotonic.after_boot(boot, 0.0, which), 4600, atol=1e-3)
+    indices = everyone(monotonic)
+    boot = np.full(indices.shape, 1000.0)
+    np.testing.assert_allclose(monotonic.after_boot(boot, 0.0, indices), 4600, atol=1e-3)
     for persistent, expected in ((True, 2 * DAY + 60), (False, 3 * DAY)):
         text = f"OnCalendar=daily\nAccuracySec=1us\nPersistent={persistent}"
         schedule = schedule_of(parse_timer(text))
-        late = np.full(which.shape, 2 * DAY + 60)
-        np.testing.assert_allclose(schedule.after_boot(late, 100.0, which), expected, atol=1e-3)
+        late = np.full(indices.shape, 2 * DAY + 60)
+        np.testing.assert_allclose(schedule.after_boot(late, 100.0, indices), expected, atol=1e-3)
 
 
 def test_nothing_to_catch_up_for_a_short_outage() -> None:
     schedule = schedule_of(parse_timer("OnCalendar=daily\nAccuracySec=1us\nPersistent=yes"))
-    which = everyone(schedule)
-    boot = np.full(which.shape, DAY + 500.0)
-    np.testing.assert_allclose(schedule.after_boot(boot, DAY + 100, which), 2 * DAY, atol=1e-3)
+    indices = everyone(schedule)
+    boot = np.full(indices.shape, DAY + 500.0)
+    np.testing.assert_allclose(schedule.after_boot(boot, DAY + 100, indices), 2 * DAY, atol=1e-3)

@@ -119,9 +119,12 @@ def test_an_update_to_the_running_commit_proves_nothing() -> None:
 
 def test_machines_that_log_their_writes_and_continue_from_a_file(tmp_path: Path) -> None:
     spec = VmSpec("edge", disk=Path("/d, 1"), write_log=Path("/log"), incoming=Path("/a b"))
-    words = argv(spec, "tcg", tmp_path, tmp_path / "qmp")
+    command = argv(spec, "tcg", tmp_path, tmp_path / "qmp")
     image = "driver=qcow2,node-name=image,file.driver=file,file.filename=/d,, 1"
     logged = "driver=blklogwrites,node-name=disk,file=image,log.driver=file,log.filename=/log"
-    assert [words[i + 1] for i, word in enumerate(words) if word == "-blockdev"] == [image, logged]
-    assert "virtio-blk-pci,drive=disk,bootindex=1" in words
-    assert words[-2:] == ["-incoming", "exec:cat '/a b'"]
+    assert [command[i + 1] for i, word in enumerate(command) if word == "-blockdev"] == [
+        image,
+        logged,
+    ]
+    assert "virtio-blk-pci,drive=disk,bootindex=1" in command
+    assert command[-2:] == ["-incoming", "exec:cat '/a b'"]
