@@ -2,8 +2,8 @@
 
 usage: python benchmarks/commit_packages.py COMMIT.TAR [--repeat N] [--json]
 
-The two are measured in turn; the medians count. The tar has been read once before, so both find
-it in the page cache, and what tar writes is removed outside the measurement.
+The two are measured in turn, and the medians compared. The tar file is read once before, so that
+both find it in the page cache; the files that tar writes are removed outside the measurement.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ from rfe_helpers.core import run
 
 
 def measure(tar: Path, repeat: int) -> dict[str, float]:
-    """Medians in seconds and their ratio, with the number of packages that were read."""
+    """The medians in seconds, their ratio, and the number of packages."""
     listing: list[float] = []
     unpacking: list[float] = []
     packages = 0
     command = [Path(sys.executable).with_name("rfe"), "commit", "packages", tar]
-    run.run(["md5sum", tar])  # now it is in the page cache
+    run.run(["md5sum", tar])  # to have it in the page cache
     with tempfile.TemporaryDirectory(dir=tar.parent) as scratch:
         target = Path(scratch) / "unpacked"
         for _ in range(repeat):
@@ -40,12 +40,12 @@ def measure(tar: Path, repeat: int) -> dict[str, float]:
             shutil.rmtree(target)
     if not packages:
         raise SystemExit(f"{tar} lists no packages: nothing was measured")
-    first, second = statistics.median(listing), statistics.median(unpacking)
+    ours, plain = statistics.median(listing), statistics.median(unpacking)
     return {
         "packages": packages,
-        "rfe_commit_packages": first,
-        "tar_xf": second,
-        "ratio": first / second,
+        "rfe_commit_packages": ours,
+        "tar_xf": plain,
+        "ratio": ours / plain,
     }
 
 
@@ -55,13 +55,13 @@ def main() -> int:
     parser.add_argument("--repeat", type=int, default=7)
     parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args()
-    found = measure(arguments.tar.absolute(), arguments.repeat)
+    figures = measure(arguments.tar.absolute(), arguments.repeat)
     if arguments.json:
-        print(json.dumps(found, indent=2))
+        print(json.dumps(figures, indent=2))
     else:
         print(
-            f"{found['packages']} packages in {found['rfe_commit_packages']:.3f} s; "
-            f"tar xf {found['tar_xf']:.3f} s; ratio {found['ratio']:.3f}"
+            f"{figures['packages']} packages in {figures['rfe_commit_packages']:.3f} s; "
+            f"tar xf {figures['tar_xf']:.3f} s; ratio {figures['ratio']:.3f}"
         )
     return 0
 

@@ -3,10 +3,10 @@
     .venv/bin/python benchmarks/deltas.py                 10 to 20 minutes
     .venv/bin/python benchmarks/deltas.py --large "git"   another large update
 
-Builds three real commits: a system, the same with one small package more, and with large ones
-more. A real ostree client that has the first pulls each of the others from the host's nginx, over
-loopback and over a line of 2 Mbit/s and 200 ms (rfe_helpers.prove.link, a proxy: it delays and
-limits every byte, but does not lose packets). Prints a Markdown table.
+Builds three real commits: a system, and the same with a small and with several large packages in
+addition. A real ostree client that has the first pulls each of the others from the host's nginx,
+over loopback and over a link of 2 Mbit/s and 200 ms (rfe_helpers.prove.link, a proxy that delays
+and limits every byte but does not lose packets). Prints a Markdown table.
 """
 
 from __future__ import annotations
@@ -26,25 +26,27 @@ from rfe_helpers.prove.link import DISTANT, FAST, Link, Quality
 from rfe_helpers.sandbox.build import tree
 from rfe_helpers.serve.publication import Publication
 
-LINES = {"loopback": FAST, "2 Mbit/s, 200 ms": DISTANT}
+LINKS = {"loopback": FAST, "2 Mbit/s, 200 ms": DISTANT}
 
 
 def build(lab: Lab, packages: dict[str, str]) -> tuple[Repo, dict[str, str]]:
-    """The commits by name; the first is the parent of the others."""
+    """A repository with a commit for each list of packages, and the commits by name; the commit
+    "system" is the parent of the others."""
     cache = cache_directory()
     cache.mkdir(parents=True, exist_ok=True)
     work = tree.Work(lab.path("build", "x").parent, cache, lab.log("build"), Deadline(3600))
-    made, commits = Repo(lab.path("made")).init(), dict[str, str]()
+    repo, commits = Repo(lab.path("repo")).init(), dict[str, str]()
     for name, words in packages.items():
-        blueprint = Blueprint(name="Edge", version="0.0.1")
-        parent = commits.get("system")
         request = tree.Request(
-            *("1", "edge-commit", lab.profile.ostree.ref, blueprint),
+            id="1",
+            image_type="edge-commit",
+            ref=lab.profile.ostree.ref,
+            blueprint=Blueprint(name="Edge", version="0.0.1"),
             packages=tuple(words.split()),
-            parent=parent,
+            parent=commits.get("system"),
         )
-        commits[name] = tree.commit(request, work, made)
-    return made, commits
+        commits[name] = tree.commit(request, work, repo)
+    return repo, commits
 
 
 def measure(
@@ -53,14 +55,14 @@ def measure(
     old: str,
     ref: str,
     port: int,
-    line: Quality,
+    quality: Quality,
     deltas: bool,
 ) -> tuple[int, int, float]:
     """(requests, bytes, seconds) of one update by a device that has `old`."""
     with tempfile.TemporaryDirectory(dir=directory) as scratch:
         device = Repo(Path(scratch, "device")).init("bare-user")
         device.pull_local(publication.repo.path, old)
-        with Link(port, line) as link:
+        with Link(port, quality) as link:
             device.add_remote("edge", f"http://127.0.0.1:{link.port}/repo/")
             seconds = device.pull_seconds("edge", ref, deltas=deltas)
             return link.requests, link.received, seconds
@@ -82,31 +84,32 @@ def main() -> None:
 
 
 def print_table(
-    directory: Path, lab: Lab, made: Repo, commits: dict[str, str], packages: dict[str, str]
+    directory: Path, lab: Lab, repo: Repo, commits: dict[str, str], packages: dict[str, str]
 ) -> None:
     print(f"ostree {run.run(['ostree', '--version']).stdout.split()[2]}")
-    print("| update | line | way | requests | MB | seconds |\n|---|---|---|---|---|---|")
+    print("| update | link | way | requests | MB | seconds |\n|---|---|---|---|---|---|")
     ref = lab.profile.ostree.ref
     for size in ("small", "large"):
         publication = Publication(lab.path("www", size))
-        for which in ("system", size):
-            made.set_ref(ref, commits[which])
+        for name in ("system", size):
+            repo.set_ref(ref, commits[name])
             began = time.monotonic()
-            published = publication.publish(made.path, ref, delta="always")
-        took = time.monotonic() - began
+            published = publication.publish(repo.path, ref, delta="always")
+        seconds_to_publish = time.monotonic() - began
         site = serve.publish(lab, publication.repo.path)
-        for line, quality in LINES.items():
+        for link, quality in LINKS.items():
             for way, deltas in (("objects", False), ("static delta", True)):
                 requests, received, seconds = measure(
                     directory, publication, commits["system"], ref, site.port, quality, deltas
                 )
                 print(
-                    f"| {size} (`{packages[size]}`) | {line} | {way} | {requests} "
+                    f"| {size} (`{packages[size]}`) | {link} | {way} | {requests} "
                     f"| {received / 1e6:.2f} | {seconds:.1f} |",
                     flush=True,
                 )
         print(
-            f"<!-- {size}: {published.by_objects} {published.delta}, published in {took:.0f} s -->"
+            f"<!-- {size}: {published.by_objects} {published.delta}, "
+            f"published in {seconds_to_publish:.0f} s -->"
         )
 
 

@@ -1,9 +1,9 @@
-"""Time and memory of the rollout model: a million devices over 7 days, and ten million beside it.
+"""Time and memory of the rollout model, for one million and for ten million devices over 7 days.
 
 usage: python benchmarks/fleet.py [--json]
 
-Aim for the million: at most 10 s and 2 GiB on two cores. Each size runs in a process of its own,
-so that its peak memory is its own; importing is part of both.
+Aim for one million: at most 10 s and 2 GiB on two cores. Each size runs in its own process, so that
+the peak memory is its own; imports are included.
 """
 
 from __future__ import annotations
@@ -15,21 +15,20 @@ import sys
 from rfe_helpers.core import run
 
 SIZES = (1_000_000, 10_000_000)
-_ONE = """
+_PROGRAM = """
 import json, resource, sys, time
 began = time.perf_counter()
-from rfe_helpers.fleet import Fleet, Mirror, Pull, plan
-from rfe_helpers.systemd_timer import DAY, parse_timer
+from rfe_helpers.fleet import DAY, Fleet, Mirror, Pull, parse_timer, plan
 fleet = Fleet(
     int(sys.argv[1]),
     parse_timer("OnBootSec=1h\\nOnUnitInactiveSec=1d\\nRandomizedDelaySec=6h"),
     off=0.1, off_seconds=2 * DAY, cut=0.05, cut_at=DAY / 2,
     rollout=((0.0, 0.0), (2 * DAY, 1.0)),
 )
-found = plan(fleet, Pull(requests=30, bytes=10e6), Mirror(requests=1000 * fleet.devices / 1e6))
+result = plan(fleet, Pull(requests=30, bytes=10e6), Mirror(requests=1000 * fleet.devices / 1e6))
 memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 print(json.dumps({"devices": fleet.devices, "seconds": time.perf_counter() - began,
-                  "memory": memory, "all_staged_days": found.all_staged / DAY}))
+                  "memory": memory, "all_staged_days": result.all_staged / DAY}))
 """
 
 
@@ -37,15 +36,17 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
     parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args()
-    found = [json.loads(run.run([sys.executable, "-c", _ONE, str(size)]).stdout) for size in SIZES]
+    figures = [
+        json.loads(run.run([sys.executable, "-c", _PROGRAM, str(size)]).stdout) for size in SIZES
+    ]
     if arguments.json:
-        print(json.dumps(found, indent=2))
+        print(json.dumps(figures, indent=2))
     else:
-        for each in found:
+        for size in figures:
             print(
-                f"{each['devices']:>10,} devices over 7 days: {each['seconds']:.2f} s, "
-                f"{each['memory'] / 2**30:.2f} GiB (all have it after "
-                f"{each['all_staged_days']:.1f} days)"
+                f"{size['devices']:>10,} devices over 7 days: {size['seconds']:.2f} s, "
+                f"{size['memory'] / 2**30:.2f} GiB (all have the update after "
+                f"{size['all_staged_days']:.1f} days)"
             )
     return 0
 

@@ -1,10 +1,10 @@
-"""The rollout model against fifty real clients and the real web server, as figures and a picture.
+"""The rollout model against fifty real clients and a real web server, as figures and a picture.
 
 usage: python benchmarks/fleet_trial.py [--picture FILE]
 
-Real `ostree pull` clients with a small splay, at a real web server: what the server wrote into its
-access log and when each client was ready is compared with what `fleet.plan` says of the same
-fleet. The picture stands in notebook 90: notebooks/pictures/model-and-trial.png.
+Real `ostree pull` clients with a small splay pull from a real web server. Its access log and the
+time at which each client is ready are compared with the result of `fleet.plan` for the same fleet.
+Notebook 90 shows the picture: notebooks/pictures/model-and-trial.png.
 """
 
 from __future__ import annotations
@@ -41,10 +41,12 @@ FILES = 60
 
 
 def commit(repo: Repo, directory: Path, version: str) -> None:
-    """A commit of FILES small files, all of them others than in another version."""
+    """A commit of FILES small files, all different from those of another version."""
     path = directory / f"tree-{version}.tar"
     with tarfile.open(path, "w") as tar:
-        for name in ("", "usr", "usr/share", *(f"usr/share/d{number}" for number in range(6))):
+        directories = ["", "usr", "usr/share"]
+        directories += [f"usr/share/d{number}" for number in range(6)]
+        for name in directories:
             oci.add_directory(tar, f"./{name}")
         for number in range(FILES):
             content = f"{version} {number} ".encode() * 500
@@ -52,17 +54,18 @@ def commit(repo: Repo, directory: Path, version: str) -> None:
     repo.commit_tar(path, REF, subject=version, version=version, packages=[], bootable=False)
 
 
-# A thousand modelled devices for each real one, each with a thousandth of the cost: no chance.
-_EACH = 1000
+# A thousand modelled devices for each real one, each with a thousandth of the cost, so that random
+# variation does not matter.
+_SCALE = 1000
 
 
 @dataclass(frozen=True)
 class Trial:
-    """What was measured, beside what was predicted. Times are seconds after the first draw.
+    """The measurements and the prediction. Times are seconds after the start of the trial.
 
     Load is counted in windows of `window` seconds: `edges` are their bounds, `measured` the
-    requests per second in each. `requests` and `sent` are the server's totals, of what the access
-    log has; `ends` is when each client was ready, in order. `cost` is that of one pull.
+    requests per second in each. `requests` and `sent` (bytes) are totals of the server's access
+    log; `ends` are the times at which clients were ready, in order. `cost` is that of one pull.
     """
 
     clients: int
@@ -79,19 +82,21 @@ class Trial:
     @property
     def predicted_load(self) -> NDArray[np.float64]:
         """The model's load, averaged over windows that end at each of its steps."""
-        each = round(self.window / self.predicted.step)
+        steps = round(self.window / self.predicted.step)
         asked = self.predicted.curves["asked"][: int(1.5 * self.splay / self.predicted.step)]
-        return np.convolve(asked, np.ones(each) / each, mode="valid")
+        return np.convolve(asked, np.ones(steps) / steps, mode="valid")
 
     @property
     def differences(self) -> dict[str, float]:
-        """How far the measurement is from the model, as shares: 0.1 is 10 % more."""
+        """The relative differences of the measurements from the model: 0.1 is 10 % more."""
         pairs = {
             "peak requests per second": (self.measured.max(), self.predicted_load.max()),
             "half of them have it": (np.median(self.ends), self.predicted.half_staged),
             "all of them have it": (self.ends[-1], self.predicted.all_staged),
         }
-        return {name: float(found / said - 1) for name, (found, said) in pairs.items()}
+        return {
+            name: float(measured / predicted - 1) for name, (measured, predicted) in pairs.items()
+        }
 
 
 def compare(
@@ -106,47 +111,56 @@ def compare(
 ) -> Trial:
     """Let `clients` pull `ref` from a site that the lab's nginx serves, spread over `splay` s.
 
-    `installed` is the repository with what a device has already, at the same ref. The delays are
-    spread evenly and not at random, so that fifty clients are no lottery. Raises CommitError.
+    `installed` is a repository with the commit that devices have, at the same ref. The delays are
+    spread evenly instead of at random, since fifty clients are too few for that. Raises
+    CommitError.
     """
     if site.engine != "nginx":
-        raise CommitError("requests are counted in the log of the lab's nginx, not of podman's")
+        raise CommitError("requests are counted in the log of the host's nginx, not of a container")
     log = lab.path("logs", "nginx-access.log")
     cost = measure(site.repo_url, ref, installed=(installed, ref))
     time.sleep(1.5)  # nginx writes its log every second
     before = len(log.read_text().splitlines())
     with tempfile.TemporaryDirectory(prefix="rfe-", dir="/var/tmp") as scratch:
         began, ends = _pull_everywhere(site.repo_url, ref, installed, Path(scratch), clients, splay)
-    wanted = before + clients * int(cost.requests)
-    wait_for(lambda: len(log.read_text().splitlines()) >= wanted, Deadline(60), "the log is whole")
+    expected = before + clients * int(cost.requests)
+    wait_for(
+        lambda: len(log.read_text().splitlines()) >= expected, Deadline(60), "the log is complete"
+    )
     lines = [line.split() for line in log.read_text().splitlines()[before:]]
     moments = np.array([float(line[0]) for line in lines]) - began
     edges = np.arange(0, splay + 2 * window, window)
     return Trial(
-        clients,
-        splay,
-        window,
-        cost,
-        predict(cost, clients, splay, window),
-        len(lines),
-        sum(int(line[2]) for line in lines),
-        edges,
-        np.histogram(moments, edges)[0] / window,
-        np.sort(ends),
+        clients=clients,
+        splay=splay,
+        window=window,
+        cost=cost,
+        predicted=predict(cost, clients, splay, window),
+        requests=len(lines),
+        sent=sum(int(line[2]) for line in lines),
+        edges=edges,
+        measured=np.histogram(moments, edges)[0] / window,
+        ends=np.sort(ends),
     )
 
 
 def predict(cost: Pull, clients: int, splay: float, window: float) -> Plan:
-    """What the model says of such a fleet."""
+    """The plan for such a fleet."""
     timer = parse_timer(f"OnCalendar=minutely\nRandomizedDelaySec={splay}\nAccuracySec=1us")
-    small = Pull(cost.requests / _EACH, cost.bytes / _EACH, cost.seconds, 0, 0)
-    return plan(Fleet(_EACH * clients, timer), small, horizon=3 * splay, step=window / 100)
+    small = Pull(
+        requests=cost.requests / _SCALE,
+        bytes=cost.bytes / _SCALE,
+        seconds=cost.seconds,
+        check_requests=0,
+        check_bytes=0,
+    )
+    return plan(Fleet(_SCALE * clients, timer), small, horizon=3 * splay, step=window / 100)
 
 
 def _pull_everywhere(
     url: str, ref: str, installed: Path, directory: Path, clients: int, splay: float
 ) -> tuple[float, NDArray[np.float64]]:
-    """Let every client pull after its delay: when it began (Unix s), and when each was ready."""
+    """Let every client pull after its delay; returns the start (Unix time) and the ready times."""
     first = Repo(directory / "device-0").init("bare-user")
     first.pull_local(installed, ref)
     first.add_remote("mirror", url)
@@ -171,7 +185,7 @@ def _pull_everywhere(
 
 
 def plot_trial(trial: Trial) -> Figure:
-    """What real clients did beside what the model said: load, and who has the update."""
+    """The load and the share of updated devices, of the real clients and of the model."""
     figure, axes = figure_of(rows=2)
     steps = trial.predicted.curves["time"]
     load = trial.predicted_load
@@ -191,10 +205,10 @@ def plot_trial(trial: Trial) -> Figure:
     axes[1].step(trial.ends, share, where="post", **STYLES[1])
     axes[1].set_ylim(0, 102)
     axes[1].set_ylabel("have the update (%)")
-    for each in axes:
-        each.spines[["top", "right"]].set_visible(False)
-        each.grid(alpha=0.25)
-        each.set_xlim(left=0)
+    for subplot in axes:
+        subplot.spines[["top", "right"]].set_visible(False)
+        subplot.grid(alpha=0.25)
+        subplot.set_xlim(left=0)
     axes[0].legend(frameon=False)
     axes[0].set_title(f"The model and a trial with {trial.splay:.0f} s of splay", loc="left")
     axes[1].set_xlabel("time (s)")
@@ -203,7 +217,9 @@ def plot_trial(trial: Trial) -> Figure:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
-    parser.add_argument("--picture", type=Path, metavar="FILE", help="write it there, as PNG")
+    parser.add_argument(
+        "--picture", type=Path, metavar="FILE", help="write the picture to this file, as PNG"
+    )
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="rfe-", dir="/var/tmp") as scratch:
         directory = Path(scratch)
@@ -221,8 +237,8 @@ def main() -> int:
         finally:
             lab.clean()
     print(f"{trial.clients} clients, {trial.cost.requests:.0f} requests each, {trial.splay:.0f} s")
-    for what, difference in trial.differences.items():
-        print(f"{what}: {difference:+.1%} against the model")
+    for name, difference in trial.differences.items():
+        print(f"{name}: {difference:+.1%} against the model")
     if arguments.picture:
         plot_trial(trial).savefig(arguments.picture, dpi=110, facecolor="white")
     return 0

@@ -1,12 +1,12 @@
-"""What the workbook adds to the plain tools, as ratios measured in one run on this machine.
+"""What the workbook adds to the plain tools, as ratios measured in one run on this host.
 
     .venv/bin/python benchmarks/lifecycle.py            composes and reading a commit, 5 minutes
     .venv/bin/python benchmarks/lifecycle.py --run      and a whole headless run
 
-Every build starts from an empty cache in a directory of its own; packages come from the network
-each time, for the plain tools and for us alike. `--run` samples the processor time of our own
-processes (rfe, its notebooks' kernels, the sandbox service) while `rfe run` goes: all other time
-of the run is spent in mmdebstrap, ostree, podman, QEMU and their like, or waiting for them.
+The first build of either starts with an empty cache, so that packages come from the network for
+the plain tools and for the workbook alike. `--run` samples the processor time of the workbook's own
+processes (rfe, the notebooks' kernels, the sandbox service) during `rfe run`: the remaining time is
+spent in mmdebstrap, ostree, podman, QEMU and the like, or waiting for them.
 """
 
 from __future__ import annotations
@@ -42,19 +42,14 @@ def timed(action: Callable[[], object]) -> float:
 
 
 def plain(directory: Path) -> None:
-    """The same packages with mmdebstrap and `ostree commit`, nothing of ours."""
+    """Build the same packages with mmdebstrap and `ostree commit` alone."""
     tar = directory / "plain.tar"
     options = ['--aptopt=APT::Install-Recommends "false"', "--dpkgopt=force-unsafe-io"]
     options += [f"--dpkgopt=path-exclude=/usr/share/{path}" for path in base.EXCLUDED]
     mode = "root" if os.geteuid() == 0 else "unshare"
     packages = ",".join((*base.PACKAGES, "htop"))
-    run.run(
-        [
-            *("mmdebstrap", f"--mode={mode}", "--variant=apt", "--skip=output/dev"),
-            *(*options, f"--include={packages}", base.SUITE, tar),
-        ],
-        seconds=1200,
-    )
+    options += [f"--mode={mode}", "--variant=apt", "--skip=output/dev", f"--include={packages}"]
+    run.run(["mmdebstrap", *options, base.SUITE, tar], seconds=1200)
     repository = directory / "plain-repo"
     run.run(["ostree", "init", f"--repo={repository}", "--mode=archive"])
     commit = ["ostree", "commit", f"--repo={repository}", f"--branch={REF}", f"--tree=tar={tar}"]
@@ -62,7 +57,7 @@ def plain(directory: Path) -> None:
 
 
 def compose(directory: Path, name: str, *packages: str) -> Path:
-    """One compose as the service does it."""
+    """Build an artifact as the service does."""
     target = directory / name
     target.mkdir()
     cache = directory / "cache"
@@ -72,9 +67,9 @@ def compose(directory: Path, name: str, *packages: str) -> Path:
     return artifacts.build(request, tree.Work(target, cache, target / "log", Deadline(1200)))
 
 
-def row(what: str, seconds: float, plain_seconds: float, aim: str) -> None:
+def row(name: str, seconds: float, plain_seconds: float, aim: str) -> None:
     print(
-        f"{what:58} {seconds:8.2f} s {plain_seconds:8.2f} s {seconds / plain_seconds:7.3f}  {aim}"
+        f"{name:58} {seconds:8.2f} s {plain_seconds:8.2f} s {seconds / plain_seconds:7.3f}  {aim}"
     )
 
 
@@ -86,13 +81,13 @@ def composes(directory: Path) -> None:
     row("first compose / mmdebstrap + ostree commit", first, against, "<= 1.15")
     second = timed(lambda: compose(directory, "second", "htop", "nano"))
     row("second compose, one package more / first compose", second, first, "<= 0.35")
-    found = commit_packages.measure(ours[0], repeat=5)
-    listing, unpacking = found["rfe_commit_packages"], found["tar_xf"]
+    figures = commit_packages.measure(ours[0], repeat=5)
+    listing, unpacking = figures["rfe_commit_packages"], figures["tar_xf"]
     row("rfe commit packages on commit.tar / tar xf", listing, unpacking, "<= 0.1")
 
 
 def headless(directory: Path) -> None:
-    """A whole run in a new lab with an empty cache; the share of it that is our own."""
+    """Run all notebooks in a new lab with an empty cache, and measure our share of the time."""
     environment = {**os.environ, "RFE_CACHE": str(directory / "run-cache")}
     lab = directory / "lab"
     rfe = Path(sys.executable).with_name("rfe")
@@ -114,24 +109,26 @@ def headless(directory: Path) -> None:
 
 
 def our_processor_seconds() -> dict[int, float]:
-    """User and system time so far of each process of ours, by pid; its children's not counted."""
-    found = {}
+    """User and system time of each of our processes so far, by pid, without its children."""
+    seconds = {}
     for directory in Path("/proc").iterdir():
         if not directory.name.isdigit():
             continue
         try:
-            words = (directory / "cmdline").read_text().replace("\0", " ")
+            command = (directory / "cmdline").read_text().replace("\0", " ")
             fields = (directory / "stat").read_text().rpartition(")")[2].split()
         except OSError:
             continue
-        if any(name in words for name in OURS):
-            found[int(directory.name)] = (int(fields[11]) + int(fields[12])) / TICKS
-    return found
+        if any(name in command for name in OURS):
+            seconds[int(directory.name)] = (int(fields[11]) + int(fields[12])) / TICKS
+    return seconds
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--run", action="store_true", help="measure a whole headless run, too")
+    parser.add_argument(
+        "--run", action="store_true", help="also measure a headless run of all notebooks"
+    )
     options = parser.parse_args()
     cpu = next(
         line.partition(":")[2].strip()

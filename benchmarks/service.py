@@ -1,10 +1,10 @@
-"""The sandbox's service under load: many clients read status and lists while a compose runs.
+"""The sandbox service under load: many clients read status and lists while a compose runs.
 
     python benchmarks/service.py [--clients 200] [--seconds 10]
 
-Prints requests per second and the median and 99th percentile of the latency, for a service in a
-process of its own on this machine; the compose is one that only waits, so that the figures are
-those of the service and not of mmdebstrap.
+Prints requests per second and the median and 99th percentile of the latency, for a service in its
+own process on this host. The compose only waits, so that the figures are those of the service and
+not of mmdebstrap.
 """
 
 from __future__ import annotations
@@ -22,19 +22,24 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 from support.sandbox_service import Process, UnixConnection
 
 PATHS = (
-    *("/api/status", "/api/v1/compose/queue", "/api/v1/compose/status/*"),
-    *("/api/v1/blueprints/list", "/api/v1/compose/types", "/api/v1/blueprints/info/Edge"),
+    "/api/status",
+    "/api/v1/compose/queue",
+    "/api/v1/compose/status/*",
+    "/api/v1/blueprints/list",
+    "/api/v1/compose/types",
+    "/api/v1/blueprints/info/Edge",
 )
 
 
 def load(process: Process, clients: int, seconds: float) -> tuple[list[float], list[str]]:
-    """Let `clients` threads ask for `seconds`; the latency of each request, and failures."""
+    """Let `clients` threads send requests for `seconds`; returns the latency (s) of each request,
+    and the failures."""
     latencies: list[float] = []
     failures: list[str] = []
     end = time.monotonic() + seconds
 
     def client(number: int) -> None:
-        own = []
+        own: list[float] = []
         connection = UnixConnection(process.socket)
         try:
             turn = number
@@ -62,8 +67,8 @@ def load(process: Process, clients: int, seconds: float) -> tuple[list[float], l
     return latencies, failures
 
 
-def prepared(directory: Path) -> Process:
-    """A service with a blueprint, ten composes in its lists and one that runs."""
+def start_service(directory: Path) -> Process:
+    """A service with a blueprint, ten finished composes and one that is running."""
     process = Process(directory)
     process.post("/api/v1/blueprints/new", name="Edge", packages=[{"name": "tmux"}])
     for _ in range(10):
@@ -78,18 +83,18 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
     parser.add_argument("--clients", type=int, default=200)
     parser.add_argument("--seconds", type=float, default=10)
-    chosen = parser.parse_args()
+    arguments = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="rfe-service-") as directory:
-        process = prepared(Path(directory))
+        process = start_service(Path(directory))
         try:
-            latencies, failures = load(process, chosen.clients, chosen.seconds)
+            latencies, failures = load(process, arguments.clients, arguments.seconds)
         finally:
             process.terminate()
     hundredths = statistics.quantiles(latencies, n=100)
-    print(f"clients              {chosen.clients}")
+    print(f"clients              {arguments.clients}")
     print(f"requests             {len(latencies)}")
     print(f"failures             {len(failures)}")
-    print(f"requests per second  {len(latencies) / chosen.seconds:.0f}")
+    print(f"requests per second  {len(latencies) / arguments.seconds:.0f}")
     print(f"median               {statistics.median(latencies) * 1000:.1f} ms")
     print(f"99th percentile      {hundredths[98] * 1000:.1f} ms")
     for failure in failures[:10]:

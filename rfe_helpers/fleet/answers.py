@@ -1,4 +1,4 @@
-"""The answers of a plan in words and units, for a table in a notebook or a terminal."""
+"""The figures of a plan in words and units, for a table in a notebook or a terminal."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ _UNITS = ((86400, "d"), (3600, "h"), (60, "min"), (1, "s"))
 
 
 def answers(plans: Mapping[str, Plan]) -> list[tuple[str, ...]]:
-    """Rows of a table: a question, then its answer from each of the plans.
+    """The rows of a table: a question, then its answer from each plan, all as text.
 
-    The plans must have the same window and horizon.
+    The plans, by name, must have the same window and horizon.
     """
     columns = [_answers(plan) for plan in plans.values()]
     questions = list(columns[0]) if columns else []
@@ -22,30 +22,31 @@ def answers(plans: Mapping[str, Plan]) -> list[tuple[str, ...]]:
 
 
 def by_splay(plans: Mapping[float, Plan]) -> dict[str, Plan]:
-    """The plans of `rollout.sweep` by a name for their splay."""
+    """The plans of `sweep` by a name for their splay, such as "splay 6h"."""
     return {f"splay {duration(splay)}" if splay else "no splay": p for splay, p in plans.items()}
 
 
 def cost_line(cost: Pull) -> str:
-    """What one device costs the mirror, and where the figures come from if they are recorded."""
+    """What one device costs the mirror, and the source of the figures if they are recorded."""
     source = f" ({RECORDED_AS})" if cost == RECORDED else ""
     return f"One device: {cost.requests:,.0f} requests, {size(cost.bytes)}{source}"
 
 
 def duration(seconds: float) -> str:
-    """A time span as systemd writes it, "1d 1h 30min" or "35s"; to the minute above an hour."""
+    """Seconds as systemd writes a time span, "1d 1h 30min" or "35s"; from an hour on to the
+    minute."""
     if seconds == float("inf"):
         return "never"
-    left = round(seconds) if seconds < 3600 else 60 * round(seconds / 60)
+    rest = round(seconds) if seconds < 3600 else 60 * round(seconds / 60)
     parts = []
     for length, unit in _UNITS:
-        number, left = divmod(left, length)
+        number, rest = divmod(rest, length)
         parts += [f"{number}{unit}"] if number else []
     return " ".join(parts) or "0s"
 
 
 def least(splay: float) -> str:
-    """What `fleet.smallest_splay` found."""
+    """The result of `smallest_splay` (s) in words."""
     if splay == 0:
         return "none is needed"
     if splay == float("inf"):
@@ -54,7 +55,7 @@ def least(splay: float) -> str:
 
 
 def rate(value: float, unit: str) -> str:
-    """A number per second in three figures or groups: "1,164 requests/s", "13.2 MB/s"."""
+    """A rate with three significant figures or more: "1,164 requests/s", "13.2 MB/s"."""
     return f"{value:,.0f} {unit}/s" if value >= 100 else f"{value:.3g} {unit}/s"
 
 
@@ -68,7 +69,7 @@ def _answers(plan: Plan) -> dict[str, str]:
         "highest traffic": rate(plan.peak_bytes / 1e6, "MB"),
         "load exceeded 1 % of the time": rate(plan.p99_requests, "requests"),
         "longest wait for the mirror": duration(plan.longest_wait),
-        "pulls that failed for waiting": f"{plan.failed_pulls:,.0f}",
+        "pulls that failed while waiting": f"{plan.failed_pulls:,.0f}",
         "half have staged": when(plan.half_staged),
         "99 % have staged": when(plan.most_staged),
         "all have staged": when(plan.all_staged),

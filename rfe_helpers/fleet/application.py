@@ -1,12 +1,12 @@
 """A small application for edge devices: a container image made from Debian packages.
 
-It serves one page with busybox and tells systemd when it is ready (sd_notify), which is what
-lets podman see that a new image is no good. The image has two layers: the programs, the same in
-all versions, and the application, a few hundred bytes.
+It serves one page with busybox and notifies systemd when it is ready (sd_notify), so that podman
+can detect an image that does not work. The image has two layers: the programs, the same in all
+versions, and the application, a few hundred bytes.
 
-On disk, below `registry/` of the lab (this module writes it):
+On disk, in `registry/` of the lab (written by this module only):
 
-    application-<version>.tar   an image, an OCI archive
+    application-<version>.tar   an image as an OCI archive
 """
 
 from __future__ import annotations
@@ -30,21 +30,24 @@ from rfe_helpers.lab.lab import Lab
 
 REPOSITORY = "edge/application"
 SUITE = "trixie"
-# netcat because busybox's cannot send to a unix datagram socket, as sd_notify does.
+# sd_notify sends to a Unix datagram socket, which busybox's own netcat cannot do.
 PACKAGES = ("busybox-static", "netcat-openbsd")
 _KEPT = (
     "usr/bin/busybox",
     "usr/bin/nc.openbsd",
     "usr/lib64/*",
-    *(f"usr/lib/*/{name}" for name in ("ld-linux-*", "libc.so.*", "libresolv.so.*")),
-    *(f"usr/lib/*/{name}" for name in ("libbsd.so.*", "libmd.so.*")),
+    "usr/lib/*/ld-linux-*",
+    "usr/lib/*/libbsd.so.*",
+    "usr/lib/*/libc.so.*",
+    "usr/lib/*/libmd.so.*",
+    "usr/lib/*/libresolv.so.*",
 )
 _DIRECTORIES = {"usr": 0o755, "usr/bin": 0o755, "tmp": 0o1777}
 _COMMANDS = ("cat", "echo", "httpd", "ls", "printf", "ps", "sh", "sleep", "wget")
 _VERSION = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,40}")
 _START = """\
 #!/bin/sh
-# As process 1 a shell has to be told what ends it.
+# A shell that is process 1 ignores signals without a trap.
 trap 'exit 0' TERM
 echo "application {version} starts"
 {body}
@@ -65,24 +68,24 @@ def build(
     deadline: Deadline | None = None,
     on_progress: OnProgress = None,
 ) -> Path:
-    """Write the image of a version; a `broken` one ends before it is ready. Returns its archive.
+    """Build the image of a version with mmdebstrap; returns the path of its OCI archive.
 
-    Raises InputError for a version that can be no tag, CommandFailedError if the packages cannot be
-    fetched.
+    A `broken` version ends before it is ready. Raises InputError for a version that cannot be a
+    tag, CommandFailedError if the packages cannot be downloaded, DeadlineExceededError.
     """
     if not _VERSION.fullmatch(version):
-        raise InputError(f"{version!r} cannot be a version", remedy="1, 2.0 and stable can")
+        raise InputError(f"{version!r} cannot be a version", remedy="use one like 1, 2.0 or stable")
     say = progress.say(on_progress)
     target = lab.path("registry", f"application-{version}.tar")
-    with _scratch() as scratch:
+    with _scratch_directory() as scratch:
         programs = scratch / "programs.tar"
-        say("fetching Debian packages")
+        say("downloading Debian packages")
         run.run(
             extract_argv(programs),
             env={"TMPDIR": str(scratch)},
             log=lab.log("application"),
             deadline=deadline,
-            remedy="the log names the package or the network error",
+            remedy="see the log for the package or the network error",
         )
         say("writing the image")
         layers = [
@@ -98,20 +101,22 @@ def build(
 
 
 def extract_argv(target: Path) -> list[str]:
-    """mmdebstrap, unpacking the packages and what they need, configuring nothing."""
+    """The command line of mmdebstrap that unpacks PACKAGES and their dependencies into a tar file,
+    without configuring them."""
     mirror = os.environ.get("RFE_DEBIAN_MIRROR")
+    # fmt: off
     return [
-        *("mmdebstrap", f"--mode={'root' if os.geteuid() == 0 else 'unshare'}"),
-        *("--variant=extract", "--architectures=amd64", "--format=tar", "--skip=output/dev"),
+        "mmdebstrap", f"--mode={'root' if os.geteuid() == 0 else 'unshare'}",
+        "--variant=extract", "--architectures=amd64", "--format=tar", "--skip=output/dev",
         f"--include={','.join(PACKAGES)}",
         '--aptopt=APT::Install-Recommends "false"',
-        *(SUITE, str(target)),
-        *([mirror] if mirror else []),
+        SUITE, str(target), *([mirror] if mirror else []),
     ]
+    # fmt: on
 
 
 def start_script(version: str, *, broken: bool) -> str:
-    """What the container runs."""
+    """The script that the container runs."""
     body = _BROKEN.format(version=version) if broken else ""
     return _START.format(version=version, body=body)
 
@@ -138,8 +143,8 @@ def _application(tar: tarfile.TarFile, script: str, version: str) -> None:
 
 
 @contextlib.contextmanager
-def _scratch() -> Iterator[Path]:
-    """A directory that mmdebstrap's mapped users may enter, gone afterwards."""
+def _scratch_directory() -> Iterator[Path]:
+    """A temporary directory that mmdebstrap's mapped users may enter."""
     path = Path(tempfile.mkdtemp(prefix="rfe-application-", dir="/var/tmp"))
     path.chmod(0o755)
     try:

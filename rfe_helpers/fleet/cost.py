@@ -1,7 +1,7 @@
 """What an update costs the mirror, measured with a real `ostree pull`.
 
-ostree tells each request and answer when OSTREE_DEBUG_HTTP is set (it hands libcurl's own report
-through); requests and bytes are counted from that, in one pull, and the time is taken in another.
+With OSTREE_DEBUG_HTTP set, ostree prints libcurl's report of each request and response. Requests
+and bytes are counted from the report of one pull; the time is that of another, without the report.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ from rfe_helpers.errors import CommandFailedError, CommitError, StepMissingError
 from rfe_helpers.fleet.rollout import Pull
 from rfe_helpers.lab.lab import Lab
 
-# What `measure` found in the sandbox for an update by three small packages, out of 226, with no
-# static delta; the time is that of `rpm-ostree upgrade` in an emulated machine.
+# Measured in the sandbox for an update of 3 small packages out of 226, without a static delta; the
+# time is that of `rpm-ostree upgrade` in an emulated machine.
 RECORDED = Pull(requests=45, bytes=667_277, seconds=11, check_requests=5, check_bytes=1_816)
 RECORDED_AS = "as recorded for three small packages without a static delta"
 
 _REQUEST = re.compile(r"^> GET ", re.MULTILINE)
-# A line of a header: "< " stands in the report where the line's end is on the wire.
-_ANSWER_LINE = re.compile(r"^< [^\r\n]*", re.MULTILINE)
+# A header line: the report has "< " in place of the line end, so that the lengths agree.
+_RESPONSE_LINE = re.compile(r"^< [^\r\n]*", re.MULTILINE)
 _LENGTH = re.compile(r"^< Content-Length: (\d+)", re.MULTILINE | re.IGNORECASE)
 
 
@@ -37,10 +37,10 @@ def measure(
     installed: tuple[Path, str] | None = None,
     deadline: Deadline | None = None,
 ) -> Pull:
-    """The cost of updating one device to `ref` at `url`, and of asking when there is nothing new.
+    """The cost of updating one device to `ref` at `url`, and of a check without an update.
 
-    `installed` is what the device has already: a repository on this machine and a revision in it;
-    without it the cost is that of a first pull. Raises CommitError if the pull fails.
+    `installed` is what the device has already: a local repository and a revision in it; without
+    it the cost is that of a first pull. Raises CommitError if the pull fails.
     """
     limit = deadline or Deadline(3600)
     with tempfile.TemporaryDirectory(prefix="rfe-", dir="/var/tmp") as scratch:
@@ -49,14 +49,20 @@ def measure(
         check_requests, check_size, _ = _pull(counted, ref, limit, count=True)
         timed = _device(Path(scratch) / "timed", url, installed)
         seconds = _pull(timed, ref, limit, count=False)[2]
-    return Pull(requests, size, seconds, check_requests, check_size)
+    return Pull(
+        requests=requests,
+        bytes=size,
+        seconds=seconds,
+        check_requests=check_requests,
+        check_bytes=check_size,
+    )
 
 
 def of_lab(lab: Lab, deadline: Deadline | None = None) -> tuple[Pull, str]:
-    """What the update costs that the lab serves, and where the figures come from.
+    """The cost of the update that the lab serves, and the source of the figures in words.
 
-    Measured from the commit of step "commit" to the one that is served now; RECORDED if nothing
-    is served, or the same commit.
+    Measured from the commit of step "commit" to the one that is served; RECORDED if the lab
+    serves nothing, or that same commit.
     """
     try:
         built, site = lab.step("commit"), serve.published(lab)
@@ -74,7 +80,7 @@ def of_lab(lab: Lab, deadline: Deadline | None = None) -> tuple[Pull, str]:
 
 
 def _device(path: Path, url: str, installed: tuple[Path, str] | None) -> Repo:
-    """A repository as on a device, with what is installed there."""
+    """A repository as on a device, with the installed commit."""
     # Not bare-user-only: that refuses the setuid files of an operating system.
     repo = Repo(path).init("bare-user")
     if installed is not None:
@@ -84,7 +90,7 @@ def _device(path: Path, url: str, installed: tuple[Path, str] | None) -> Repo:
 
 
 def _pull(repo: Repo, ref: str, deadline: Deadline, *, count: bool) -> tuple[int, int, float]:
-    """Requests, bytes that the server sent, and seconds of one pull."""
+    """The requests, the bytes from the server, and the seconds of one pull."""
     argv = ["ostree", "pull", f"--repo={repo.path}", "mirror", ref]
     env = {"OSTREE_DEBUG_HTTP": "1"} if count else {}
     try:
@@ -96,9 +102,9 @@ def _pull(repo: Repo, ref: str, deadline: Deadline, *, count: bool) -> tuple[int
     requests = len(_REQUEST.findall(report))
     if count and not requests:
         raise CommitError(
-            "ostree does not tell its requests on this machine",
+            "ostree does not report its requests on this host",
             remedy="its HTTP client must be libcurl: `ostree --version` lists the features",
         )
-    headers = sum(len(line) for line in _ANSWER_LINE.findall(report))
+    headers = sum(len(line) for line in _RESPONSE_LINE.findall(report))
     bodies = sum(int(length) for length in _LENGTH.findall(report))
     return requests, headers + bodies, result.seconds

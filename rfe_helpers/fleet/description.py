@@ -1,10 +1,10 @@
-"""A device that keeps itself current: one description, two ways to configure it; pure.
+"""A device that updates itself: one description, two ways to configure it. No side effects.
 
-`customizations` gives the files and services for a blueprint, so that every device built from
-it has them; `post` gives a kickstart's %post script (`edge2.ks`) that puts the same into one
-device when it is installed.
+`customizations` gives the files and services for a blueprint, so that every device built from it
+has them; `post` gives the %post script of a kickstart (`edge2.ks`) that writes the same files to
+one device during its installation.
 
-From rpm-ostreed.conf(5), systemd.timer(5), podman-systemd.unit(5), podman-auto-update(1) and
+Sources: rpm-ostreed.conf(5), systemd.timer(5), podman-systemd.unit(5), podman-auto-update(1) and
 containers-registries.conf(5).
 """
 
@@ -23,11 +23,11 @@ from rfe_helpers.errors import InputError
 from rfe_helpers.fleet.timer import parse_calendar, span
 from rfe_helpers.lab.profile import Profile
 
-# An application that is kept current; its registry is the reader's to choose.
+# The application that is kept up to date; readers choose their own registry.
 DEMO_IMAGE = "quay.io/example/application:stable"
 POLICIES = ("none", "check", "stage", "apply")
 _UNITS = "/etc/systemd/system"
-_SPLAYED = "50-splay.conf"
+_SPLAY_DROP_IN = "50-splay.conf"
 _END = "END_OF_FILE"
 _NAME = re.compile(r"[a-z][a-z0-9-]{0,40}")
 _LABEL = r"[a-zA-Z0-9](?:[a-zA-Z0-9-]*[a-zA-Z0-9])?"
@@ -40,17 +40,20 @@ _REPOSITORY = re.compile(
 
 @dataclass(frozen=True)
 class Device:
-    """How a device keeps itself current. Raises InputError for what cannot stand in its files.
+    """How a device updates itself. Raises InputError for values that cannot appear in its files.
 
-    `policy` is rpm-ostree's: none, check, stage or apply. With "stage" the update waits for
+    `policy` is rpm-ostree's: none, check, stage or apply. With "stage", the update waits for
     `window`, the OnCalendar expression of the moment at which the device boots into it; "apply"
-    does not wait. `on_calendar` is when the device looks for updates; "" leaves that as rpm-ostree
-    has it, an hour after the boot and then once a day. `splay` is the RandomizedDelaySec of every
-    timer that asks a shared server. `image` is the application's container image with its
-    registry, "" for none; `name` is that of its service. `notifies` says that the application
-    reports when it is ready (sd_notify): only then can podman tell a bad new image and go back.
-    `registry` is a registry that is spoken to without TLS, "" for none. `quadlet` is False for
-    podman before 4.4, which gets a unit as `podman generate systemd --new` writes it.
+    does not wait. `on_calendar` is when the device checks for updates; "" keeps rpm-ostree's
+    default, an hour after boot and then once a day. `splay` is the RandomizedDelaySec of every
+    timer that contacts a shared server. `image` is the application's container image with its
+    registry, "" for none; `name` is the name of its service. `notifies` says that the application
+    reports when it is ready (sd_notify): only then can podman detect a bad image and roll back.
+    `registry` is a registry without TLS, "" for none. `quadlet` is False for podman before 4.4,
+    which gets a unit as `podman generate systemd --new` writes it.
+
+        device = Device(splay="2h", window="Sat *-*-* 03:00:00", image="10.0.2.2:5000/app:1")
+        blueprint = description.blueprint(device, "edge-store", "Devices of a store")
     """
 
     policy: str = "stage"
@@ -66,7 +69,7 @@ class Device:
     def __post_init__(self) -> None:
         if self.policy not in POLICIES:
             raise InputError(
-                f"there is no policy {self.policy!r}", remedy=f"use one of {', '.join(POLICIES)}"
+                f"unknown policy {self.policy!r}", remedy=f"use one of {', '.join(POLICIES)}"
             )
         _check_setting("window", self.window, parse_calendar)
         _check_setting("splay", self.splay, span)
@@ -74,17 +77,19 @@ class Device:
             _check_setting("calendar expression", self.on_calendar, parse_calendar)
         if not _NAME.fullmatch(self.name) or self.name == "applyupdate":
             raise InputError(
-                f"a service cannot be named {self.name!r}", remedy="application is fine"
+                f"a service cannot be named {self.name!r}", remedy="use a name like application"
             )
         if self.registry and not _REGISTRY.fullmatch(self.registry):
-            raise InputError(f"{self.registry!r} is no registry", remedy="10.0.2.2:5000 is one")
+            raise InputError(
+                f"{self.registry!r} is not a registry", remedy="write it as 10.0.2.2:5000"
+            )
         if self.image:
             _check_image(self.image)
 
 
 @dataclass(frozen=True)
 class ConfigFile:
-    """A file of a device: absolute path below /etc, content, octal mode."""
+    """A file of a device: its absolute path below /etc, its content and its octal mode."""
 
     path: str
     text: str
@@ -92,62 +97,62 @@ class ConfigFile:
 
 
 def files(device: Device) -> tuple[ConfigFile, ...]:
-    """Everything that the device's configuration consists of, sorted by path."""
-    found = [
+    """The files that configure the device, sorted by path."""
+    configuration = [
         ConfigFile("/etc/rpm-ostreed.conf", f"[Daemon]\nAutomaticUpdatePolicy={device.policy}\n")
     ]
     splay = f"[Timer]\nRandomizedDelaySec={device.splay}\n"
     if device.policy != "none":
-        looks = _LOOKS.format(on_calendar=device.on_calendar) if device.on_calendar else ""
-        text = splay + looks
-        found.append(ConfigFile(f"{_UNITS}/rpm-ostreed-automatic.timer.d/{_SPLAYED}", text))
+        path = f"{_UNITS}/rpm-ostreed-automatic.timer.d/{_SPLAY_DROP_IN}"
+        check = _CHECK_TIMER.format(on_calendar=device.on_calendar) if device.on_calendar else ""
+        configuration.append(ConfigFile(path, splay + check))
     if device.policy == "stage":
         script = (resources.files("rfe_helpers.fleet") / "on_device" / "applyupdate.py").read_text()
-        found += [
+        configuration += [
             ConfigFile("/etc/applyupdate.py", script),
             ConfigFile(f"{_UNITS}/applyupdate.service", _APPLY_SERVICE),
             ConfigFile(f"{_UNITS}/applyupdate.timer", _APPLY_TIMER.format(window=device.window)),
         ]
     if device.image:
-        found += [
-            ConfigFile(f"{_UNITS}/podman-auto-update.timer.d/{_SPLAYED}", splay),
+        configuration += [
+            ConfigFile(f"{_UNITS}/podman-auto-update.timer.d/{_SPLAY_DROP_IN}", splay),
             _application(device),
         ]
     if device.registry:
         text = f'[[registry]]\nlocation = "{device.registry}"\ninsecure = true\n'
-        found.append(ConfigFile("/etc/containers/registries.conf.d/50-insecure.conf", text))
-    return tuple(sorted(found, key=lambda file: file.path))
+        configuration.append(ConfigFile("/etc/containers/registries.conf.d/50-insecure.conf", text))
+    return tuple(sorted(configuration, key=lambda file: file.path))
 
 
 def enabled(device: Device) -> tuple[str, ...]:
     """The units to enable. A Quadlet is not among them: its [Install] section is enough."""
-    wanted = {
+    units = {
         "rpm-ostreed-automatic.timer": device.policy != "none",
         "applyupdate.timer": device.policy == "stage",
         "podman-auto-update.timer": bool(device.image),
         f"{device.name}.service": bool(device.image) and not device.quadlet,
     }
-    return tuple(unit for unit, holds in wanted.items() if holds)
+    return tuple(unit for unit, holds in units.items() if holds)
 
 
 def packages(device: Device) -> tuple[str, ...]:
-    """What the operating system must have: podman, and nft, which its networks need."""
+    """The packages that the device needs: podman, and nftables for its networks."""
     return ("nftables", "podman") if device.image else ()
 
 
 def customizations(device: Device) -> dict[str, Any]:
-    """The blueprint twin: customizations in the API's shape (see `blueprint`)."""
+    """The configuration as the customizations of a blueprint, in the shape of the API."""
     parents = sorted({posixpath.dirname(file.path) for file in files(device)} - {"/etc", _UNITS})
-    found: dict[str, Any] = {
+    values: dict[str, Any] = {
         "directories": [{"path": path, "ensure_parents": True} for path in parents],
         "files": [{"path": f.path, "mode": f.mode, "data": f.text} for f in files(device)],
         "services": {"enabled": list(enabled(device))},
     }
-    return {key: value for key, value in found.items() if value not in ([], {"enabled": []})}
+    return {key: value for key, value in values.items() if value not in ([], {"enabled": []})}
 
 
 def blueprint(device: Device, name: str, description: str) -> Blueprint:
-    """A blueprint of devices that are configured like this."""
+    """A blueprint for devices with this configuration."""
     return Blueprint(
         name=name,
         description=description,
@@ -164,7 +169,7 @@ def demo(profile: Profile) -> Blueprint:
 
 
 def post(device: Device) -> str:
-    """The kickstart twin: a shell script for `kickstart.render(post=…)`, which makes `edge2.ks`."""
+    """The configuration as a shell script for `kickstart.render(post=…)`, as in `edge2.ks`."""
     lines = ["set -eu"]
     for file in files(device):
         lines += [
@@ -190,7 +195,7 @@ def _application(device: Device) -> ConfigFile:
 
 
 def _check_setting(what: str, value: str, read: Callable[[str], object]) -> None:
-    """One line that systemd reads as what is meant."""
+    """Raise InputError unless `value` is one line that `read` accepts."""
     if value != " ".join(value.split()) or not value.isascii():
         raise InputError(f"the {what} {value!r} must be one line of plain text")
     try:
@@ -203,13 +208,13 @@ def _check_image(image: str) -> None:
     registry, slash, repository = image.partition("/")
     if not slash or not _REGISTRY.fullmatch(registry) or not _REPOSITORY.fullmatch(repository):
         raise InputError(
-            f"{image!r} is no image that podman can keep up to date",
-            remedy="name it with its registry and a tag, no digest: 10.0.2.2:5000/application:1",
+            f"podman cannot keep {image!r} up to date",
+            remedy="name it with a registry and a tag, not a digest: 10.0.2.2:5000/application:1",
         )
 
 
-_LOOKS = """\
-# The empty setting takes the delivered triggers away; who was off at the time catches up.
+_CHECK_TIMER = """\
+# The empty setting removes the delivered triggers; a device that was off at the time catches up.
 OnCalendar=
 OnCalendar={on_calendar}
 Persistent=true
@@ -223,7 +228,7 @@ ConditionPathExists=/run/ostree-booted
 [Service]
 Type=oneshot
 ExecStart=/usr/bin/python3 /etc/applyupdate.py
-# The reboot that it asks for may end it before it ends itself.
+# The reboot that it requests may end it first.
 SuccessExitStatus=SIGTERM
 """
 
@@ -233,8 +238,8 @@ Description=Maintenance window: boot into the staged update
 
 [Timer]
 OnCalendar={window}
-# The window is the same moment everywhere: no splay. It is not caught up after the boot of a
-# device that was off.
+# No splay: the window is the same moment everywhere. A device that was off then does not catch up
+# after its boot.
 AccuracySec=1s
 Persistent=false
 
@@ -257,7 +262,7 @@ Notify={notify}
 [Service]
 Restart=on-failure
 RestartSec=10
-# The first start fetches the image.
+# The first start pulls the image.
 TimeoutStartSec=900
 
 [Install]
@@ -276,7 +281,7 @@ RequiresMountsFor=%t/containers
 Environment=PODMAN_SYSTEMD_UNIT=%n
 Restart=on-failure
 RestartSec=10
-# The first start fetches the image.
+# The first start pulls the image.
 TimeoutStartSec=900
 TimeoutStopSec=70
 ExecStart=/usr/bin/podman run --cidfile=%t/%n.ctr-id --cgroups=no-conmon --rm \\

@@ -1,4 +1,4 @@
-"""Pictures of a rollout, drawn on white so that they read the same in light and dark themes.
+"""Plots of a rollout, drawn on white so that they look the same in light and dark themes.
 
 Curves differ in line style as well as in colour, and are named in the legend.
 """
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
-# Colours that differ in lightness too, told apart with any colour vision (Okabe and Ito).
+# Okabe and Ito's colours, told apart with any colour vision; they differ in lightness too.
 STYLES: tuple[dict[str, Any], ...] = (
     {"color": "#0072b2", "linestyle": "-"},
     {"color": "#d55e00", "linestyle": "--"},
@@ -31,9 +31,9 @@ _POINTS = 2000
 
 
 def plot_load(plans: Mapping[str, Plan], mirror: Mirror | None = None) -> Figure:
-    """Requests per second over time, one curve per plan (by its name), with the mirror's limit.
+    """Requests per second over time, one curve per plan (by name), with the mirror's limit.
 
-    The scale is logarithmic where the peaks of the plans are far apart.
+    The scale is logarithmic if the peaks of the plans differ by more than a factor of 20.
     """
     figure, (axes,) = figure_of()
     for (name, plan), style in zip(plans.items(), cycle(STYLES), strict=False):
@@ -50,7 +50,7 @@ def plot_load(plans: Mapping[str, Plan], mirror: Mirror | None = None) -> Figure
 
 
 def plot_completion(plans: Mapping[str, Plan]) -> Figure:
-    """The share of devices that have staged the update over time, one curve per plan."""
+    """The share of devices that have staged the update over time, one curve per plan (by name)."""
     figure, (axes,) = figure_of()
     for (name, plan), style in zip(plans.items(), cycle(STYLES), strict=False):
         hours, staged = _thinned(plan, "staged")
@@ -78,15 +78,15 @@ def plot_splay(plans: Mapping[float, Plan], mirror: Mirror | None = None) -> Fig
     axes[1].set_ylabel("miss the window (%)")
     axes[1].set_ylim(-2, 102)
     axes[1].set_xlabel("splay, RandomizedDelaySec (h)")
-    axes[0].set_title("What splay costs and buys", loc="left")
-    for each in axes:
-        each.spines[["top", "right"]].set_visible(False)
-        each.grid(alpha=0.25)
+    axes[0].set_title("Peak load and missed windows by splay", loc="left")
+    for subplot in axes:
+        subplot.spines[["top", "right"]].set_visible(False)
+        subplot.grid(alpha=0.25)
     return figure
 
 
 def figure_of(rows: int = 1) -> tuple[Figure, list[Axes]]:
-    """A figure of its own, without pyplot's global state."""
+    """A figure and its axes, one below the other, without pyplot's global state."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -106,12 +106,13 @@ def _finished(figure: Figure, axes: Axes, title: str) -> Figure:
 
 
 def _thinned(plan: Plan, curve: str) -> tuple[np.ndarray, np.ndarray]:
-    """Hours and values until shortly after all have staged; of many steps the highest counts."""
+    """Hours and values of a curve until shortly after all have staged, each the highest of several
+    steps."""
     times, values = plan.curves["time"], plan.curves[curve]
     last = min(plan.horizon, 1.05 * plan.all_staged)
     count = max(2, int(np.searchsorted(times, last)) + 1)
     times, values = times[:count], values[:count]
-    each = max(1, len(times) // _POINTS)
-    whole = len(times) // each * each
-    thin = values[:whole].reshape(-1, each).max(axis=1)
-    return times[:whole].reshape(-1, each)[:, -1] / _HOUR, thin
+    group = max(1, len(times) // _POINTS)
+    end = len(times) // group * group
+    highest = values[:end].reshape(-1, group).max(axis=1)
+    return times[:end].reshape(-1, group)[:, -1] / _HOUR, highest

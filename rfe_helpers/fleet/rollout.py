@@ -1,13 +1,13 @@
-"""A model of a rollout: what a release does to the mirror, and when the devices have it.
+"""A model of a rollout: the load that a release puts on the mirror, and when devices have it.
 
-Every device starts its update service as systemd does (systemd_timer.py). At the first start
-after its wave of the rollout has come, it pulls; before and after that it only asks. Pulls are a
-fluid queue in front of the mirror, whose limits are requests and bytes per second: those that
-wait longer than the client's patience fail and come back at the device's next start. Time is
-counted in seconds after the release, in steps; a load is the mean over one step.
+Every device starts its update service as systemd does (rfe_helpers.fleet.timer). At the first start
+after its wave of the rollout, it pulls; before and after that it only checks. Pulls form a fluid
+queue in front of the mirror, which is limited in requests and bytes per second: those that wait
+longer than the client's patience fail and return at the device's next start. Time is in seconds
+after the release and advances in steps; a load is the mean over one step.
 
-Devices are drawn at random with a fixed seed, in blocks, so that ten million fit in memory.
-What a pull and a question cost is to be measured with a real client in the lab.
+Devices are drawn at random with a fixed seed, in blocks, so that ten million fit in memory. Measure
+the cost of a pull and of a check with a real client in the lab (rfe_helpers.fleet.cost).
 """
 
 from __future__ import annotations
@@ -27,16 +27,14 @@ from rfe_helpers.fleet.timer import DAY, Indices, Schedule, Timer, Times, parse_
 _BLOCK = 1_000_000
 _STEPS = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 30.0, 60.0, 120.0, 300.0, 600.0)
 _MOST_STEPS = 100_000
-# The timer of rpm-ostree as it is delivered: without splay.
+# The timer that rpm-ostree comes with: no splay.
 RPM_OSTREE = parse_timer("OnBootSec=1h\nOnUnitInactiveSec=1d")
 
 
 @dataclass(frozen=True)
 class Pull:
-    """What one device costs the mirror: a pull of the update, and a question whether there is one.
-
-    `seconds` is how long the pull takes when nobody else is there.
-    """
+    """What one device costs the mirror, in requests and bytes: a pull of the update, and a check
+    without one. `seconds` is how long the pull takes without other clients."""
 
     requests: float
     bytes: float
@@ -47,7 +45,7 @@ class Pull:
 
 @dataclass(frozen=True)
 class Mirror:
-    """What the mirror can do per second; infinity for no limit."""
+    """What the mirror can serve per second; infinity for no limit."""
 
     requests: float = float("inf")
     bytes: float = float("inf")
@@ -55,13 +53,16 @@ class Mirror:
 
 @dataclass(frozen=True)
 class Fleet:
-    """Devices and what happens to them; times in seconds after the release.
+    """A number of devices and what happens to them; times in seconds after the release.
 
-    `together` lets all devices boot at the release, as a site after a power cut; otherwise they
-    are out of step. `off` is the share that is off at the release and comes back, evenly, in
-    `off_seconds`. A power cut at `cut_at` takes the share `cut` of them off for `cut_seconds`.
-    `rollout` are points (seconds, share of the fleet that may update), joined by straight lines.
+    With `together`, all devices boot at the release, as a site after a power cut; otherwise they
+    boot independently. The share `off` is off at the release and comes back evenly within
+    `off_seconds`. A power cut at `cut_at` switches the share `cut` off for `cut_seconds`.
+    `rollout` has points (seconds, share of the fleet that may update), joined by straight lines.
     `patience` is how long a client waits for the mirror before it gives up.
+
+        timer = parse_timer("OnCalendar=daily\nRandomizedDelaySec=6h")
+        fleet = Fleet(50_000, timer, off=0.1, off_seconds=2 * DAY)
     """
 
     devices: int
@@ -78,13 +79,13 @@ class Fleet:
 
 @dataclass(frozen=True)
 class Plan:
-    """What the model says. Rates are per second; times are seconds after the release, infinity
+    """The result of the model. Rates are per second; times are seconds after the release, infinity
     for what does not happen within `horizon`.
 
-    `peak_requests` and `peak_bytes` are what devices ask for, `served_peak_requests` what the
-    mirror gives; `p99_requests` is exceeded in one step of a hundred until all have the update.
-    `missed` is the share that has not staged when the window opens. `curves` are per step: time
-    (s), asked and served (requests/s), asked_bytes (bytes/s), staged (share).
+    `peak_requests` and `peak_bytes` are what devices request, `served_peak_requests` what the
+    mirror serves; `p99_requests` is exceeded in 1 % of the steps until all have the update.
+    `missed` is the share that has not staged when the window opens. `curves` are arrays with one
+    value per step: time (s), asked and served (requests/s), asked_bytes (bytes/s), staged (share).
     """
 
     devices: int
@@ -104,10 +105,10 @@ class Plan:
     curves: dict[str, NDArray[np.float64]] = field(repr=False, compare=False)
 
     def to_dict(self) -> dict[str, Any]:
-        """The figures as JSON values, without the curves; null for what does not happen."""
-        shown = asdict(replace(self, curves={}))
-        del shown["curves"]
-        return {k: None if v == float("inf") else v for k, v in shown.items()}
+        """The figures as JSON values, without the curves; None for infinity."""
+        figures = asdict(replace(self, curves={}))
+        del figures["curves"]
+        return {k: None if v == float("inf") else v for k, v in figures.items()}
 
 
 def plan(
@@ -121,10 +122,14 @@ def plan(
     step: float | None = None,
     seed: int = 1,
 ) -> Plan:
-    """Model a release at `release` (default: Monday 2026-01-05 00:00 UTC) until `horizon`.
+    """Model a release at `release` (default: Monday 2026-01-05 00:00 UTC) until `horizon` (s).
 
-    `window` is when the maintenance window opens (default: the horizon). Raises InputError for
-    values that make no sense.
+    `window` is when the maintenance window opens, in seconds after the release (default: the
+    horizon); `step` is in seconds (default: as short as memory allows). Raises InputError for
+    values that contradict each other.
+
+        result = plan(Fleet(1_000_000), Pull(requests=45, bytes=667_000), Mirror(requests=5000))
+        print(result.peak_requests, result.longest_wait)
     """
     _check(fleet, pull, horizon)
     origin = release or datetime(2026, 1, 5, tzinfo=UTC)
@@ -136,7 +141,7 @@ def plan(
         block.run()
         arrivals += block.arrivals
         checks += block.checks
-    queue = _Queue(fleet, pull, mirror or Mirror(), bins, _Comebacks(fleet.timer, origin, bins))
+    queue = _Queue(fleet, pull, mirror or Mirror(), bins, _Retries(fleet.timer, origin, bins))
     queue.run(arrivals, checks)
     checks += _later_checks(fleet, origin, bins, queue.staged / fleet.devices)
     return _result(fleet, pull, bins, queue, checks, horizon if window is None else window)
@@ -152,31 +157,34 @@ def smallest_splay(
     release: datetime | None = None,
     sample: int = 1_000_000,
 ) -> float:
-    """The smallest RandomizedDelaySec (s) with which the mirror is not asked for too much.
+    """The smallest RandomizedDelaySec (s) with which the mirror is not overloaded.
 
-    What counts is the mean over a minute, with allowance for what chance adds to it. Found by
-    halving, to 1 %, on at most `sample` devices that each stand for several. Infinity if not
-    even `longest` is enough; then the rollout itself has to be slower.
+    The load is the mean over a minute, with an allowance for random variation. Found by bisection,
+    to 1 %, with at most `sample` devices, each of which stands for several. Infinity if even
+    `longest` is not enough; then the rollout itself has to be slower.
+
+        delay = smallest_splay(fleet, Pull(requests=45, bytes=667_000), Mirror(requests=5000))
+        print(answers.least(delay))
     """
-    few = min(fleet.devices, sample)
-    share = fleet.devices / few
+    devices = min(fleet.devices, sample)
+    factor = fleet.devices / devices
     costs = replace(
         pull,
-        requests=pull.requests * share,
-        bytes=pull.bytes * share,
-        check_requests=pull.check_requests * share,
-        check_bytes=pull.check_bytes * share,
+        requests=pull.requests * factor,
+        bytes=pull.bytes * factor,
+        check_requests=pull.check_requests * factor,
+        check_bytes=pull.check_bytes * factor,
     )
     per_second = min(mirror.requests / costs.requests, mirror.bytes / max(costs.bytes, 1e-9))
-    # The highest of some thousand minutes lies three and a half deviations above the mean.
-    chance = 1 + 3.5 / float(60 * per_second) ** 0.5
+    # The highest of some thousand minutes is 3.5 standard deviations above the mean.
+    allowance = 1 + 3.5 / float(60 * per_second) ** 0.5
 
     def is_enough(delay: float) -> bool:
         timer = replace(fleet.timer, randomized_delay=delay)
-        tried = replace(fleet, devices=few, timer=timer)
-        found = plan(tried, costs, horizon=horizon, release=release, step=60.0)
-        asked = max(found.peak_requests / mirror.requests, found.peak_bytes / mirror.bytes)
-        return bool(asked <= chance)
+        sampled = replace(fleet, devices=devices, timer=timer)
+        result = plan(sampled, costs, horizon=horizon, release=release, step=60.0)
+        load = max(result.peak_requests / mirror.requests, result.peak_bytes / mirror.bytes)
+        return bool(load <= allowance)
 
     if is_enough(0.0):
         return 0.0
@@ -196,7 +204,8 @@ def sweep(
     mirror: Mirror | None = None,
     **options: Any,
 ) -> dict[float, Plan]:
-    """The plan for each of several RandomizedDelaySec (s); `options` are those of `plan`."""
+    """The plan for each of several values of RandomizedDelaySec (s), by value; `options` are the
+    keyword arguments of `plan`."""
     timers = {splay: replace(fleet.timer, randomized_delay=splay) for splay in splays}
     return {
         splay: plan(replace(fleet, timer=timer), pull, mirror, **options)
@@ -224,9 +233,9 @@ class _Bins:
         return np.arange(1, self.count + 1, dtype=np.float64) * self.step
 
     def histogram(self, moments: Times) -> Times:
-        """How many of `moments`, all before the horizon, fall into each step."""
-        which = (moments / self.step).astype(np.int64)
-        return np.bincount(which, minlength=self.count)[: self.count].astype(np.float64)
+        """The number of `moments` (all before the horizon) in each step."""
+        indices = (moments / self.step).astype(np.int64)
+        return np.bincount(indices, minlength=self.count)[: self.count].astype(np.float64)
 
 
 class _Block:
@@ -236,7 +245,7 @@ class _Block:
         self, fleet: Fleet, devices: int, origin: datetime, bins: _Bins, rng: np.random.Generator
     ) -> None:
         self.fleet, self.bins, self.rng = fleet, bins, rng
-        self.which: Indices = np.arange(devices)
+        self.indices: Indices = np.arange(devices)
         self.schedule = Schedule(fleet.timer, origin, bins.horizon, devices, rng)
         points = np.array(fleet.rollout)
         ranks = rng.uniform(0, 1, devices)
@@ -247,34 +256,34 @@ class _Block:
         self.checks = np.zeros(bins.count)
 
     def run(self) -> None:
-        """Let every device start its service, again and again, until its wave has come."""
-        which, moments = self.which, self._first()
-        while which.size:
-            moments = self._after_cut(moments, which)
+        """Let every device start its service repeatedly until its wave has come."""
+        indices, moments = self.indices, self._first()
+        while indices.size:
+            moments = self._after_cut(moments, indices)
             inside = moments < self.bins.horizon
-            which, moments = which[inside], moments[inside]
-            admitted = moments >= self.wave[which]
+            indices, moments = indices[inside], moments[inside]
+            admitted = moments >= self.wave[indices]
             self.arrivals += self.bins.histogram(moments[admitted])
-            which, moments = which[~admitted], moments[~admitted]
+            indices, moments = indices[~admitted], moments[~admitted]
             self.checks += self.bins.histogram(moments)
-            moments = self.schedule.following(moments, which)
+            moments = self.schedule.following(moments, indices)
 
     def _first(self) -> Times:
         """The first start of each device after the release."""
         if self.fleet.together:
-            return self.schedule.after_boot(np.zeros(self.which.shape), 0.0, self.which)
-        moments = self.schedule.steady(self.which)
-        off = np.flatnonzero(self.rng.uniform(0, 1, self.which.shape) < self.fleet.off)
+            return self.schedule.after_boot(np.zeros(self.indices.shape), 0.0, self.indices)
+        moments = self.schedule.steady(self.indices)
+        off = np.flatnonzero(self.rng.uniform(0, 1, self.indices.shape) < self.fleet.off)
         boot = self.rng.uniform(0, self.fleet.off_seconds, off.shape)
         moments[off] = self.schedule.after_boot(boot, 0.0, off)
         return moments
 
-    def _after_cut(self, moments: Times, which: Indices) -> Times:
-        """Devices without power at their next start have it after the next boot instead."""
+    def _after_cut(self, moments: Times, indices: Indices) -> Times:
+        """The starts of devices without power are put off until after their next boot."""
         if not self.fleet.cut:
             return moments
-        cut_off = self.cut[which] & (moments >= self.fleet.cut_at)
-        back = which[cut_off]
+        cut_off = self.cut[indices] & (moments >= self.fleet.cut_at)
+        back = indices[cut_off]
         boot = np.full(back.shape, self.fleet.cut_at + self.fleet.cut_seconds)
         moments = moments.copy()
         moments[cut_off] = self.schedule.after_boot(boot, self.fleet.cut_at, back)
@@ -286,17 +295,18 @@ class _Block:
 
 
 class _Queue:
-    """Pulls in front of the mirror, first come first served, counted per step.
+    """Pulls in front of the mirror, first come, first served, counted per step.
 
-    After `run`, `due` has what came in each step (first tries and returns), `started` what the
-    mirror began to serve, `staged` how many devices have the update at the end of each step.
+    After `run`, `due` has the pulls that arrived in each step (first attempts and retries),
+    `started` those that the mirror began to serve, `staged` the number of devices that have the
+    update at the end of each step.
     """
 
     def __init__(
-        self, fleet: Fleet, pull: Pull, mirror: Mirror, bins: _Bins, comebacks: _Comebacks
+        self, fleet: Fleet, pull: Pull, mirror: Mirror, bins: _Bins, retries: _Retries
     ) -> None:
         self.fleet, self.pull, self.mirror, self.bins = fleet, pull, mirror, bins
-        self.comebacks = comebacks
+        self.retries = retries
         self.longest_wait = 0.0
         self.failed = 0.0
 
@@ -311,7 +321,7 @@ class _Queue:
         self.staged = np.interp(self.bins.times - self.pull.seconds, ends, begun, left=0.0)
 
     def _room(self, checks: Times) -> Times:
-        """How many pulls the mirror can begin in each step, after what the questions take."""
+        """The number of pulls that the mirror can start in each step, beside the checks."""
         pull, mirror, step = self.pull, self.mirror, self.bins.step
         requests = mirror.requests * step - checks * pull.check_requests
         volume = mirror.bytes * step - checks * pull.check_bytes
@@ -323,7 +333,7 @@ class _Queue:
         due, started = np.zeros(self.bins.count), np.zeros(self.bins.count)
         waiting: deque[tuple[int, float]] = deque()
         for now in range(self.bins.count):
-            due[now] = arrivals[now] + self.comebacks.at(now)
+            due[now] = arrivals[now] + self.retries.at(now)
             if due[now]:
                 waiting.append((now, due[now]))
             left = room[now]
@@ -338,12 +348,12 @@ class _Queue:
             while waiting and (now - waiting[0][0]) * step >= patience:
                 _, count = waiting.popleft()
                 self.failed += count
-                self.comebacks.add(now, count)
+                self.retries.add(now, count)
         return due, started
 
 
-class _Comebacks:
-    """Devices whose pull has failed, spread over the moments at which they start again."""
+class _Retries:
+    """Devices whose pull has failed, spread over the moments of their next start."""
 
     def __init__(self, timer: Timer, origin: datetime, bins: _Bins) -> None:
         self.timer, self.bins = timer, bins
@@ -354,12 +364,12 @@ class _Comebacks:
         self._rate = 0.0
 
     def at(self, step: int) -> float:
-        """How many come back in a step; to be asked step by step."""
+        """The number of retries in a step; call it for one step after the other."""
         self._rate += self._change[step]
         return max(0.0, self._rate)
 
     def add(self, step: int, count: float) -> None:
-        """So many fail in a step."""
+        """Record that `count` pulls fail in a step."""
         now = (step + 1) * self.bins.step
         moments = [float(self.elapses[np.searchsorted(self.elapses[:-1], now, side="right")])]
         if self.timer.on_unit_inactive is not None:
@@ -376,23 +386,23 @@ class _Comebacks:
 
 
 def _later_checks(fleet: Fleet, origin: datetime, bins: _Bins, staged: Times) -> Times:
-    """The questions of devices that have the update already, per step, as expected values.
+    """The checks of devices that have the update already, per step, as expected values.
 
-    Those of monotonic timers are spread evenly: such devices are out of step by then.
+    Those of monotonic timers are spread evenly, since such devices are out of step by then.
     """
     timer = fleet.timer
-    have = staged * fleet.devices
+    updated = staged * fleet.devices
     checks = np.zeros(bins.count)
     if timer.on_unit_inactive is not None:
         mean = timer.on_unit_inactive + (timer.randomized_delay + timer.accuracy) / 2
-        return have * bins.step / mean
+        return updated * bins.step / mean
     width = timer.randomized_delay + timer.accuracy
     for expression in timer.calendars:
         for elapse in expression.elapses(origin, 0.0, bins.horizon):
             first = int(elapse / bins.step)
             last = min(bins.count - 1, int((elapse + width) / bins.step))
             steps = max(1, int((elapse + width) / bins.step) - first + 1)
-            checks[first : last + 1] += have[first] / steps
+            checks[first : last + 1] += updated[first] / steps
     return checks
 
 
@@ -407,11 +417,11 @@ def _result(
     checks: Times,
     window: float,
 ) -> Plan:
-    asking, getting = _rate(queue.due, pull, bins), _rate(queue.started, pull, bins)
-    questions = checks / bins.step
-    asked = asking * pull.requests + questions * pull.check_requests
-    asked_bytes = asking * pull.bytes + questions * pull.check_bytes
-    served = getting * pull.requests + questions * pull.check_requests
+    due, started = _rate(queue.due, pull, bins), _rate(queue.started, pull, bins)
+    check_rate = checks / bins.step
+    asked = due * pull.requests + check_rate * pull.check_requests
+    asked_bytes = due * pull.bytes + check_rate * pull.check_bytes
+    served = started * pull.requests + check_rate * pull.check_requests
     served = np.minimum(served, queue.mirror.requests)
     share = queue.staged / fleet.devices
     all_staged = _when(share, 1.0 - 0.5 / fleet.devices, bins)
@@ -451,13 +461,13 @@ def _rate(starts: Times, pull: Pull, bins: _Bins) -> Times:
     return rates
 
 
-def _when(share: Times, wanted: float, bins: _Bins) -> float:
-    """When a growing share reaches `wanted`, infinity if it does not."""
-    after = int(np.searchsorted(share, wanted))
+def _when(share: Times, target: float, bins: _Bins) -> float:
+    """When a growing share reaches `target`, infinity if it does not."""
+    after = int(np.searchsorted(share, target))
     if after >= bins.count:
         return float("inf")
     before = share[after - 1] if after else 0.0
-    part = (wanted - before) / (share[after] - before) if share[after] > before else 1.0
+    part = (target - before) / (share[after] - before) if share[after] > before else 1.0
     return float((after + part) * bins.step)
 
 
@@ -471,14 +481,14 @@ def _check(fleet: Fleet, pull: Pull, horizon: float) -> None:
     steps = np.diff(np.array(fleet.rollout), axis=0) if len(fleet.rollout) > 1 else np.zeros(1)
     rules = {
         "there must be at least one device": fleet.devices >= 1,
-        "the horizon must be a time after the release": horizon > 0,
-        "shares lie between 0 and 1": all(0 <= share <= 1 for share in shares),
-        "a rollout has points that go up in time and share": bool(fleet.rollout)
+        "the horizon must be after the release": horizon > 0,
+        "shares must be between 0 and 1": all(0 <= share <= 1 for share in shares),
+        "the points of a rollout must increase in time and share": bool(fleet.rollout)
         and bool((steps >= 0).all()),
         "times cannot be negative": min(times) >= 0,
-        "a device asks at most once a minute": (fleet.timer.on_unit_inactive or DAY) >= 60
+        "a device may check at most once a minute": (fleet.timer.on_unit_inactive or DAY) >= 60
         and fleet.timer.on_unit_inactive != 0,
-        "a pull costs at least something": pull.requests > 0 and pull.bytes >= 0,
+        "a pull must cost something": pull.requests > 0 and pull.bytes >= 0,
     }
     for rule, holds in rules.items():
         if not holds:

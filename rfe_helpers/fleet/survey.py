@@ -1,7 +1,7 @@
-"""Several devices at once: how each is doing, and its timers.
+"""The state of several devices at once, with their timers.
 
-A device is asked with one command over SSH, all of them at the same time; one that is just
-booting does not answer, and its state says so.
+Each device is queried with one command over SSH, all of them in parallel; one that is booting does
+not answer, and its state says so.
 """
 
 from __future__ import annotations
@@ -24,14 +24,15 @@ LOOKS = "rpm-ostreed-automatic.timer"
 APPLYUPDATE = "applyupdate.timer"
 PODMAN = "podman-auto-update.timer"
 _MOVED = "90-moved.conf"
-_BETWEEN = "---"
-_SECONDS = 120  # for an answer; an emulated device that is busy takes its time
+_SEPARATOR = "---"
+_SECONDS = 120  # for an answer: a busy emulated device is slow
 _TIMERS = "systemctl list-timers --all --output=json"
 
 
 @dataclass(frozen=True)
 class TimerStatus:
-    """A timer of a device as `systemctl list-timers` tells it; None for never."""
+    """A timer of a device from `systemctl list-timers`; `starts` is the unit that it starts, None
+    as a time means never."""
 
     unit: str
     starts: str
@@ -41,7 +42,8 @@ class TimerStatus:
 
 @dataclass(frozen=True)
 class Application:
-    """A container: podman's word for its state, the digest of its image, its process (0: none)."""
+    """A container: its state as podman names it, the digest of its image, its process id (0 for
+    none)."""
 
     state: str
     digest: str
@@ -50,7 +52,7 @@ class Application:
 
 @dataclass(frozen=True)
 class DeviceState:
-    """How a device is doing. `boot` is the id of its boot, "" if it does not answer."""
+    """The state of a device. `boot` is its boot id, "" if it does not answer."""
 
     device: str
     boot: str = ""
@@ -60,6 +62,7 @@ class DeviceState:
 
     @property
     def answers(self) -> bool:
+        """Whether it answered over SSH."""
         return self.status is not None
 
     @property
@@ -69,17 +72,19 @@ class DeviceState:
 
     @property
     def staged(self) -> str:
-        """The commit that it has staged, "" if none."""
+        """The commit that it has staged, "" for none."""
         pending = self.status.pending if self.status else None
         return pending.checksum if pending is not None and pending.staged else ""
 
     @property
     def digest(self) -> str:
-        """The digest of the image that its application runs from, "" unless it runs."""
-        found = self.application
-        return found.digest if found is not None and found.state == "running" else ""
+        """The digest of the image of its application, "" unless that is running."""
+        container = self.application
+        running = container is not None and container.state == "running"
+        return container.digest if container is not None and running else ""
 
     def timer(self, unit: str = LOOKS) -> TimerStatus | None:
+        """One of its timers, None if it does not have that."""
         return next((timer for timer in self.timers if timer.unit == unit), None)
 
 
@@ -88,44 +93,45 @@ Goal = Callable[[DeviceState], object]
 
 
 def ask(node: Node, application: str = "application") -> DeviceState:
-    """How a device is doing now. Raises NodeError for an answer that makes no sense."""
-    parts = (
+    """The state of a device now. Raises NodeError for an answer that cannot be parsed."""
+    queries = (
         "cat /proc/sys/kernel/random/boot_id",
         "rpm-ostree status --json",
         _TIMERS,
         f"podman container inspect {shlex.quote(application)} 2>/dev/null || :",
     )
     try:
-        command = "set -e; " + f"; echo {_BETWEEN}; ".join(parts)
+        command = "set -e; " + f"; echo {_SEPARATOR}; ".join(queries)
         result = node.sudo(command, seconds=_SECONDS)
     except NodeError:
         return DeviceState(node.name)
     try:
-        boot, status, timers, containers = result.stdout.split(f"\n{_BETWEEN}\n")
+        boot, status, timers, containers = result.stdout.split(f"\n{_SEPARATOR}\n")
         return DeviceState(
-            node.name,
-            boot.strip(),
-            parse_status(json.loads(status)),
-            parse_timers(timers),
-            _application(json.loads(containers.strip() or "[]")),
+            device=node.name,
+            boot=boot.strip(),
+            status=parse_status(json.loads(status)),
+            timers=parse_timers(timers),
+            application=_parse_containers(json.loads(containers.strip() or "[]")),
         )
     except (ValueError, KeyError, TypeError) as error:
-        raise NodeError(f"{node.name}: its answer makes no sense: {error!r}") from error
+        raise NodeError(f"{node.name}: its answer cannot be parsed: {error!r}") from error
 
 
 def ask_all(nodes: Sequence[Node], application: str = "application") -> list[DeviceState]:
-    """How all of them are doing, asked at the same time."""
-    return _at_once(nodes, lambda node: ask(node, application))
+    """The states of several devices, queried in parallel, in the order of `nodes`."""
+    return _in_parallel(nodes, lambda node: ask(node, application))
 
 
 def everywhere(nodes: Sequence[Node], command: str, *, seconds: float = 300) -> list[str]:
-    """Run a shell command as root on all of them at the same time; what each printed."""
-    return _at_once(nodes, lambda node: node.sudo(command, seconds=seconds).stdout)
+    """Run a shell command as root on several devices in parallel; returns the output of each.
+    Raises NodeError if it fails on one."""
+    return _in_parallel(nodes, lambda node: node.sudo(command, seconds=seconds).stdout)
 
 
-def _at_once(nodes: Sequence[Node], act: Callable[[Node], T]) -> list[T]:
+def _in_parallel(nodes: Sequence[Node], query: Callable[[Node], T]) -> list[T]:
     with ThreadPoolExecutor(max_workers=max(1, len(nodes))) as pool:
-        return list(pool.map(act, nodes))
+        return list(pool.map(query, nodes))
 
 
 def watch(
@@ -138,10 +144,11 @@ def watch(
     application: str = "application",
     every: float = 3,
 ) -> list[DeviceState]:
-    """Wait until every one has reached the goal; returns their states then.
+    """Wait until `goal(state)` is true for every device; returns their states then.
 
-    `what` completes "… did not happen"; `on_states` sees all states, again and again. A guest
-    whose kernel panics while it boots is reset. Raises DeadlineExceededError.
+    `what` is the event waited for, as in "the update is staged"; `on_states` gets all states after
+    each query, `every` so many seconds. A guest whose kernel panics while it boots is reset.
+    Raises DeadlineExceededError with the names of the devices that have not reached the goal.
     """
     machines = [Machine.find(node.lab, node.name) for node in nodes]
     while True:
@@ -153,7 +160,7 @@ def watch(
             late = [s.device for s in states if not (s.answers and goal(s))]
             raise DeadlineExceededError(
                 f"{what}: not within {deadline.seconds:.0f} s on {', '.join(late)}",
-                remedy="look at its journal: journalctl --boot, in a shell on the device",
+                remedy="see the journal of the device: journalctl --boot",
             )
         for state, machine in zip(states, machines, strict=True):
             if machine is not None and not state.answers:
@@ -165,17 +172,20 @@ def watch(
 
 
 def timers(node: Node) -> tuple[TimerStatus, ...]:
-    """The timers of a device, the next one first."""
+    """The timers of a device, the next one first. Raises NodeError."""
     return parse_timers(node.sudo(_TIMERS, seconds=_SECONDS).stdout)
 
 
 def move_timer(node: Node, unit: str, *settings: str) -> str:
-    """Give a timer other times until the next boot; returns the drop-in.
+    """Change the times of a timer until the next boot; returns the text of the drop-in.
 
-    It lies in /run, and its name comes after those of /etc, so that it has the last word.
+    `settings` are lines of a [Timer] section. The drop-in is in /run and takes precedence by its
+    name, which sorts after those in /etc.
+
+        move_timer(node, LOOKS, "OnActiveSec=5s")
     """
     directory = f"/run/systemd/system/{unit}.d"
-    # The empty setting takes all triggers away, not only those of the calendar.
+    # The empty setting removes all triggers, not only those of the calendar.
     cleared = ("OnCalendar=", "RandomizedDelaySec=0", "AccuracySec=1s")
     text = "\n".join(("[Timer]", *cleared, *settings)) + "\n"
     node.sudo(
@@ -187,26 +197,31 @@ def move_timer(node: Node, unit: str, *settings: str) -> str:
 
 
 def parse_timers(text: str) -> tuple[TimerStatus, ...]:
-    """What `systemctl list-timers --output=json` printed. Raises ValueError, KeyError."""
+    """Parse `systemctl list-timers --output=json`. Raises ValueError or KeyError."""
     return tuple(
         TimerStatus(
-            entry["unit"], entry["activates"] or "", _moment(entry["next"]), _moment(entry["last"])
+            unit=entry["unit"],
+            starts=entry["activates"] or "",
+            next=_moment(entry["next"]),
+            last=_moment(entry["last"]),
         )
         for entry in json.loads(text)
     )
 
 
 def _moment(microseconds: int | None) -> datetime | None:
-    """systemd's microseconds since 1970; none, 0 and the largest number are "never"."""
+    """A time from systemd's microseconds since 1970; null, 0 and the largest number mean never."""
     if not microseconds or microseconds >= 2**63:
         return None
     return datetime.fromtimestamp(microseconds / 1e6, UTC)
 
 
-def _application(found: list[dict[str, object]]) -> Application | None:
-    if not found:
+def _parse_containers(containers: list[dict[str, object]]) -> Application | None:
+    if not containers:
         return None
-    (container,) = found
+    (container,) = containers
     state = container["State"]
     assert isinstance(state, dict)
-    return Application(state["Status"], str(container["ImageDigest"]), int(state["Pid"]))
+    return Application(
+        state=state["Status"], digest=str(container["ImageDigest"]), pid=int(state["Pid"])
+    )

@@ -1,9 +1,9 @@
-"""When systemd starts a timer: the settings of a [Timer] section and how they are computed.
+"""When systemd timers elapse: the settings of a [Timer] section and the moments that follow.
 
-From systemd.timer(5), systemd.time(7) and systemd's own timer.c and sd-event.c (v252): the
-randomized delay is drawn anew for every elapse and added to it, then AccuracySec moves the
-moment to the machine's own point of the minute. Times are seconds after an origin, in UTC; one
-array element is one device.
+From systemd.timer(5), systemd.time(7) and systemd's timer.c and sd-event.c (v252): a new randomized
+delay is drawn for every elapse and added to it, then AccuracySec moves the moment to the machine's
+own point of the minute. Times are seconds after an origin, in UTC; an array has one element for
+each device.
 """
 
 from __future__ import annotations
@@ -45,22 +45,23 @@ _SHORTHANDS = {
     "quarterly": "*-01,04,07,10-01 00:00:00",
     "semiannually": "*-01,07-01 00:00:00",
 }
+_SPAN_PART = re.compile(r"([0-9]+(?:\.[0-9]+)?) *([A-Za-zµ]*)")
 _WEEKDAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
-# The grids on which sd-event puts a wake-up that may be late, coarsest first.
+# The grids on which sd-event places wake-ups that may be late, coarsest first.
 _GRIDS = (60.0, 10.0, 1.0, 0.25)
 
 
 def span(text: str) -> float:
-    """Seconds of a time span such as "1h 30min", "90" or "2d". Raises InputError."""
-    found = re.findall(r"([0-9]+(?:\.[0-9]+)?) *([A-Za-zµ]*)", text)
-    rest = re.sub(r"([0-9]+(?:\.[0-9]+)?) *([A-Za-zµ]*)", "", text).strip()
-    unknown = [unit for _, unit in found if unit not in _UNITS]
-    if not found or rest or unknown:
+    """Parse a time span such as "1h 30min", "90" or "2d" into seconds. Raises InputError."""
+    parts = _SPAN_PART.findall(text)
+    rest = _SPAN_PART.sub("", text).strip()
+    unknown = [unit for _, unit in parts if unit not in _UNITS]
+    if not parts or rest or unknown:
         raise InputError(
-            f"{text!r} is no time span",
+            f"{text!r} is not a time span",
             remedy='write it as systemd does, for example "1h 30min"',
         )
-    return sum(float(number) * _UNITS[unit] for number, unit in found)
+    return sum(float(number) * _UNITS[unit] for number, unit in parts)
 
 
 @dataclass(frozen=True)
@@ -79,14 +80,14 @@ class Calendar:
         """All elapses in [start, end), in seconds after `origin`, sorted."""
         first = origin + timedelta(seconds=start)
         day = first.replace(hour=0, minute=0, second=0, microsecond=0)
-        found: list[float] = []
+        moments: list[float] = []
         last = origin + timedelta(seconds=end)
         while day < last:
             if self._has(day):
                 offset = (day - origin).total_seconds()
-                found += [offset + second for second in self.seconds_of_day]
+                moments += [offset + second for second in self.seconds_of_day]
             day += timedelta(days=1)
-        times = np.array(found, dtype=float)
+        times = np.array(moments, dtype=float)
         return times[(times >= start) & (times < end)]
 
     def _has(self, day: datetime) -> bool:
@@ -101,9 +102,9 @@ class Calendar:
 
 
 def parse_calendar(text: str) -> Calendar:
-    """A calendar expression such as "Mon..Fri *-*-* 02:00:00". Raises InputError.
+    """Parse a calendar expression such as "Mon..Fri *-*-* 02:00:00". Raises InputError.
 
-    Everything of systemd.time(7) but time zones other than UTC, fractions of seconds and
+    Supports systemd.time(7) except for time zones other than UTC, fractions of seconds, and
     repetitions counted from the end of a month.
     """
     words = _SHORTHANDS.get(text.strip().lower(), text).split()
@@ -119,43 +120,42 @@ def parse_calendar(text: str) -> Calendar:
         hours, minutes, seconds = _clock(clock)
     except (ValueError, IndexError):
         raise InputError(
-            f"{text!r} is no calendar expression that is understood here",
-            remedy="`systemd-analyze calendar` checks it; give it in UTC",
+            f"{text!r} is not a supported calendar expression",
+            remedy="check it with `systemd-analyze calendar`, and give it in UTC",
         ) from None
     moments = sorted(h * 3600 + m * 60 + s for h in hours for m in minutes for s in seconds)
     return Calendar(
-        text,
-        frozenset(weekdays),
-        frozenset(years),
-        frozenset(months),
-        frozenset(days),
-        from_end,
-        tuple(moments),
+        text=text,
+        weekdays=frozenset(weekdays),
+        years=frozenset(years),
+        months=frozenset(months),
+        days=frozenset(days),
+        from_end=from_end,
+        seconds_of_day=tuple(moments),
     )
 
 
 def moment(text: str, origin: datetime, end: float) -> float:
-    """Seconds after `origin` of what is given as a time span or as a calendar expression.
+    """Seconds after `origin` of a time span, or of the first elapse of a calendar expression.
 
-    Of the latter the first elapse after `origin` counts. Raises InputError for what is neither,
-    or not before `end` (s).
+    Raises InputError if `text` is neither, or if the moment is later than `end` (s).
     """
     try:
-        found = span(text)
+        seconds = span(text)
     except InputError:
         elapses = parse_calendar(text).elapses(origin, 1.0, end)
-        found = float(elapses[0]) if elapses.size else np.inf
-    if found > end:
+        seconds = float(elapses[0]) if elapses.size else np.inf
+    if seconds > end:
         raise InputError(
-            f"{text!r} is later than all that is looked at",
-            remedy=f"give a moment within {end / DAY:.1f} days, or look further ahead",
+            f"{text!r} is after the end of the simulated time",
+            remedy=f"give a moment within {end / DAY:.1f} days, or a longer horizon",
         )
-    return found
+    return seconds
 
 
 @dataclass(frozen=True)
 class Timer:
-    """A [Timer] section; times in seconds, None where a setting is not given."""
+    """A [Timer] section; times in seconds, None for a setting that is not given."""
 
     calendars: tuple[Calendar, ...] = ()
     on_boot: float | None = None
@@ -167,10 +167,12 @@ class Timer:
 
 
 def parse_timer(text: str) -> Timer:
-    """A timer from the text of its unit, or of settings alone. Raises InputError.
+    """Parse a timer from the text of its unit, or from settings alone.
 
-    What has no meaning for the model (Unit=, WakeSystem=) is ignored; triggers that the model
-    does not have are refused.
+    Settings that do not matter to the model (Unit=, WakeSystem=) are ignored. Raises InputError
+    for a trigger that the model does not support, or a timer that never elapses twice.
+
+        parse_timer("OnCalendar=*-*-* 02:00:00\nRandomizedDelaySec=6h")
     """
     values: dict[str, Any] = {}
     calendars: list[Calendar] = []
@@ -179,7 +181,7 @@ def parse_timer(text: str) -> Timer:
         if not equals or key.startswith(("#", ";")):
             continue
         if key in ("OnActiveSec", "OnStartupSec", "OnUnitActiveSec", "OnClockChange"):
-            raise InputError(f"timers with {key}= are not in the model")
+            raise InputError(f"the model does not support timers with {key}=")
         if key.startswith("On") and not value:  # resets all of them, as in a drop-in
             calendars, values["on_boot"], values["on_unit_inactive"] = [], None, None
         elif key == "OnCalendar":
@@ -209,8 +211,8 @@ _FLAGS = {"FixedRandomDelay": "fixed_random_delay", "Persistent": "persistent"}
 class Schedule:
     """A timer on many devices: the moments at which each of them starts the service.
 
-    `perturb` is a device's point of the minute, `fixed` its delay where FixedRandomDelay is set.
-    All times are seconds after `origin`; what lies after `end` may come out as infinity.
+    `perturb` is a device's point of the minute, `fixed` its delay if FixedRandomDelay is set. All
+    times are seconds after `origin`; a moment after `end` may be given as infinity.
     """
 
     def __init__(
@@ -224,11 +226,11 @@ class Schedule:
         known = np.unique(np.concatenate(parts)) if parts else np.empty(0)
         self.elapses: Times = np.append(known, np.inf)
         self.perturb = rng.uniform(0, 60, devices).astype(np.float32)
-        wanted = timer.fixed_random_delay and timer.randomized_delay > 0
-        self.fixed = rng.uniform(0, timer.randomized_delay, devices) if wanted else None
+        fixed = timer.fixed_random_delay and timer.randomized_delay > 0
+        self.fixed = rng.uniform(0, timer.randomized_delay, devices) if fixed else None
 
-    def after_boot(self, boot: Times, off_since: float, which: Indices) -> Times:
-        """The first start after a boot; a persistent timer catches up what it missed."""
+    def after_boot(self, boot: Times, off_since: float, indices: Indices) -> Times:
+        """The first start after a boot; a persistent timer catches up on a missed elapse."""
         moments = np.full(boot.shape, np.inf)
         if self.timer.on_boot is not None:
             moments = boot + self.timer.on_boot
@@ -238,58 +240,58 @@ class Schedule:
                 missed = self._next_elapse(np.full(boot.shape, off_since)) <= boot
                 upcoming = np.where(missed, boot, upcoming)
             moments = np.minimum(moments, upcoming)
-        return self._delayed(moments, which)
+        return self._delayed(moments, indices)
 
-    def steady(self, which: Indices) -> Times:
-        """The first start after 0 of devices that have been up, out of step, for long."""
+    def steady(self, indices: Indices) -> Times:
+        """The first start after 0 of devices that have been up for long and are out of step."""
         if self.timer.on_unit_inactive is None:
-            return self._steady_calendar(which)
+            return self._steady_calendar(indices)
         shortest = self.timer.on_unit_inactive
         longest = shortest + (0.0 if self.fixed is not None else self.timer.randomized_delay)
         # A moment falls into a long interval more often than into a short one.
-        drawn = self.rng.uniform(shortest**2, longest**2, which.shape) ** 0.5
+        drawn = self.rng.uniform(shortest**2, longest**2, indices.shape) ** 0.5
         if self.fixed is not None:
-            drawn = drawn + self.fixed[which]
-        moments = self.rng.uniform(0, 1, which.shape) * drawn
+            drawn = drawn + self.fixed[indices]
+        moments = self.rng.uniform(0, 1, indices.shape) * drawn
         if self.timer.calendars:
-            moments = np.minimum(moments, self._steady_calendar(which))
-        return self._accurate(moments, which)
+            moments = np.minimum(moments, self._steady_calendar(indices))
+        return self._accurate(moments, indices)
 
-    def following(self, last: Times, which: Indices) -> Times:
-        """The start after the one at `last`, the service having ended at once."""
+    def following(self, last: Times, indices: Indices) -> Times:
+        """The start after the one at `last`, if the service ends at once."""
         moments = np.full(last.shape, np.inf)
         if self.timer.on_unit_inactive is not None:
             moments = last + self.timer.on_unit_inactive
         if self.timer.calendars:
             moments = np.minimum(moments, self._next_elapse(last))
-        return self._delayed(moments, which)
+        return self._delayed(moments, indices)
 
-    def _steady_calendar(self, which: Indices) -> Times:
-        """Run from long enough before 0 that delays which are longer than a period settle."""
-        moments = self._delayed(self._next_elapse(np.full(which.shape, -self._burn_in)), which)
+    def _steady_calendar(self, indices: Indices) -> Times:
+        """Start early enough before 0 that delays longer than a period settle."""
+        moments = self._delayed(self._next_elapse(np.full(indices.shape, -self._burn_in)), indices)
         while (early := np.flatnonzero(moments <= 0)).size:
-            moments[early] = self._delayed(self._next_elapse(moments[early]), which[early])
+            moments[early] = self._delayed(self._next_elapse(moments[early]), indices[early])
         return moments
 
     def _next_elapse(self, moments: Times) -> Times:
-        found: Times = self.elapses[np.searchsorted(self.elapses[:-1], moments, side="right")]
-        return found
+        elapses: Times = self.elapses[np.searchsorted(self.elapses[:-1], moments, side="right")]
+        return elapses
 
-    def _delayed(self, moments: Times, which: Indices) -> Times:
+    def _delayed(self, moments: Times, indices: Indices) -> Times:
         if self.fixed is not None:
-            moments = moments + self.fixed[which]
+            moments = moments + self.fixed[indices]
         elif self.timer.randomized_delay > 0:
             moments = moments + self.rng.uniform(0, self.timer.randomized_delay, moments.shape)
-        return self._accurate(moments, which)
+        return self._accurate(moments, indices)
 
-    def _accurate(self, earliest: Times, which: Indices) -> Times:
+    def _accurate(self, earliest: Times, indices: Indices) -> Times:
         """sd-event's sleep_between: the machine's own point on the coarsest grid that fits."""
         latest = earliest + self.timer.accuracy
         if self.timer.accuracy < 1e-3:
             return latest
         chosen, left = latest.copy(), np.ones(latest.shape, dtype=bool)
         for grid in _GRIDS:
-            shift = self.perturb[which] % grid
+            shift = self.perturb[indices] % grid
             point = np.floor((latest - shift) / grid) * grid + shift
             fits = left & (point >= earliest)
             chosen[fits] = point[fits]
@@ -305,15 +307,15 @@ def _is_sparse(timer: Timer) -> bool:
 
 
 def _weekdays(text: str) -> set[int]:
-    found: set[int] = set()
+    days: set[int] = set()
     for part in text.split(","):
         first, dots, last = part.partition("..")
         begin = _WEEKDAYS.index(first[:3].lower())
         until = _WEEKDAYS.index(last[:3].lower()) if dots else begin
         if until < begin:
             raise ValueError
-        found |= set(range(begin, until + 1))
-    return found
+        days |= set(range(begin, until + 1))
+    return days
 
 
 def _date(text: str) -> tuple[set[int], set[int], set[int], bool]:
@@ -333,8 +335,8 @@ def _clock(text: str) -> tuple[set[int], set[int], set[int]]:
 
 
 def _numbers(text: str, lowest: int, highest: int) -> set[int]:
-    """A component: "*", "5", "1,15", "1..5", each with "/n" for every nth from there."""
-    found: set[int] = set()
+    """Parse a component: "*", "5", "1,15", "1..5", each with "/n" for every nth from there."""
+    numbers: set[int] = set()
     for part in text.split(","):
         head, slash, step = part.partition("/")
         first, dots, last = head.partition("..")
@@ -343,16 +345,18 @@ def _numbers(text: str, lowest: int, highest: int) -> set[int]:
         every = int(step) if slash else 1
         if not lowest <= begin <= until <= highest or every < 1:
             raise ValueError
-        if slash and begin + every > until:  # systemd refuses what is never repeated
+        if slash and begin + every > until:  # systemd refuses a repetition that never occurs
             raise ValueError
-        found |= set(range(begin, until + 1, every))
-    return found
+        numbers |= set(range(begin, until + 1, every))
+    return numbers
 
 
 def utc(text: str) -> datetime:
-    """An ISO date and time as an aware datetime in UTC. Raises InputError."""
+    """Parse an ISO date and time into an aware datetime in UTC. Raises InputError."""
     try:
-        found = datetime.fromisoformat(text)
+        parsed = datetime.fromisoformat(text)
     except ValueError:
-        raise InputError(f"{text!r} is no date and time", remedy="2026-01-31 08:00") from None
-    return found.replace(tzinfo=UTC) if found.tzinfo is None else found.astimezone(UTC)
+        raise InputError(
+            f"{text!r} is not a date and time", remedy="write it as 2026-01-31 08:00"
+        ) from None
+    return parsed.replace(tzinfo=UTC) if parsed.tzinfo is None else parsed.astimezone(UTC)

@@ -25,10 +25,10 @@ _NO_ROOT = "Unable to mount root fs"
 def find_accelerator(kernel: Path | None = None) -> str:
     """ "kvm" where a guest really boots under it, "tcg" (emulation) elsewhere.
 
-    /dev/kvm may be there and no guest boot, so a Linux kernel is booted to its first lines once:
-    `kernel`, or the host's own. The answer is remembered in the cache for this machine, CPU,
-    host kernel and QEMU; one that did not come in time, on a busy host perhaps, for a day only.
-    RFE_ACCEL=kvm or tcg overrides all that.
+    /dev/kvm may exist although no guest boots under it, so a Linux kernel is booted once, up to
+    its first messages: `kernel`, or the host's own. The answer is kept in the cache for this
+    machine, CPU, host kernel and QEMU; if the probe ran out of time, as on a busy host, for one
+    day only. RFE_ACCEL=kvm or tcg overrides the probe; another value raises MachineError.
     """
     if chosen := os.environ.get("RFE_ACCEL"):
         if chosen not in ACCELERATORS:
@@ -36,28 +36,28 @@ def find_accelerator(kernel: Path | None = None) -> str:
         return chosen
     if not os.access("/dev/kvm", os.R_OK | os.W_OK):
         return "tcg"
-    memory = cache_directory() / "accelerator.json"
+    record = cache_directory() / "accelerator.json"
     machine = _machine_identity()
     with contextlib.suppress(OSError, ValueError):
-        remembered = json.loads(memory.read_text())
+        remembered = json.loads(record.read_text())
         if remembered["machine"] == machine and time.time() < remembered.get("until", math.inf):
             return str(remembered["accelerator"])
     kernel = kernel or _host_kernel()
     if kernel is None:
-        return "tcg"  # nothing to try it with yet: not remembered, the boot ISO brings a kernel
+        return "tcg"  # nothing to probe with yet; not recorded, since the boot ISO brings a kernel
     answer: dict[str, object] = {"machine": machine, "accelerator": "tcg"}
     try:
         if boots(kernel, "kvm"):
             answer["accelerator"] = "kvm"
     except DeadlineExceededError:
         answer["until"] = time.time() + _DAY
-    files.write_json(memory, answer)
+    files.write_json(record, answer)
     return str(answer["accelerator"])
 
 
 def boots(kernel: Path, accelerator: str) -> bool:
-    """Whether a kernel gets as far as looking for its root file system, which it does not have.
-    Raises DeadlineExceededError if it neither does nor ends within PROBE_SECONDS."""
+    """Whether a kernel gets as far as looking for its root file system (it is given none).
+    Raises DeadlineExceededError if it neither does so nor ends within PROBE_SECONDS."""
     with tempfile.TemporaryDirectory(prefix="rfe-probe-") as directory:
         append = "console=ttyS0 panic=-1"
         spec = VmSpec("probe", kernel=kernel, append=append, network=False, reboots=False)
@@ -81,7 +81,7 @@ def boots(kernel: Path, accelerator: str) -> bool:
 
 
 def _machine_identity() -> str:
-    """What the answer of the probe depends on."""
+    """What the result of the probe depends on."""
     cpu = re.search(r"model name\s*: (.*)", Path("/proc/cpuinfo").read_text())
     version = run.run([find_program(), "--version"]).stdout.splitlines()[0]
     return "; ".join([platform.node(), platform.release(), cpu[1] if cpu else "", version])

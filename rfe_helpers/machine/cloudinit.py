@@ -1,7 +1,7 @@
 """cloud-init's NoCloud data: what a guest image is told at its first boot, as text and as a CD.
 
 The CD has the label `cidata` and at least `user-data` and `meta-data` (cloud-init's documentation
-of the NoCloud data source). Pure but for `seed`, which asks xorriso.
+of the NoCloud data source). Only `seed` runs a command, xorriso.
 """
 
 from __future__ import annotations
@@ -15,15 +15,17 @@ from rfe_helpers.core import files, run
 from rfe_helpers.errors import CommandFailedError, InputError, MediaError
 
 LABEL = "cidata"
-# What cloud-init looks for on the CD; the first two must be there.
+# What cloud-init looks for on the CD; the first two are required.
 FILES = ("user-data", "meta-data", "network-config", "vendor-data")
 
 
 def user_data(*, password_hash: str, ssh_key: str) -> str:
-    """User data that let root log in: with a password, and with the key of a public key file.
+    """User data that let root log in with a password and with an SSH key.
 
-    A JSON document, which is YAML too. `hashed_passwd` is the way that works for a user who
-    exists already, in every release (cloud-init, module users-groups).
+    `password_hash` is in the form of crypt(3), `ssh_key` the line of a public key file. The
+    result is JSON, which is also YAML. `hashed_passwd` is the field that works in every release
+    for a user who exists already (cloud-init, module users-groups). Raises InputError if either
+    is empty or more than one line.
     """
     for value in (password_hash, ssh_key.strip()):
         if not value or "\n" in value:
@@ -39,31 +41,34 @@ def user_data(*, password_hash: str, ssh_key: str) -> str:
 
 
 def meta_data(instance: str, hostname: str) -> str:
-    """Meta data; with another `instance` than before, cloud-init does all of its work again."""
+    """Meta data; if `instance` differs from that of the last boot, cloud-init runs everything
+    again."""
     return json.dumps({"instance-id": instance, "local-hostname": hostname}, indent=2) + "\n"
 
 
 def read_directory(directory: Path) -> dict[str, str]:
-    """The files of FILES in a directory. Raises InputError if one that is needed is not there."""
-    found = {}
+    """The text of those FILES that a directory has. Raises InputError if a required one is
+    missing or not text."""
+    documents = {}
     for name in FILES:
         try:
-            found[name] = (directory / name).read_text()
+            documents[name] = (directory / name).read_text()
         except FileNotFoundError:
             continue
         except (OSError, UnicodeDecodeError) as error:
-            reason = getattr(error, "strerror", None) or "this is no text"
+            reason = getattr(error, "strerror", None) or "not a text file"
             raise InputError(f"{directory / name}: {reason}") from None
-    if missing := [name for name in FILES[:2] if name not in found]:
+    if missing := [name for name in FILES[:2] if name not in documents]:
         raise InputError(
             f"{directory} has no {' and no '.join(missing)}",
             remedy="cloud-init needs both; meta-data may be empty",
         )
-    return found
+    return documents
 
 
 def seed(target: Path, documents: Mapping[str, str]) -> Path:
-    """Write the CD with the documents, readable by its owner only. Raises MediaError."""
+    """Write a CD with `documents` (text by file name) to `target`, readable by its owner only.
+    Raises MediaError."""
     with (
         tempfile.TemporaryDirectory(prefix="rfe-seed-") as directory,
         files.replacing(target, mode=0o600) as unfinished,

@@ -1,5 +1,5 @@
-"""Disks of virtual machines: empty ones, layers on an image, snapshots, and disks made from the raw
-images that Image Builder hands out."""
+"""Disks of virtual machines: empty ones, overlays, snapshots, and disks made from the raw images
+that Image Builder builds."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from rfe_helpers.core import files, run
 from rfe_helpers.core.wait import Deadline
 from rfe_helpers.errors import CommandFailedError, MachineError, MediaError
 
-INSTALLED = "installed"  # name of the snapshot in a disk
+INSTALLED = "installed"  # the name of the snapshot
 _SECONDS = 600
 _CREATE = ("qemu-img", "create", "-q", "-f", "qcow2")
 
 
 def create(path: Path, size: int) -> Path:
-    """Make an empty qcow2 image of `size` bytes, replacing what was there."""
+    """Create an empty qcow2 image of `size` bytes, replacing an existing file."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.unlink(missing_ok=True)
     run.run([*_CREATE, path, str(size)])
@@ -23,45 +23,46 @@ def create(path: Path, size: int) -> Path:
 
 
 def overlay(backing: Path, path: Path, *, backing_format: str = "qcow2", size: int = 0) -> Path:
-    """Make a qcow2 disk at `path` that begins as the image `backing` and keeps only what differs
-    from it, replacing what was there; of `size` bytes, 0 for as many as the image has.
+    """Create a qcow2 disk at `path` that starts with the content of the image `backing` and
+    stores only what differs from it, replacing an existing file.
 
-    The image must stay where it is, and unchanged. A machine that is to have an identity of its
-    own needs the image of a system that has never been booted.
+    `size` is in bytes, 0 for that of the image. The image must stay where it is, unchanged. For a
+    machine with an identity of its own, take the image of a system that has never been booted.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    sized = [str(size)] if size else []
-    # Not written in place: a disk with its name is complete.
+    size_argument = [str(size)] if size else []
+    # Renamed when it is complete, so that a file of that name is always a whole disk.
     new = path.with_name(f".{path.name}.new")
     new.unlink(missing_ok=True)
-    run.run([*_CREATE, "-F", backing_format, "-b", backing.absolute(), new, *sized])
+    run.run([*_CREATE, "-F", backing_format, "-b", backing.absolute(), new, *size_argument])
     new.replace(path)
     return path
 
 
 def keep(disk: Path) -> None:
-    """Remember the content of a disk that no machine uses, for `revert`; costs next to nothing."""
+    """Take a snapshot of a disk that no machine uses, for `revert`; takes almost no time or
+    space."""
     run.run(["qemu-img", "snapshot", "-c", INSTALLED, disk])
 
 
 def revert(disk: Path) -> None:
-    """Give a disk that no machine uses the content it had when it was installed."""
+    """Restore a disk that no machine uses to the snapshot that `keep` took. Raises
+    MachineError."""
     try:
         run.run(["qemu-img", "snapshot", "-a", INSTALLED, disk])
     except CommandFailedError as error:
         raise MachineError(
-            f"{disk} cannot be put back: {error.tail}", remedy="install the machine again"
+            f"{disk} cannot be restored: {error.tail}", remedy="install the machine again"
         ) from None
 
 
 def from_raw_xz(
     image: Path, disk: Path, size: int = 0, *, deadline: Deadline | None = None
 ) -> Path:
-    """A qcow2 disk of at least `size` bytes with the content of an image.raw.xz.
+    """Create a qcow2 disk of at least `size` bytes from an image.raw.xz, replacing an existing one.
 
-    An existing one is replaced. On a real machine the same is done by
-    `xz --decompress --stdout image.raw.xz | dd of=DEVICE`. Raises MediaError for one that is
-    damaged.
+    On a real machine, `xz --decompress --stdout image.raw.xz | dd of=DEVICE` does the same.
+    Raises MediaError if the image is damaged.
     """
     limit = deadline or Deadline(_SECONDS)
     packed, raw = disk.with_name("unpacking.raw.xz"), disk.with_name("unpacking.raw")

@@ -1,10 +1,10 @@
 """A guest image with cloud-init, such as Red Hat's KVM guest image, run as a machine of the lab.
 
-root gets the password `r` and the lab's SSH key by way of a NoCloud CD; the ports of SSH and of
-the web console are forwarded from loopback, where nobody else can reach them.
+root gets the password `r` and the lab's SSH key from a NoCloud CD; the ports of SSH and of the web
+console are forwarded from loopback, so that other hosts cannot reach them.
 
     machines/<name>/seed.iso     the CD for cloud-init
-    machines/<name>/disk.qcow2   what differs from the image, where it is not to be written to
+    machines/<name>/disk.qcow2   what differs from the image, where the image is left unchanged
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from rfe_helpers.machine.node import Node
 from rfe_helpers.machine.qemu import FULL_CPU, VmSpec, find_program
 from rfe_helpers.machine.vm import Machine
 
-PASSWORD = "r"  # noqa: S105  # the one of the demo, on machines that only loopback leads to
+PASSWORD = "r"  # noqa: S105  # the demo's, on machines that are reachable from loopback only
 SSH_PORT, CONSOLE_PORT = 2222, 9091
 DISK_BYTES = 40 * 1024**3
 _MEMORY = re.compile(r"([0-9]{1,7})([MGmg]?)")
@@ -38,7 +38,7 @@ _WINDOWS = ("gtk", "sdl", "cocoa")
 
 @dataclass(frozen=True)
 class Guest:
-    """A running guest. `forwards` are its (host, guest) ports on loopback."""
+    """A running guest. `forwards` are its (host, guest) TCP ports on loopback."""
 
     lab: Lab
     machine: Machine
@@ -51,35 +51,35 @@ class Guest:
 
     @property
     def console_url(self) -> str:
-        """The web console, once it is enabled."""
+        """The URL of the web console, once it is enabled."""
         return f"https://localhost:{self.port(9090)}/"
 
     def port(self, inside: int) -> int:
-        """The port of this machine that leads to a port of the guest."""
+        """The port on the host that is forwarded to port `inside` of the guest."""
         return next(host for host, guest in self.forwards if guest == inside)
 
     def wait(self, deadline: Deadline, on_progress: OnProgress = None) -> None:
-        """Wait until it answers over SSH and cloud-init is done. Raises MachineError if
-        cloud-init failed, DeadlineExceededError."""
+        """Wait until it answers over SSH and cloud-init has finished. Raises MachineError if
+        cloud-init failed, or DeadlineExceededError."""
         node = Node(self.lab, self.machine.name, port=self.port(22), user="root")
         node.wait(deadline, on_progress)
         if on_progress is not None:
             on_progress("waiting for cloud-init")
         command = "command -v cloud-init >/dev/null || exit 0; cloud-init status --wait --long"
         result = self.host.run(command, seconds=max(deadline.left, 1))
-        # 2: it is done, and something was not as it liked (from release 23.4 on).
+        # 2: finished, with recoverable errors (since release 23.4).
         if result.status not in (0, 2):
             raise MachineError(
                 f"cloud-init failed in {self.machine.name}: {run.tail_of(result.stdout, 5)}",
-                remedy=f"look at /var/log/cloud-init.log there: {self.host.line}",
+                remedy=f"see /var/log/cloud-init.log on the guest: {self.host.line}",
                 log=self.machine.directory / "console.log",
             )
 
 
 def find(lab: Lab, name: str = "builder") -> Guest | None:
-    """The running guest of that name, None if it does not run."""
-    found = Machine.find(lab, name)
-    return None if found is None else Guest(lab, found, found.spec.forwards)
+    """The running guest of that name, or None."""
+    machine = Machine.find(lab, name)
+    return None if machine is None else Guest(lab, machine, machine.spec.forwards)
 
 
 def start(
@@ -96,24 +96,21 @@ def start(
     display: str = "none",
     arch: str = "",
 ) -> Guest:
-    """Start a guest image, or find the guest of that name running.
+    """Start a guest from an image; if one of that name is running, return that.
 
-    With `persist` the image itself is written to; otherwise what is written is thrown away.
-    `cloud_init` is a directory with user-data and meta-data in place of our own. `forwards` are
-    (host, guest) TCP ports beside those of SSH and the web console. Raises MediaError if the
-    image is not there or not qcow2, InputError, MachineError.
+    With `persist`, writes go to the image itself; without, they are discarded. `cloud_init` is a
+    directory with user-data and meta-data to use instead of the lab's. `forwards` are (host,
+    guest) TCP ports in addition to those of SSH and the web console. Raises MediaError if the
+    image does not exist or is not qcow2, InputError or MachineError.
+
+        builder = guest.start(lab, Path("rhel-9.6-x86_64-kvm.qcow2"), persist=False)
+        builder.wait(Deadline(600))
+        print(builder.host.line)  # the ssh command
     """
     if (running := find(lab, name)) is not None:
         return running
     check_image(image)
-    ports = {inside: outside for outside, inside in forwards}
-    for label, preferred, inside in (
-        (f"ssh-{name}", SSH_PORT, 22),
-        (f"console-{name}", CONSOLE_PORT, 9090),
-    ):
-        if inside not in ports:
-            ports[inside] = lab.port(label, preferred)
-    chosen = arch or architecture(image)
+    arch = arch or architecture(image)
     directory = lab.folder("machines", name)
     spec = VmSpec(
         name,
@@ -122,21 +119,33 @@ def start(
         cpus=cpus,
         firmware=firmware,
         snapshot=not persist,
-        forwards=tuple((outside, inside) for inside, outside in sorted(ports.items())),
+        forwards=_all_forwards(lab, name, forwards),
         seed=cloudinit.seed(directory / "seed.iso", documents(lab, name, cloud_init)),
-        arch=chosen,
-        cpu=FULL_CPU[chosen],
+        arch=arch,
+        cpu=FULL_CPU[arch],
         display=display,
     )
     if not persist:
-        # Its next start makes another host key, which must not look like an attack.
+        # Each start generates another host key, which must not look like an attack.
         keys.forget(lab, name)
     return Guest(lab, Machine.start(lab, spec), spec.forwards)
 
 
+def _all_forwards(
+    lab: Lab, name: str, forwards: Sequence[tuple[int, int]]
+) -> tuple[tuple[int, int], ...]:
+    """`forwards`, and those of SSH and the web console unless they are among them."""
+    ports = {inside: outside for outside, inside in forwards}
+    if 22 not in ports:
+        ports[22] = lab.port(f"ssh-{name}", SSH_PORT)
+    if 9090 not in ports:
+        ports[9090] = lab.port(f"console-{name}", CONSOLE_PORT)
+    return tuple((outside, inside) for inside, outside in sorted(ports.items()))
+
+
 def overlay(lab: Lab, image: Path, name: str = "builder", size_bytes: int = DISK_BYTES) -> Path:
-    """A disk for the guest `name` that begins as `image`, which stays as it is, and is larger:
-    composes need room. One that is there already is kept, with all that was installed."""
+    """A disk for the guest `name` that starts with the content of `image`, which stays unchanged,
+    and is enlarged to `size_bytes`: composes need room. An existing one is kept as it is."""
     check_image(image)
     disk = lab.path("machines", name, "disk.qcow2")
     if disk.exists():
@@ -146,35 +155,35 @@ def overlay(lab: Lab, image: Path, name: str = "builder", size_bytes: int = DISK
 
 
 def documents(lab: Lab, name: str, cloud_init: Path | None = None) -> Mapping[str, str]:
-    """What cloud-init is told: from a directory, or our own."""
+    """The documents for cloud-init: those of a directory, or the lab's."""
     if cloud_init is not None:
         return cloudinit.read_directory(cloud_init)
     key = lab.public_key
     hashed = kickstart.hash_password(PASSWORD)
     return {
         "user-data": cloudinit.user_data(password_hash=hashed, ssh_key=key),
-        # The same at every start of it in this lab: done once is done.
+        # The same at every start in this lab, so that cloud-init does its work only once.
         "meta-data": cloudinit.meta_data(f"rfe-{lab.id}-{name}", name),
     }
 
 
 def architecture(image: Path) -> str:
-    """The architecture that an image's name says, x86_64 if it says none."""
+    """The architecture in an image's name; x86_64 if it names none."""
     return "aarch64" if "aarch64" in image.name else "x86_64"
 
 
 def check_image(image: Path) -> None:
-    """Raise MediaError unless it is a qcow2 image that can be read."""
+    """Raise MediaError unless `image` is a readable qcow2 image."""
     if not image.is_file():
         raise MediaError(
-            f"there is no guest image {image}",
-            remedy="`rfe fetch guest --profile NAME` fetches that of a release, or says where to "
-            "get it; `rfe profiles` lists them",
+            f"guest image not found: {image}",
+            remedy="`rfe fetch guest --profile NAME` downloads that of a release, or says where to "
+            "get it; `rfe profiles` lists the names",
         )
     kind = _info(image)["format"]
     if kind != "qcow2":
         raise MediaError(
-            f"{image} is no qcow2 image but {kind}",
+            f"{image} is not a qcow2 image but {kind}",
             remedy=f"convert it: qemu-img convert -O qcow2 {image.name} {image.stem}.qcow2",
         )
 
@@ -182,14 +191,14 @@ def check_image(image: Path) -> None:
 def _info(image: Path) -> dict[str, Any]:
     try:
         # -U: it may be in use.
-        found = run.run(["qemu-img", "info", "-U", "--output=json", image]).stdout
+        answer = run.run(["qemu-img", "info", "-U", "--output=json", image]).stdout
     except CommandFailedError as error:
         raise MediaError(f"{image} cannot be read: {error.tail}") from None
-    return dict(json.loads(found))
+    return dict(json.loads(answer))
 
 
 def window() -> str:
-    """The kind of window that QEMU can open here, "none" if it cannot open one."""
+    """The `display` of a VmSpec for a window here; "none" if QEMU cannot open one."""
     if not (os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")):
         return "none"
     offered = run.run([find_program(), "-display", "help"], check=False).stdout.split()
@@ -197,18 +206,21 @@ def window() -> str:
 
 
 def parse_forward(text: str) -> tuple[int, int]:
-    """HOST:GUEST as two TCP ports. Raises InputError."""
+    """Parse HOST:GUEST into two TCP ports. Raises InputError."""
     host, colon, inside = text.partition(":")
     ports = [int(part) for part in (host, inside) if part.isascii() and part.isdigit()]
     if not colon or len(ports) != 2 or not all(0 < port < 65536 for port in ports):
-        raise InputError(f"{text!r} is no pair of ports", remedy="write it as 8000:80")
+        raise InputError(f"{text!r} is not a pair of ports", remedy="write it as 8000:80")
     return ports[0], ports[1]
 
 
 def parse_memory(text: str) -> int:
-    """MiB from a number, or one with M or G. Raises InputError."""
-    found = _MEMORY.fullmatch(text)
-    mib = int(found[1]) * (1024 if found[2].upper() == "G" else 1) if found else 0
+    """Parse a number of MiB, or one followed by M or G, into MiB. Raises InputError."""
+    match = _MEMORY.fullmatch(text)
+    mib = int(match[1]) * (1024 if match[2].upper() == "G" else 1) if match else 0
     if not 256 <= mib <= 1024 * 1024:
-        raise InputError(f"{text!r} is no memory for a guest", remedy="write it as 2048 or 2G")
+        raise InputError(
+            f"{text!r} is not an amount of memory from 256M to 1024G",
+            remedy="write it as 2048 or 2G",
+        )
     return mib

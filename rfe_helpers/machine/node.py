@@ -1,7 +1,7 @@
 """An installed edge system, over SSH: its deployments, updates, rollbacks, reboots.
 
-The lab has one SSH key (`keys/id_ed25519`, 0600), which the kickstart puts into the system, and
-remembers each machine's host key in `keys/known_hosts-<name>` from the first connection on.
+The lab has one SSH key (`keys/id_ed25519`, 0600), which the kickstart adds to the system, and
+keeps each machine's host key in `keys/known_hosts-<name>` from the first connection on.
 """
 
 from __future__ import annotations
@@ -51,12 +51,12 @@ class NodeStatus:
 
     @property
     def pending(self) -> Deployment | None:
-        """What the next boot runs instead of the booted one, staged or not."""
+        """The deployment that the next boot runs instead of the booted one, staged or not."""
         return self.deployments[0] if self._booted_index > 0 else None
 
     @property
     def rollback(self) -> Deployment | None:
-        """What `rpm-ostree rollback` goes back to."""
+        """The deployment that `rpm-ostree rollback` returns to."""
         following = self.deployments[self._booted_index + 1 :]
         return following[0] if following else None
 
@@ -69,9 +69,14 @@ class NodeStatus:
 
 
 class Node:
-    """An installed system, reached at `port` of `host`; `name` is that of its machine.
+    """An edge system, reached over SSH at `port` of `host`; `name` is that of its machine.
 
     Where the lab runs the machine itself, waiting also notices that it has ended or panicked.
+
+        node = Node(lab, "edge-1", port=2222)
+        node.upgrade()
+        node.reboot(Deadline(600))
+        print(node.status().booted.version)
     """
 
     def __init__(
@@ -88,7 +93,7 @@ class Node:
 
     @property
     def ssh_line(self) -> str:
-        """The command that opens a shell there, to be copied."""
+        """The command that opens a shell on the node, ready to paste."""
         return self._ssh.line
 
     @property
@@ -96,14 +101,14 @@ class Node:
         return keys.host(self.lab, self.name, self.port, user=self.user, address=self.host)
 
     def forget_host_key(self) -> None:
-        """Accept the next host key: the machine was installed anew."""
+        """Accept the next host key, after the machine was installed again."""
         keys.forget(self.lab, self.name)
 
     # commands ---------------------------------------------------------------------------------
 
     def run(self, command: str, *, seconds: float = 300, check: bool = True) -> Result:
-        """Run a shell command there. Raises NodeError if it fails (unless `check` is false), if
-        the machine does not answer, or if it takes longer than `seconds`."""
+        """Run a shell command on the node. Raises NodeError if it fails (unless `check` is false),
+        if the node does not answer, or if the command takes longer than `seconds`."""
         try:
             result = run.run(self._argv(command), seconds=seconds, check=False)
         except DeadlineExceededError as error:
@@ -112,41 +117,43 @@ class Node:
         if result.status == ssh.FAILED:
             raise NodeError(
                 f"{self.name} does not answer over SSH: {result.stderr.strip()}",
-                remedy=f"is the machine running? try: {self.ssh_line}",
+                remedy=f"check that the machine is running, then try: {self.ssh_line}",
             )
         if check and result.status != 0:
-            said = run.tail_of(result.stderr.strip() or result.stdout.strip())
-            raise NodeError(f"{self.name}: {command!r} ended with {result.status}: {said}")
+            output = run.tail_of(result.stderr.strip() or result.stdout.strip())
+            raise NodeError(f"{self.name}: {command!r} ended with {result.status}: {output}")
         return result
 
     def _check_host_key(self, result: Result) -> None:
         if result.status == ssh.FAILED and "Host key verification failed" in result.stderr:
             raise NodeError(
                 f"{self.name} has another host key than before",
-                remedy="is it another system that answers there? if it was installed anew, "
+                remedy="check that no other system answers there; if it was installed again, "
                 f"remove {keys.known_hosts(self.lab, self.name)}",
             )
 
     def sudo(self, command: str, *, seconds: float = 300, check: bool = True) -> Result:
-        """Run a shell command there as root."""
+        """Run a shell command on the node as root; like `run` otherwise."""
         return self.run(f"sudo sh -c {shlex.quote(command)}", seconds=seconds, check=check)
 
     def read(self, path: str) -> str:
-        """The content of a text file there."""
+        """The content of a text file on the node, read as root."""
         return self.sudo(f"cat {shlex.quote(path)}").stdout
 
     # rpm-ostree -------------------------------------------------------------------------------
 
     def status(self) -> NodeStatus:
-        """The deployments, from `rpm-ostree status --json`."""
+        """The deployments, from `rpm-ostree status --json`. Raises NodeError."""
         answer = self.run("rpm-ostree status --json").stdout
         try:
             return parse_status(json.loads(answer))
         except (ValueError, KeyError, TypeError) as error:
-            raise NodeError(f"{self.name}: rpm-ostree status --json is odd: {error!r}") from error
+            raise NodeError(
+                f"{self.name}: rpm-ostree status --json cannot be parsed: {error!r}"
+            ) from error
 
     def upgrade(self, *, seconds: float = 1800) -> str:
-        """Pull and stage what the remote offers; returns what rpm-ostree printed."""
+        """Pull and stage what the remote offers; returns the output of rpm-ostree."""
         return self.sudo("rpm-ostree upgrade", seconds=seconds).stdout
 
     def rollback(self) -> str:
@@ -156,15 +163,15 @@ class Node:
     # boots ------------------------------------------------------------------------------------
 
     def boot_id(self) -> str:
-        """Different after every boot."""
+        """The kernel's id of this boot, different after every one."""
         return self.run(_BOOT_ID).stdout.strip()
 
     def wait(
         self, deadline: Deadline, on_progress: OnProgress = None, *, not_boot: str = ""
     ) -> str:
-        """Wait until the system answers over SSH, in another boot than `not_boot`; returns the
-        boot id. Raises DeadlineExceededError with the end of its console, MachineError, or
-        NodeError for a host key that has changed."""
+        """Wait until the system answers over SSH in another boot than `not_boot`; returns its
+        boot id. Raises DeadlineExceededError with the end of the console, MachineError, or
+        NodeError if the host key has changed."""
 
         def answer() -> str | None:
             if on_progress is not None:
@@ -174,8 +181,8 @@ class Node:
             except (DeadlineExceededError, CommandFailedError):
                 return None
             self._check_host_key(result)
-            found = result.stdout.strip()
-            return found if result.status == 0 and found and found != not_boot else None
+            boot = result.stdout.strip()
+            return boot if result.status == 0 and boot and boot != not_boot else None
 
         machine = Machine.find(self.lab, self.name)
         what = f"{self.name} answers over SSH"
@@ -184,7 +191,7 @@ class Node:
         return wait_for(answer, deadline, what, every=2)
 
     def reboot(self, deadline: Deadline, on_progress: OnProgress = None) -> str:
-        """Reboot and wait for the next boot, told by its boot id; returns that."""
+        """Reboot and wait for the next boot; returns its boot id. Raises as `wait` does."""
         before = self.boot_id()
         # The connection may or may not survive the command.
         run.run(self._argv("sudo systemctl reboot"), deadline=deadline, check=False)
@@ -195,7 +202,7 @@ class Node:
 
 
 def parse_status(document: dict[str, Any]) -> NodeStatus:
-    """What `rpm-ostree status --json` says. Raises ValueError, KeyError or TypeError."""
+    """Parse `rpm-ostree status --json`. Raises ValueError, KeyError or TypeError."""
     return NodeStatus(tuple(_deployment(entry) for entry in document["deployments"]))
 
 

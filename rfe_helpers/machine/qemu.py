@@ -1,4 +1,4 @@
-"""QEMU's command line: what a machine consists of, as arguments. Nothing is started here."""
+"""QEMU's command line: the description of a machine as arguments. Nothing is started here."""
 
 from __future__ import annotations
 
@@ -13,35 +13,37 @@ from typing import Any
 from rfe_helpers.core import run
 from rfe_helpers.errors import MachineError, ToolMissingError
 
-# RHEL and CentOS Stream have QEMU under the second name only, for their own architecture.
+# RHEL and CentOS Stream have QEMU under the second name only, and for the host's architecture.
 PROGRAMS = ("qemu-system-x86_64", "/usr/libexec/qemu-kvm")
 ARCHITECTURES = ("x86_64", "aarch64")
-# What guests run on: the machine, and what its firmware's description calls it.
+# The machine type, and its name in the descriptions of firmware.
 _MACHINES = {"x86_64": ("q35", "pc-q35"), "aarch64": ("virt", "virt")}
 FIRMWARE_DESCRIPTIONS = ("/etc/qemu/firmware", "/usr/share/qemu/firmware")
-# TCG's settings are those that booted fastest of the ones tried (qemu64 against max: 6.9 s to 8.5).
+# TCG's settings are the fastest of those measured (a boot with qemu64 6.9 s, with max 8.5 s).
 ACCELERATORS = {
     "kvm": ("-accel", "kvm", "-cpu", "host"),
     "tcg": ("-accel", "tcg,thread=multi,tb-size=512", "-cpu", "qemu64"),
 }
-# RHEL 9 needs the instructions of x86-64-v2, RHEL 10 those of v3, which qemu64 has not; "max" has
-# all that the emulation knows, with pointer authentication made cheap on aarch64.
+# RHEL 9 needs the instructions of x86-64-v2, RHEL 10 those of v3, which qemu64 lacks; "max" has
+# all that the emulator knows, on aarch64 with a cheap variant of pointer authentication.
 FULL_CPU = {"x86_64": "max", "aarch64": "max,pauth-impdef=on"}
 FIRMWARES = ("bios", "uefi", "secureboot")
 
 
 @dataclass(frozen=True)
 class VmSpec:
-    """What a machine consists of.
+    """The description of a machine.
 
-    `disk` is a qcow2 image; `forwards` are (host, guest) TCP ports, on loopback; `snapshot` throws
-    away what is written to the disk; `cache` is QEMU's cache mode of it, "unsafe" for disks that
-    can be made again; without `reboots` QEMU ends when the guest reboots. `kernel`, `initrd` and
-    `append` boot directly, without boot loader. `firmware` is bios, uefi or secureboot. `seed` is
-    a second CD, cloud-init's; `display` is QEMU's kind of window, "none" for a screen that nobody
-    watches. `cpu` is an emulated CPU model, "" for the fastest one. `write_log` is a file that gets
-    every write and flush of the disk (rfe_helpers.prove.writelog); `incoming` is a saved machine
-    to continue from.
+    `disk` is a qcow2 image; `snapshot` discards what is written to it; `cache` is QEMU's cache
+    mode, "unsafe" for disks that can be made again. `forwards` are (host, guest) TCP ports, on
+    loopback. Without `reboots`, QEMU ends when the guest reboots. `kernel`, `initrd` and `append`
+    boot directly, without a boot loader. `firmware` is bios, uefi or secureboot. `seed` is a second
+    CD, for cloud-init. `display` is QEMU's kind of window, "none" for a screen without one. `cpu`
+    is an emulated CPU model, "" for the fastest one. `write_log` is a file that receives every
+    write and flush of the disk (rfe_helpers.prove.writelog); `incoming` is a saved machine to
+    continue from.
+
+        VmSpec("edge-1", disk=disk, memory_mib=2048, firmware="uefi", forwards=((2222, 22),))
     """
 
     name: str
@@ -68,7 +70,8 @@ class VmSpec:
 
 @dataclass(frozen=True)
 class Firmware:
-    """A UEFI firmware: code (read only) and the template of its variables, with their formats."""
+    """A UEFI firmware: its code (read only) and the template of its variables, each with QEMU's
+    name of its format."""
 
     code: Path
     code_format: str
@@ -85,105 +88,112 @@ def argv(
     *,
     program: str = "",
 ) -> list[str]:
-    """QEMU's command line for a machine whose files are in `directory`; starts nothing."""
+    """QEMU's command line for a machine whose files are in `directory`; `accelerator` is a key of
+    ACCELERATORS, `qmp` the path of the control socket."""
     program = program or f"qemu-system-{spec.arch}"
+    # fmt: off
     return [
-        *(program, "-name", spec.name, "-nodefaults", "-no-user-config"),
-        *_machine_words(spec, accelerator),
-        *("-smp", str(spec.cpus), "-m", str(spec.memory_mib)),
-        # The screen, for screenshots even if nobody watches; the console on a file.
-        *("-display", spec.display),
-        *(("-vga", "std") if spec.arch == "x86_64" else ("-device", "virtio-gpu-pci")),
-        *_keyboard_words(spec),
-        *("-chardev", f"file,id=console,path={_quoted(directory / 'console.log')}"),
-        *("-serial", "chardev:console"),
-        *("-chardev", f"socket,id=qmp,path={_quoted(qmp)},server=on,wait=off"),
-        *("-mon", "chardev=qmp,mode=control"),
+        program, "-name", spec.name, "-nodefaults", "-no-user-config",
+        *_machine_argv(spec, accelerator),
+        "-smp", str(spec.cpus), "-m", str(spec.memory_mib),
+        *_screen_argv(spec),
+        "-chardev", f"file,id=console,path={_quoted(directory / 'console.log')}",
+        "-serial", "chardev:console",
+        "-chardev", f"socket,id=qmp,path={_quoted(qmp)},server=on,wait=off",
+        "-mon", "chardev=qmp,mode=control",
         # Entropy from the host: without it the guest's random generator delays the boot.
-        *("-object", "rng-random,id=rng0,filename=/dev/urandom"),
-        *("-device", "virtio-rng-pci,rng=rng0"),
-        *_firmware_words(firmware, directory),
-        *_disk_words(spec),
-        *_network_words(spec),
-        *_kernel_words(spec),
+        "-object", "rng-random,id=rng0,filename=/dev/urandom",
+        "-device", "virtio-rng-pci,rng=rng0",
+        *_firmware_argv(firmware, directory),
+        *_disk_argv(spec),
+        *_network_argv(spec),
+        *_kernel_argv(spec),
         *([] if spec.reboots else ["-no-reboot"]),
         *(["-incoming", f"exec:cat {quote(str(spec.incoming))}"] if spec.incoming else []),
     ]
+    # fmt: on
 
 
-def _machine_words(spec: VmSpec, accelerator: str) -> list[str]:
+def _machine_argv(spec: VmSpec, accelerator: str) -> list[str]:
     machine = _MACHINES[spec.arch][0]
     accel, kind, _, cpu = ACCELERATORS[accelerator]
     if accelerator == "tcg":
         default = cpu if spec.arch == "x86_64" else FULL_CPU[spec.arch]
         cpu = spec.cpu or default
-    words = ["-machine", f"{machine},smm=on" if spec.firmware == "secureboot" else machine]
+    options = ["-machine", f"{machine},smm=on" if spec.firmware == "secureboot" else machine]
     if spec.firmware == "secureboot":
-        # Only the firmware, in system management mode, may write its variables; without S3 it
-        # cannot be made to forget that.
-        words += ["-global", "driver=cfi.pflash01,property=secure,value=on"]
-        words += ["-global", "ICH9-LPC.disable_s3=1"]
-    return [*words, accel, kind, "-cpu", cpu]
+        # Only the firmware, in system management mode, may write its variables; without S3,
+        # suspending and resuming cannot undo that.
+        options += ["-global", "driver=cfi.pflash01,property=secure,value=on"]
+        options += ["-global", "ICH9-LPC.disable_s3=1"]
+    return [*options, accel, kind, "-cpu", cpu]
 
 
-def _keyboard_words(spec: VmSpec) -> list[str]:
-    """A PC has a keyboard; the virt machine has none, and a window needs one."""
-    if spec.arch == "x86_64" or spec.display == "none":
-        return []
-    return ["-device", "qemu-xhci", "-device", "usb-kbd", "-device", "usb-tablet"]
+def _screen_argv(spec: VmSpec) -> list[str]:
+    """A screen even without a window, for screenshots; a keyboard for a window where the machine
+    has none, unlike a PC."""
+    screen = ["-display", spec.display]
+    if spec.arch == "x86_64":
+        return [*screen, "-vga", "std"]
+    screen += ["-device", "virtio-gpu-pci"]
+    if spec.display == "none":
+        return screen
+    return [*screen, "-device", "qemu-xhci", "-device", "usb-kbd", "-device", "usb-tablet"]
 
 
 def _quoted(path: Path) -> str:
-    """A path inside one of QEMU's comma separated options."""
+    """A path inside one of QEMU's comma-separated options."""
     return str(path).replace(",", ",,")
 
 
-def _firmware_words(firmware: Firmware | None, directory: Path) -> list[str]:
+def _firmware_argv(firmware: Firmware | None, directory: Path) -> list[str]:
     if firmware is None:
         return []
     code = f"file={_quoted(firmware.code)},format={firmware.code_format},readonly=on"
     variables = _quoted(directory / "uefi-vars.fd")
+    # fmt: off
     return [
-        *("-drive", f"if=pflash,unit=0,{code}"),
-        *("-drive", f"if=pflash,unit=1,file={variables},format={firmware.variables_format}"),
+        "-drive", f"if=pflash,unit=0,{code}",
+        "-drive", f"if=pflash,unit=1,file={variables},format={firmware.variables_format}",
     ]
+    # fmt: on
 
 
-def _disk_words(spec: VmSpec) -> list[str]:
-    words = []
+def _disk_argv(spec: VmSpec) -> list[str]:
+    devices = []
     if spec.disk is not None and spec.write_log is not None:
         image, log = _quoted(spec.disk), _quoted(spec.write_log)
         image = f"driver=qcow2,node-name=image,file.driver=file,file.filename={image}"
         log = f"log.driver=file,log.filename={log}"
-        words += ["-blockdev", image]
-        words += ["-blockdev", f"driver=blklogwrites,node-name=disk,file=image,{log}"]
-        words += ["-device", "virtio-blk-pci,drive=disk,bootindex=1"]
+        devices += ["-blockdev", image]
+        devices += ["-blockdev", f"driver=blklogwrites,node-name=disk,file=image,{log}"]
+        devices += ["-device", "virtio-blk-pci,drive=disk,bootindex=1"]
     elif spec.disk is not None:
         snapshot = "on" if spec.snapshot else "off"
         options = f"format=qcow2,cache={spec.cache},discard=unmap,snapshot={snapshot}"
-        words += ["-drive", f"if=none,id=disk,file={_quoted(spec.disk)},{options}"]
-        words += ["-device", "virtio-blk-pci,drive=disk,bootindex=1"]
+        devices += ["-drive", f"if=none,id=disk,file={_quoted(spec.disk)},{options}"]
+        devices += ["-device", "virtio-blk-pci,drive=disk,bootindex=1"]
     discs = [("cdrom", spec.cdrom, ",bootindex=2"), ("seed", spec.seed, "")]
     present = [(name, path, boot) for name, path, boot in discs if path is not None]
     drive = "ide-cd"
-    if present and spec.arch != "x86_64":  # which has no IDE
-        words += ["-device", "virtio-scsi-pci"]
+    if present and spec.arch != "x86_64":  # the others have no IDE
+        devices += ["-device", "virtio-scsi-pci"]
         drive = "scsi-cd"
     for name, path, boot in present:
         options = "format=raw,media=cdrom,readonly=on"
-        words += ["-drive", f"if=none,id={name},file={_quoted(path)},{options}"]
-        words += ["-device", f"{drive},drive={name}{boot}"]
-    return words
+        devices += ["-drive", f"if=none,id={name},file={_quoted(path)},{options}"]
+        devices += ["-device", f"{drive},drive={name}{boot}"]
+    return devices
 
 
-def _network_words(spec: VmSpec) -> list[str]:
+def _network_argv(spec: VmSpec) -> list[str]:
     if not spec.network:
         return []
     forwards = "".join(f",hostfwd=tcp:127.0.0.1:{host}-:{guest}" for host, guest in spec.forwards)
     return ["-netdev", f"user,id=net0{forwards}", "-device", "virtio-net-pci,netdev=net0"]
 
 
-def _kernel_words(spec: VmSpec) -> list[str]:
+def _kernel_argv(spec: VmSpec) -> list[str]:
     if spec.kernel is None:
         return []
     initrd = [] if spec.initrd is None else ["-initrd", str(spec.initrd)]
@@ -191,19 +201,19 @@ def _kernel_words(spec: VmSpec) -> list[str]:
 
 
 def find_program(arch: str = "x86_64") -> str:
-    """QEMU's name on this machine. Raises ToolMissingError if it is not installed."""
-    wanted = f"qemu-system-{arch}"
-    names = [wanted, *(PROGRAMS[1:] if arch == platform.machine() else ())]
-    found = next((name for name in names if run.which(name) is not None), None)
-    if found is None and arch != "x86_64":
+    """The QEMU command of this host for `arch`. Raises ToolMissingError if none is installed."""
+    usual = f"qemu-system-{arch}"
+    names = [usual, *(PROGRAMS[1:] if arch == platform.machine() else ())]
+    program = next((name for name in names if run.which(name) is not None), None)
+    if program is None and arch != "x86_64":
         raise ToolMissingError(
-            f"not installed: {wanted}",
+            f"not installed: {usual}",
             remedy="install qemu-system-arm and qemu-efi-aarch64 (Debian, Ubuntu), "
             "or qemu-system-aarch64-core and edk2-aarch64 (Fedora)",
         )
-    if found is None:
-        run.require(wanted)
-    return found or wanted
+    if program is None:
+        run.require(usual)
+    return program or usual
 
 
 def find_firmware(
@@ -212,19 +222,19 @@ def find_firmware(
     secure: bool = False,
     arch: str = "x86_64",
 ) -> Firmware:
-    """The UEFI firmware of this machine, from the descriptions that QEMU's packages install
-    (docs/interop/firmware.json of QEMU): without secure boot, or, if `secure`, with it and the
-    keys enrolled that distributions sign with. Raises MachineError if there is none."""
-    described: dict[str, Path] = {}
+    """The UEFI firmware of this host, from the descriptions that its packages install
+    (docs/interop/firmware.json of QEMU): without secure boot, or, if `secure`, with it and with
+    the keys enrolled that distributions sign with. Raises MachineError if none is installed."""
+    descriptions: dict[str, Path] = {}
     for directory in directories:
         for path in Path(directory).glob("*.json"):
-            described.setdefault(path.name, path)
-    for _, path in sorted(described.items()):
+            descriptions.setdefault(path.name, path)
+    for _, path in sorted(descriptions.items()):
         if not path.stat().st_size:  # an empty file hides the description of that name
             continue
-        found = _firmware(json.loads(path.read_text()), secure, arch)
-        if found is not None and found.code.exists() and found.variables.exists():
-            return found
+        firmware = _parse_firmware(json.loads(path.read_text()), secure, arch)
+        if firmware is not None and firmware.code.exists() and firmware.variables.exists():
+            return firmware
     names = ("ovmf", "edk2-ovmf") if arch == "x86_64" else ("qemu-efi-aarch64", "edk2-aarch64")
     raise MachineError(
         f"no UEFI firmware {'with secure boot ' if secure else ''}for QEMU is installed",
@@ -232,7 +242,7 @@ def find_firmware(
     )
 
 
-def _firmware(description: dict[str, Any], secure: bool, arch: str) -> Firmware | None:
+def _parse_firmware(description: dict[str, Any], secure: bool, arch: str) -> Firmware | None:
     mapping = description.get("mapping", {})
     features = set(description.get("features", []))
     fits = (
@@ -254,5 +264,8 @@ def _firmware(description: dict[str, Any], secure: bool, arch: str) -> Firmware 
         return None
     code, variables = mapping["executable"], mapping["nvram-template"]
     return Firmware(
-        Path(code["filename"]), code["format"], Path(variables["filename"]), variables["format"]
+        code=Path(code["filename"]),
+        code_format=code["format"],
+        variables=Path(variables["filename"]),
+        variables_format=variables["format"],
     )

@@ -1,20 +1,20 @@
-"""Virtual machines: QEMU processes that outlive the notebook which started them.
+"""Virtual machines: QEMU processes that outlive the notebook that started them.
 
 A machine of a lab lives in `machines/<name>/`:
 
     machine.json     the VmSpec it was started with
-    console.log      what it wrote to its serial port, from its last start on
-    boot-starts      where in it the boot since the last reset begins, once there was one
+    console.log      the output of its serial port since its last start
+    boot-starts      the offset in it where the boot after the last reset begins
     restarts         how often `wait_until` has restarted it, see below
-    qemu.log         what QEMU itself said
+    qemu.log         the output of QEMU itself
     uefi-vars.fd     the variables of its UEFI firmware
 
-Its process is registered in the lab as `machine-<name>`, and it is controlled over QMP (qemu.qmp)
-on the socket `<name>.qmp`, so that any notebook finds it again with `Machine.find`.
+Its process is registered in the lab as `machine-<name>` and controlled over QMP (qemu.qmp) on the
+socket `<name>.qmp`, so that any notebook finds it again with `Machine.find`.
 
-Under emulation a guest kernel panics now and then while it boots (1 of 14 boots measured), and QEMU
-itself has crashed (1 of some hundred starts): whoever waits for a machine does so with
-`Machine.wait_until`, which resets it then or starts it again, and says so.
+Under emulation a guest kernel occasionally panics while it boots (1 of 14 boots measured), and QEMU
+itself has crashed (1 of some hundred starts). So wait for a machine with `Machine.wait_until`,
+which then resets it or starts it again, and reports that.
 """
 
 from __future__ import annotations
@@ -54,14 +54,21 @@ from rfe_helpers.machine.qemu import (
 MOST_RESTARTS = 3
 CRASHES = (-signal.SIGSEGV, -signal.SIGABRT, -signal.SIGBUS, -signal.SIGILL)
 STATUS_SECONDS = 5
-# The kernel's own words; the second comes from the SMP boots under emulation that fail.
+# Messages of the kernel; the second is that of failing SMP boots under emulation.
 PANIC = re.compile(r"Kernel panic - not syncing|Oops: int3")
 
 T = TypeVar("T")
 
 
 class Machine:
-    """A machine that was started in a lab."""
+    """A virtual machine of a lab, as `start`, `find` and `ensure` return it.
+
+    For example:
+
+        machine = Machine.ensure(lab, VmSpec("edge-1", disk=disk, forwards=((2222, 22),)))
+        machine.screenshot(Path("screen.png"))
+        machine.stop()
+    """
 
     def __init__(self, lab: Lab, spec: VmSpec, process: run.ProcessId) -> None:
         self.lab = lab
@@ -74,10 +81,10 @@ class Machine:
 
     @classmethod
     def start(cls, lab: Lab, spec: VmSpec) -> Machine:
-        """Start a machine. Raises MachineError with QEMU's own words if it does not start."""
+        """Start a machine. Raises MachineError, with QEMU's own message if it does not start."""
         if cls.find(lab, spec.name) is not None:
             raise MachineError(
-                f"machine {spec.name} runs already",
+                f"machine {spec.name} is already running",
                 remedy=f"stop it first: Machine.find(lab, {spec.name!r}).stop()",
             )
         directory = lab.folder("machines", spec.name)
@@ -86,12 +93,12 @@ class Machine:
             (directory / leftover).unlink(missing_ok=True)
         socket = lab.socket(f"{spec.name}.qmp")
         socket.unlink(missing_ok=True)
-        chosen = "tcg" if spec.arch != platform.machine() else find_accelerator(spec.kernel)
+        accelerator = "tcg" if spec.arch != platform.machine() else find_accelerator(spec.kernel)
         if not spec.cpu and lab.profile.backend == "osbuild":
             spec = replace(spec, cpu=FULL_CPU[spec.arch])
         program = find_program(spec.arch)
-        command = argv(spec, chosen, directory, socket, firmware, program=program)
-        # Before the process is known: whoever finds it reads this.
+        command = argv(spec, accelerator, directory, socket, firmware, program=program)
+        # Before the process is registered: `find` reads this file.
         files.write_json(directory / "machine.json", _spec_to_json(spec), mode=0o600)
         process = run.start(
             command,
@@ -112,7 +119,7 @@ class Machine:
 
     @classmethod
     def find(cls, lab: Lab, name: str) -> Machine | None:
-        """The running machine of that name in the lab, None if it does not run."""
+        """The running machine of that name in the lab, or None."""
         process = lab.process(f"machine-{name}")
         if process is None:
             return None
@@ -121,11 +128,11 @@ class Machine:
 
     @classmethod
     def ensure(cls, lab: Lab, spec: VmSpec) -> Machine:
-        """The running machine of that name, started as `spec` says if it does not run."""
+        """The running machine of that name; if none is running, start `spec`."""
         return cls.find(lab, spec.name) or cls.start(lab, spec)
 
     def _answers(self) -> bool:
-        """Whether QEMU is complete: its socket is there before it has looked at everything."""
+        """Whether QEMU is ready: its socket exists before it has checked all of its options."""
         try:
             return bool(self._command("query-status"))
         except MachineError:
@@ -133,16 +140,18 @@ class Machine:
 
     @property
     def directory(self) -> Path:
+        """Where its files are."""
         return self.lab.folder("machines", self.name)
 
     @property
     def alive(self) -> bool:
+        """Whether its QEMU is running."""
         return self._process.alive
 
     @property
     def restarts(self) -> int:
-        """How often `wait_until`, of any program, has restarted it: after a panic of its kernel,
-        or a crash of QEMU."""
+        """How often `wait_until`, in any process, has restarted it after a kernel panic or a crash
+        of QEMU."""
         try:
             return int((self.directory / "restarts").read_text())
         except FileNotFoundError:
@@ -150,19 +159,19 @@ class Machine:
 
     @property
     def _process(self) -> run.ProcessId:
-        """The QEMU of this machine now: another one, if it was started again meanwhile."""
+        """The QEMU that runs this machine now, which may be another one after a restart."""
         recorded = self.lab.state["processes"].get(f"machine-{self.name}")
         return run.ProcessId(**recorded) if recorded else self._last
 
     def console(self) -> str:
-        """All that the machine has written to its serial console since it was started."""
+        """The output of its serial console since it was started."""
         try:
             return (self.directory / "console.log").read_text(errors="replace")
         except FileNotFoundError:
             return ""
 
     def console_of_boot(self) -> str:
-        """What it has written since `reset` was pressed last."""
+        """The output of its serial console since the last `reset`."""
         try:
             begins = int((self.directory / "boot-starts").read_text())
         except FileNotFoundError:
@@ -170,23 +179,23 @@ class Machine:
         return self.console()[begins:]
 
     def screenshot(self, path: Path) -> Path:
-        """Save the machine's screen as PNG."""
+        """Save the machine's screen as PNG; returns the path. Raises MachineError."""
         path = path.absolute()
         path.parent.mkdir(parents=True, exist_ok=True)
         self._command("screendump", filename=str(path), format="png")
         return path
 
     def reset(self) -> None:
-        """Press the reset button; what the guest had not written is lost."""
+        """Press the reset button; what the guest has not written to its disk is lost."""
         if self.spec.reboots:
-            # Paused, so that it writes nothing more of the boot that ends here.
+            # Paused, so that the boot that ends here writes nothing more.
             self._command("stop")
             files.write(self.directory / "boot-starts", str(len(self.console())))
             self._command("system_reset")
             self._command("cont")
             return
-        # QEMU with -no-reboot ends at a reset, and set-action does not prevent it: SeaBIOS does a
-        # second reset of its own. So the machine is switched off and on.
+        # With -no-reboot, QEMU ends at a reset, and set-action does not prevent it, since SeaBIOS
+        # does a second reset of its own. So the machine is switched off and on.
         self._start_again()
 
     def _start_again(self) -> None:
@@ -199,8 +208,8 @@ class Machine:
         files.write(self.directory / "restarts", str(restarts))
 
     def save(self, path: Path, deadline: Deadline) -> None:
-        """Write the running machine, its memory and all, to a file, and end it: another one goes
-        on from there with VmSpec.incoming. Its disk stays as it was in that moment."""
+        """Save the memory and the device state of the running machine to a file, and end it. Its
+        disk stays as it is at that moment; VmSpec.incoming continues from both."""
         self._command("migrate", uri=f"exec:cat > {shlex.quote(str(path))}")
 
         def saved() -> bool:
@@ -215,11 +224,11 @@ class Machine:
         self._forget()
 
     def power_button(self) -> None:
-        """Press the power button: the guest shuts down if it reacts to ACPI."""
+        """Press the power button: a guest that handles ACPI shuts down."""
         self._command("system_powerdown")
 
     def stop(self, *, grace: float = 60) -> None:
-        """Switch off: the guest gets `grace` seconds to shut down, then QEMU is ended."""
+        """Switch off: give the guest `grace` seconds to shut down, then end QEMU."""
         limit = Deadline(grace)
         with contextlib.suppress(MachineError):
             self.power_button()
@@ -232,12 +241,12 @@ class Machine:
         self._forget()
 
     def kill(self) -> None:
-        """End QEMU at once, as a crash of the host would."""
+        """End QEMU at once with SIGKILL; what the guest has not written to its disk is lost."""
         run.kill(self._process)
         self._forget()
 
     def _forget(self) -> None:
-        """A process that was killed holds its disk's lock until its last thread has gone, a moment
+        """A killed process holds the lock on its disk until its last thread has gone, a moment
         after it counts as ended."""
         entry = Path(f"/proc/{self._process.pid}")
         with contextlib.suppress(DeadlineExceededError):
@@ -253,14 +262,15 @@ class Machine:
         *,
         every: float = 0.5,
     ) -> T:
-        """Wait until `ready()` is true, and return that; `what` completes "… did not happen".
+        """Wait until `ready()` returns something true, and return that; `what` is the event waited
+        for, as in "edge-1 answers over SSH". `every` is in seconds.
 
         A guest whose kernel panics is reset, and one whose QEMU has crashed is started again, at
-        most MOST_RESTARTS times together, counted in `restarts` and said through `on_progress`.
+        most MOST_RESTARTS times in all, counted in `restarts` and reported through `on_progress`.
         Raises GuestPanicError or QemuCrashError after that, MachineError if the machine has ended,
-        DeadlineExceededError; each with the console as its log.
+        or DeadlineExceededError, each with the console as its log.
         """
-        look_again = Deadline(STATUS_SECONDS)
+        next_check = Deadline(STATUS_SECONDS)
         while True:
             alive = self.alive
             if result := ready():
@@ -268,27 +278,27 @@ class Machine:
             if not alive and not self._recover_from_crash(on_progress):
                 raise self._ended()
             self.recover_from_panic(on_progress)
-            if look_again.expired:
+            if next_check.expired:
                 self._check_running()
-                look_again = Deadline(STATUS_SECONDS)
+                next_check = Deadline(STATUS_SECONDS)
             if deadline.expired:
                 raise DeadlineExceededError(
                     f"{what}: not within {deadline.seconds:.0f} s; the console ends with:\n"
                     + run.tail_of(self.console(), 5),
                     log=self.directory / "console.log",
-                    remedy=f"look at the console of {self.name}, or give it more time",
+                    remedy=f"see the console of {self.name}, or allow more time",
                 )
             threading.Event().wait(min(every, deadline.left))
 
     def recover_from_panic(self, on_progress: OnProgress = None) -> None:
-        """Reset a guest whose kernel has panicked in this boot. Raises GuestPanicError when it has
-        done so too often."""
+        """Reset a guest whose kernel has panicked in this boot. Raises GuestPanicError if that has
+        happened too often."""
         if panic := PANIC.search(self.console_of_boot()):
             self._restart(f"the guest kernel panicked ({panic[0]})", GuestPanicError, on_progress)
 
     def _recover_from_crash(self, on_progress: OnProgress) -> bool:
-        """Start a machine again whose QEMU has crashed; False if it ended in another way, or if it
-        cannot just be started again."""
+        """If QEMU has crashed, start the machine again. False if it ended in another way, or if it
+        continues a saved machine or logs its writes: those cannot be started again."""
         status = run.status(self._process)
         if status not in CRASHES or self.spec.incoming or self.spec.write_log:
             return False
@@ -296,15 +306,15 @@ class Machine:
         return True
 
     def _restart(self, reason: str, error: type[MachineError], on_progress: OnProgress) -> None:
-        """Reset a machine that runs, start one that does not; raise `error` if that was done too
-        often already."""
+        """Reset the machine, or start it again after a crash; raise `error` if that has been done
+        too often."""
         restarts = self.restarts + 1
         self._count(restarts)
         if restarts > MOST_RESTARTS:
             raise error(
                 f"{self.name} was restarted {MOST_RESTARTS} times, and again {reason}",
                 log=self.directory / "console.log",
-                remedy="the console shows the last boot; try another kernel or accelerator",
+                remedy="see the last boot in the console; try another kernel or accelerator",
             )
         if on_progress is not None:
             on_progress(f"{reason}; restart {restarts} of at most {MOST_RESTARTS}")
@@ -314,33 +324,34 @@ class Machine:
             self.reset()
 
     def _check_running(self) -> None:
-        """QEMU pauses a machine whose disk image cannot grow, and waits for somebody."""
+        """Raise MachineError if QEMU has paused the machine because its disk image cannot grow."""
         status = ""
-        with contextlib.suppress(MachineError):  # it may be ending just now
+        with contextlib.suppress(MachineError):  # it may be ending at this moment
             status = self._command("query-status")["status"]
         if status == "io-error":
             raise MachineError(
-                f"{self.name} is paused: its disk could not be written, {self.directory} is full",
-                remedy="free some space and start it again; an installation starts over",
+                f"{self.name} is paused: its disk cannot be written, {self.directory} is full",
+                remedy="free some space, then start it again; repeat an interrupted installation",
                 log=self.directory / "console.log",
             )
 
     def _ended(self) -> MachineError:
         log = self.directory / "qemu.log"
-        words = run.tail_of(log.read_text(errors="replace"), 5) if log.exists() else ""
+        output = run.tail_of(log.read_text(errors="replace"), 5) if log.exists() else ""
         self.lab.remove_process(f"machine-{self.name}")
-        if words:
-            remedy = "another program has that port: `ss -ltnp`" if "hostfwd" in words else ""
-            return MachineError(f"QEMU of {self.name} ended: {words}", log=log, remedy=remedy)
+        if output:
+            busy = "find the program that uses the port: `ss -ltnp`"
+            remedy = busy if "hostfwd" in output else ""
+            return MachineError(f"QEMU of {self.name} ended: {output}", log=log, remedy=remedy)
         return MachineError(
-            f"machine {self.name} is not running any more: it was switched off, or QEMU was killed",
+            f"machine {self.name} is no longer running: it was switched off, or QEMU was killed",
             log=self.directory / "console.log",
-            remedy="start it again; its disk is as the last write left it",
+            remedy="start it again: its disk is as the last write left it",
         )
 
     def _command(self, name: str, **arguments: Any) -> Any:
-        """One QMP command, over a connection of its own, in a thread of its own: the caller may
-        have an event loop running, as Jupyter does."""
+        """Run one QMP command over its own connection, in a thread, since the caller may have a
+        running event loop, as Jupyter does. Raises MachineError."""
         socket = self.lab.socket(f"{self.name}.qmp")
         answer: list[Any] = []
 
@@ -355,10 +366,10 @@ class Machine:
         thread.join()
         if isinstance(answer[0], Exception):
             raise MachineError(
-                f"machine {self.name} does not answer to {name}: "
+                f"machine {self.name} does not answer the command {name}: "
                 f"{answer[0] or type(answer[0]).__name__}",
                 log=self.directory / "qemu.log",
-                remedy="see whether it still runs: `rfe lab show`",
+                remedy="check whether it is still running: `rfe lab show`",
             )
         return answer[0]
 
@@ -375,7 +386,7 @@ async def _qmp(socket: Path, command: str, arguments: dict[str, Any]) -> Any:
 
 
 def _prepare_firmware(spec: VmSpec, directory: Path) -> Firmware | None:
-    """The firmware of a machine, with variables of its own that stay with it."""
+    """The firmware of a machine, with its own persistent copy of the variables."""
     if spec.firmware not in FIRMWARES:
         raise MachineError(f"unknown firmware {spec.firmware!r}: choose {' or '.join(FIRMWARES)}")
     if spec.firmware == "bios" and spec.arch == "x86_64":
@@ -388,7 +399,7 @@ def _prepare_firmware(spec: VmSpec, directory: Path) -> Firmware | None:
 
 
 def _window(spec: VmSpec) -> dict[str, str]:
-    """What QEMU needs from the caller's environment to open a window."""
+    """The environment variables that QEMU needs to open a window."""
     names = ("DISPLAY", "WAYLAND_DISPLAY", "XAUTHORITY") if spec.display != "none" else ()
     return {name: os.environ[name] for name in names if name in os.environ}
 
@@ -400,6 +411,6 @@ def _spec_to_json(spec: VmSpec) -> dict[str, Any]:
 def _spec_from_json(values: dict[str, Any]) -> VmSpec:
     values["forwards"] = tuple((host, guest) for host, guest in values["forwards"])
     for key in ("disk", "cdrom", "kernel", "initrd", "seed", "write_log", "incoming"):
-        # A machine that an earlier version of the workbook has started lacks the newer ones.
+        # A machine that was started by an earlier version lacks the newer ones.
         values[key] = Path(values[key]) if values.get(key) else None
     return VmSpec(**values)

@@ -1,15 +1,15 @@
-"""A machine that is killed in the middle of its update, again and again, at random moments.
+"""A machine that is killed during its update, again and again, at random moments.
 
-In the manner of ostree's own test of transactions: one update is timed, from asking for it to the
-end of the shutdown that completes it; then, round after round, the same update is begun and QEMU
-gets SIGKILL at a moment between 0 and 1.1 times that. It is timed again now and then, since how
-long it takes depends on what else the host does. The machine is switched on again and must
-run the old or the new commit, whole, and take the update then.
+As in ostree's own test of transactions, one update is timed, from the request to the end of the
+shutdown that completes it. Then, round after round, the same update is started and QEMU gets
+SIGKILL at a moment between 0 and 1.1 times that duration. The timing is repeated every few rounds,
+since it depends on the load of the host. After the kill the machine is switched on; it must run
+the old or the new commit, complete, and take the update.
 
-Each round begins from the same machine, saved with its memory just before the update, and writes
-to a disk layer of its own. That saves one boot a round and weakens nothing: from there on the
-machine runs as it would have. What the host's page cache saves, a loss of power does not: for that
-there is rfe_helpers.prove.powerloss.
+Each round starts from the same machine, saved with its memory just before the update, and writes
+to its own disk overlay. That saves a boot per round and does not weaken the proof: the machine
+continues as it would have. The host's page cache survives the kill of QEMU but not a loss of power;
+rfe_helpers.prove.powerloss is about that.
 """
 
 from __future__ import annotations
@@ -38,19 +38,19 @@ BEYOND = 1.1
 TIMED_EVERY = 10  # rounds
 BOOT_SECONDS = 900
 UPDATE_SECONDS = 900
-# A saved machine that goes on answers in seconds. Under emulation it hangs now and then, a virtual
-# processor gone: then it is taken up again, as a guest whose kernel panics is started again.
+# A resumed machine answers within seconds. Under emulation it sometimes loses a virtual processor
+# and hangs; then it is resumed again, as a guest whose kernel panics is started again.
 RESUME_SECONDS = 120
 ATTEMPTS = 3
-# Shutting down completes a staged update; this does just that part of it.
+# A shutdown completes a staged update; this does only that part of it.
 FINALIZE = "systemctl stop ostree-finalize-staged.service"
 T = TypeVar("T")
 
 
 @dataclass(frozen=True)
 class Saved:
-    """A machine saved just before its update: memory, disk, how it is built, what it runs, and
-    files with the content that no update may change."""
+    """A machine saved just before its update: its memory, disk and description, the commit that it
+    runs and the one that is published, and files with the content that no update may change."""
 
     memory: Path
     disk: Path
@@ -62,10 +62,10 @@ class Saved:
 
 @dataclass(frozen=True)
 class Round:
-    """One kill, after `share` (0 to 1.1) of the `cycle` seconds that the update takes: which commit
-    ran afterwards ("old" or "new"), whether it then took the update, and what went wrong ("" for
-    nothing). `restarts` counts boots that were repeated because the guest's kernel panicked, or
-    QEMU crashed, as happens under emulation. `seconds` is how long all of that took."""
+    """One kill, after `share` (0 to 1.1) of the `cycle` seconds that the update takes: the commit
+    that `booted` afterwards ("old" or "new"), whether the machine then took the update, and the
+    `problem` ("" for none). `restarts` counts boots that were repeated after a kernel panic or a
+    crash of QEMU, as happen under emulation. `seconds` is how long the round took."""
 
     number: int
     share: float
@@ -78,7 +78,7 @@ class Round:
 
     @property
     def moment(self) -> float:
-        """Seconds after asking for the update."""
+        """The moment of the kill, in seconds after the update was requested."""
         return self.share * self.cycle
 
 
@@ -92,9 +92,11 @@ def save(
     new: str,
     on_progress: OnProgress = None,
 ) -> Saved:
-    """Boot a layer on an installed disk, leave marks in /etc and /var, and save the machine.
+    """Boot an overlay of an installed disk, leave marks in /etc and /var, and save the machine.
 
-    `new` is the commit that is published for it. `disk` must not change as long as it is used.
+    `new` is the commit that is published for it. `disk` must not change until `discard`. Raises
+    InputError if the machine runs that commit already, MachineError, NodeError or
+    DeadlineExceededError.
     """
     directory.mkdir(parents=True, exist_ok=True)
     layer, memory = directory / "saved.qcow2", directory / "memory"
@@ -103,7 +105,7 @@ def save(
     machine = Machine.start(lab, spec)
     try:
         node = Node(lab, name, port=port)
-        node.forget_host_key()  # a system that was never booted makes its own now
+        node.forget_host_key()  # a system that was never booted generates its own
         node.wait(Deadline(BOOT_SECONDS), on_progress)
         kept = leave_marks(node)
         node.sudo("systemctl is-system-running --wait", seconds=BOOT_SECONDS, check=False)
@@ -112,20 +114,20 @@ def save(
         machine.save(memory, Deadline(300))
     finally:
         machine.kill()
-    return Saved(memory, layer, spec, old, new, kept)
+    return Saved(memory=memory, disk=layer, spec=spec, old=old, new=new, kept=kept)
 
 
 def refuse_no_update(old: str, new: str) -> None:
-    """Raise InputError if what is published is what runs: nothing would be interrupted."""
+    """Raise InputError if the published commit is the running one: nothing to interrupt."""
     if old == new:
         raise InputError(
-            f"the machine runs what is published, {new[:12]}: there is no update to interrupt",
+            f"the machine already runs the published commit {new[:12]}: no update to interrupt",
             remedy="roll it back and reboot it (`rpm-ostree rollback`), or publish another commit",
         )
 
 
 def cycle(lab: Lab, saved: Saved, *, on_progress: OnProgress = None) -> float:
-    """Seconds from asking for the update to the end of the shutdown that completes it."""
+    """Seconds from the request for the update to the end of the shutdown that completes it."""
 
     def timed() -> float:
         with resumed(lab, saved) as (machine, node):
@@ -134,16 +136,16 @@ def cycle(lab: Lab, saved: Saved, *, on_progress: OnProgress = None) -> float:
             def down() -> bool:
                 if on_progress is not None:
                     on_progress("timing one update")
-                said = machine.console()
-                if "rcu_preempt detected stalls" in said:
+                console = machine.console()
+                if "rcu_preempt detected stalls" in console:
                     raise MachineError(f"{machine.name} hangs")
-                return "reboot: Restarting system" in said
+                return "reboot: Restarting system" in console
 
             limit = Deadline(UPDATE_SECONDS)
             wait_for(down, limit, "the update and the shutdown after it", every=0.1)
             return time.monotonic() - began
 
-    return _taken_up_again(timed, on_progress)
+    return _retried(timed, on_progress)
 
 
 def rounds(
@@ -155,29 +157,36 @@ def rounds(
     on_round: Callable[[Round], None] | None = None,
     on_progress: OnProgress = None,
 ) -> list[Round]:
-    """So many rounds, with moments chosen by `seed`."""
+    """Kill the machine `number` times, at moments chosen by `seed`; `on_round` gets each result.
+
+    For example:
+
+        with proof.saved() as saved:
+            results = rounds(proof.lab, saved, 10, seed=1)
+        print(table(results))
+    """
     chance = random.Random(seed)  # noqa: S311
     shares = [chance.uniform(0, BEYOND) for _ in range(number)]
-    found: list[Round] = []
+    results: list[Round] = []
     seconds = 0.0
     for index, share in enumerate(shares):
         if index % TIMED_EVERY == 0:
             seconds = cycle(lab, saved, on_progress=on_progress)
-        found.append(_round(lab, saved, index + 1, share, seconds, on_progress))
+        results.append(_round(lab, saved, index + 1, share, seconds, on_progress))
         if on_round is not None:
-            on_round(found[-1])
-    return found
+            on_round(results[-1])
+    return results
 
 
 def begin(node: Node) -> float:
-    """Ask for the update and the reboot after it; returns the time of that."""
+    """Request the update and the reboot after it; returns the monotonic time of that."""
     node.sudo(f"systemd-run --quiet --unit=update sh -c '{UPDATE}'", seconds=RESUME_SECONDS)
     return time.monotonic()
 
 
 @contextmanager
 def resumed(lab: Lab, saved: Saved) -> Iterator[tuple[Machine, Node]]:
-    """The saved machine, going on, on a layer of its own; killed at the end of the block."""
+    """Resume the saved machine on its own overlay; it is killed at the end of the block."""
     layer = saved.disk.with_name("round.qcow2")
     disks.overlay(saved.disk, layer)
     machine = Machine.start(lab, replace(saved.spec, disk=layer, incoming=saved.memory))
@@ -194,7 +203,7 @@ def _round(
 ) -> Round:
     say = progress.say(on_progress)
     moment = share * cycle
-    clock = time.monotonic()
+    started = time.monotonic()
     booted, updated, problem, restarts = "", False, "", 0
     say(f"round {number}: killing after {moment:.1f} s")
 
@@ -203,7 +212,7 @@ def _round(
             began = begin(node)
             time.sleep(max(0.0, moment - (time.monotonic() - began)))
 
-    _taken_up_again(kill, on_progress)
+    _retried(kill, on_progress)
     disk = saved.disk.with_name("round.qcow2")
     machine = Machine.start(lab, replace(saved.spec, disk=disk))
     node = _node(lab, saved)
@@ -218,7 +227,7 @@ def _round(
     finally:
         restarts = machine.restarts
         machine.kill()
-    seconds = time.monotonic() - clock
+    seconds = time.monotonic() - started
     return Round(
         number=number,
         share=share,
@@ -235,14 +244,14 @@ def _node(lab: Lab, saved: Saved) -> Node:
     return Node(lab, saved.spec.name, port=saved.spec.forwards[0][0])
 
 
-def _taken_up_again(act: Callable[[], T], on_progress: OnProgress) -> T:
+def _retried(action: Callable[[], T], on_progress: OnProgress) -> T:
     for _ in range(ATTEMPTS - 1):
         try:
-            return act()
+            return action()
         except (MachineError, NodeError, DeadlineExceededError) as error:
             if on_progress is not None:
-                on_progress(f"the saved machine is taken up again: {error.message}")
-    return act()
+                on_progress(f"resuming the saved machine again: {error.message}")
+    return action()
 
 
 def _booted(node: Node, saved: Saved) -> str:
@@ -254,17 +263,17 @@ def _booted(node: Node, saved: Saved) -> str:
 
 
 def _check(node: Node, saved: Saved) -> None:
-    """The repository and what the machine keeps are whole."""
+    """Check the repository, the kept files, and that no unit has failed. Raises NodeError."""
     for path, text in saved.kept.items():
-        if (found := node.read(path)) != text:
-            raise NodeError(f"{path} holds {found!r}, not {text!r}")
+        if (actual := node.read(path)) != text:
+            raise NodeError(f"{path} contains {actual!r}, not {text!r}")
     node.sudo("ostree fsck --quiet", seconds=BOOT_SECONDS)
     if failed := node.run("systemctl --failed --no-legend --plain").stdout.strip():
         raise NodeError(f"units have failed: {failed}")
 
 
 def _update(node: Node, saved: Saved) -> bool:
-    """Whether the update is taken now, as far as the boot loader's entry."""
+    """Update the machine, up to the boot loader entry. Raises NodeError if that fails."""
     node.sudo("rpm-ostree upgrade", seconds=UPDATE_SECONDS)
     node.sudo(FINALIZE, seconds=UPDATE_SECONDS)
     first = node.status().deployments[0]
@@ -273,27 +282,27 @@ def _update(node: Node, saved: Saved) -> bool:
     return True
 
 
-def table(found: Sequence[Round]) -> str:
-    """Moments by tenths of the update, against outcomes."""
+def table(results: Sequence[Round]) -> str:
+    """The moments of the kills, by tenths of the update, against their outcomes, as text."""
     lines = [f"{'moment':>12} {'old':>5} {'new':>5} {'broken':>7}"]
     counts: Counter[tuple[int, str]] = Counter()
-    for one in found:
-        counts[int(one.share * 10), "broken" if one.problem else one.booted] += 1
+    for result in results:
+        counts[int(result.share * 10), "broken" if result.problem else result.booted] += 1
     for tenth in range(round(BEYOND * 10)):
         row = [counts[tenth, kind] for kind in ("old", "new", "broken")]
         label = f"{tenth / 10:.1f} to {(tenth + 1) / 10:.1f}"
         lines.append(f"{label:>12} {row[0]:5} {row[1]:5} {row[2]:7}")
-    good = sum(not one.problem and one.updated for one in found)
-    lines.append(f"{len(found)} rounds, {good} ended well")
+    good = sum(not result.problem and result.updated for result in results)
+    lines.append(f"{len(results)} rounds, {good} ended well")
     return "\n".join(lines)
 
 
-def problems(found: Sequence[Round]) -> list[str]:
+def problems(results: Sequence[Round]) -> list[str]:
     """One line for each round that did not end well."""
-    return [f"round {r.number} at {r.moment:.1f} s: {r.problem}" for r in found if r.problem]
+    return [f"round {r.number} at {r.moment:.1f} s: {r.problem}" for r in results if r.problem]
 
 
 def discard(saved: Saved) -> None:
-    """Remove what `save` made."""
+    """Remove the files of `save`."""
     for path in (saved.memory, saved.disk, saved.disk.with_name("round.qcow2")):
         path.unlink(missing_ok=True)

@@ -1,9 +1,9 @@
-"""A line between a client and a server on this machine, as bad as it is told to be.
+"""A link between a client and a server on this host, as slow or unreliable as it is told to be.
 
-A TCP proxy on 127.0.0.1, in a thread. It needs no rights and no module of the kernel, as
-`tc netem` does. What it makes: a delay for every byte and for every new connection, a rate that
-all connections share, and faults after so many bytes. What it does not make: loss of single
-packets, and the slow start of TCP, so a real distant link is somewhat slower for small objects.
+A TCP proxy on 127.0.0.1, in a thread. Unlike `tc netem` it needs neither privileges nor a kernel
+module. It simulates a delay for every byte and every new connection, a rate that all connections
+share, and faults after a number of bytes. It does not simulate the loss of single packets or the
+slow start of TCP, so a real distant link is somewhat slower for small objects.
 """
 
 from __future__ import annotations
@@ -16,15 +16,15 @@ from types import TracebackType
 from typing import Any
 
 _CHUNK = 4096
-_QUEUE = 64  # chunks on the way, as many as the buffers of a line hold
+_QUEUE = 64  # chunks under way, about what the buffers of a link hold
 HOST = "127.0.0.1"
 
 
 @dataclass(frozen=True)
 class Quality:
-    """How a line is. `delay` in seconds for one way, so a ping takes twice that; `rate` in bytes
-    per second and direction, 0 for any; after `cut_after` bytes from the server in all, every
-    connection breaks and new ones too; after `stall_after` nothing moves any more."""
+    """The quality of a link. `delay` is in seconds one way, so a ping takes twice that; `rate` is
+    in bytes per second and direction, 0 for no limit. After `cut_after` bytes from the server in
+    all, every connection breaks, new ones too; after `stall_after` bytes no more data arrives."""
 
     delay: float = 0.0
     rate: float = 0.0
@@ -33,15 +33,18 @@ class Quality:
 
 
 FAST = Quality()
-# What the issue of a slow, distant site is measured with: 2 Mbit/s, 200 ms there and back.
+# A slow, distant site: 2 Mbit/s, 200 ms round trip.
 DISTANT = Quality(delay=0.1, rate=2_000_000 / 8)
 
 
 class Link:
-    """The line to a port of this machine, from `port`. Use it in a `with` block.
+    """A link from `port` to the port `target` of this host, open within a `with` block.
 
-    `received` counts the bytes that came from the server, `requests` those of HTTP/1.1 that were
-    sent to it, `connections` how many there were.
+    `received` counts the bytes from the server, `requests` the HTTP/1.1 requests sent to it,
+    `connections` the connections.
+
+        with Link(site.port, DISTANT) as link:
+            repo.add_remote("slow", f"http://127.0.0.1:{link.port}/repo/")
     """
 
     def __init__(self, target: int, quality: Quality = FAST) -> None:
@@ -51,7 +54,7 @@ class Link:
         self.connections = 0
         self.port = 0
         self._target = target
-        self._free_at = [0.0, 0.0]  # when the line can take the next byte: up, down
+        self._free_at = [0.0, 0.0]  # when the link can take the next byte: up, down
         self._loop = asyncio.new_event_loop()
         self._tasks: set[asyncio.Task[None]] = set()
         self._thread = threading.Thread(target=self._loop.run_forever, name="link", daemon=True)
@@ -75,7 +78,7 @@ class Link:
 
     @property
     def broken(self) -> bool:
-        """Whether it was cut."""
+        """Whether it has been cut."""
         limit = self.quality.cut_after
         return limit is not None and self.received >= limit
 
@@ -97,7 +100,7 @@ class Link:
         try:
             await self._connect(reader, writer)
         except (OSError, asyncio.CancelledError):
-            pass  # one of the two went away, or the line is taken down
+            pass  # either end has gone away, or the link is being closed
         finally:
             self._tasks.discard(task)
             writer.close()
@@ -106,23 +109,23 @@ class Link:
         if self.broken:
             return
         await asyncio.sleep(2 * self.quality.delay)  # the handshake
-        to, back = await asyncio.open_connection(HOST, self._target)
+        from_server, to_server = await asyncio.open_connection(HOST, self._target)
         try:
-            ways = [self._pump(reader, back, 0), self._pump(to, writer, 1)]
-            tasks = [asyncio.ensure_future(way) for way in ways]
+            up = asyncio.ensure_future(self._pump(reader, to_server, 0))
+            down = asyncio.ensure_future(self._pump(from_server, writer, 1))
             try:
-                await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+                await asyncio.wait([up, down], return_when=asyncio.FIRST_COMPLETED)
             finally:
-                for way in tasks:
-                    way.cancel()
-                await asyncio.gather(*tasks, return_exceptions=True)
+                up.cancel()
+                down.cancel()
+                await asyncio.gather(up, down, return_exceptions=True)
         finally:
-            back.close()
+            to_server.close()
 
     async def _pump(
         self, source: asyncio.StreamReader, sink: asyncio.StreamWriter, way: int
     ) -> None:
-        """Carry one direction: chunks leave in their order, each when the line allows it."""
+        """Carry one direction: chunks leave in order, each when the link allows it."""
         chunks: asyncio.Queue[tuple[float, bytes]] = asyncio.Queue(_QUEUE)
         carrier = asyncio.ensure_future(self._deliver(chunks, sink, way))
         try:
@@ -160,7 +163,7 @@ class Link:
         return limit is not None and self.received >= limit
 
     def _arrival(self, size: int, way: int) -> float:
-        """When so many bytes that are sent now are there."""
+        """When `size` bytes that are sent now have arrived."""
         if not self.quality.rate:
             return self._loop.time() + self.quality.delay
         free = max(self._free_at[way], self._loop.time()) + size / self.quality.rate

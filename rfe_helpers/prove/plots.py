@@ -1,4 +1,4 @@
-"""Pictures of proofs: moments of an update at which it was interrupted, against what came of it.
+"""Plots of proofs: the moments at which updates were interrupted, and the outcomes.
 
 Drawn on white; outcomes differ in marker as well as in colour.
 """
@@ -25,7 +25,7 @@ Point = tuple[float, str, str]
 
 
 def plot(points: Sequence[Point], title: str, moments: str) -> Figure:
-    """One mark per interruption; `moments` names the horizontal axis, each kind has a row."""
+    """One mark per interruption, a row per kind; `moments` is the label of the horizontal axis."""
     from matplotlib.figure import Figure
 
     kinds = sorted({kind for _, kind, _ in points})
@@ -48,7 +48,7 @@ def plot(points: Sequence[Point], title: str, moments: str) -> Figure:
 
 
 def save(figure: Figure, path: Path) -> Path:
-    """Write a picture as PNG, whole or not at all."""
+    """Write a figure as PNG, completely or not at all; returns the path."""
     with files.replacing(path) as temporary:
         figure.savefig(temporary, format="png", dpi=110)
     return path

@@ -1,16 +1,16 @@
-"""What a loss of power leaves of an update: every write of one is recorded, then the disk is built
-as it would be at many points of it, and each of these disks is checked.
+"""What a loss of power leaves of an update: every write of an update is recorded, then the disk is
+rebuilt as it may have been at many points of it, and each of these disks is checked.
 
-A killed QEMU is not enough to show this, since the host's page cache outlives it. QEMU's
-blklogwrites keeps each write and flush of the guest instead (rfe_helpers.prove.writelog). The disk
-is put together as a raw image of what was flushed, with a qcow2 layer on it that takes the rest and
-what the check itself writes. qemu-storage-daemon shows both as one file (a FUSE export), which is
-mounted: this needs root and a kernel with the file system of the disk.
+Killing QEMU does not show this, since the host's page cache survives. Instead, QEMU's blklogwrites
+records each write and flush of the guest (rfe_helpers.prove.writelog). A disk is rebuilt as a raw
+image of what was flushed and a qcow2 overlay for the rest and for the writes of the check itself.
+qemu-storage-daemon exports both as one file (by FUSE), which is mounted; this needs root and a
+kernel with the file system of the disk.
 
-One thing was found (docs/interruptions.md): XFS looks for holes in the last 2 MiB of its log only,
-and since Linux 5.14 may write a larger checkpoint without a flush in it. A drive that loses a part
-of that which is further back, and keeps what came later, leaves a file system that does not mount.
-The sandbox installs ext4 therefore, and some of the disks are chosen to be just like that.
+One result (docs/interruptions.md): XFS looks for holes only in the last 2 MiB of its log, and since
+Linux 5.14 it may write a larger checkpoint without a flush within it. A drive that loses a part
+further back and keeps what came later leaves a file system that does not mount. Therefore the
+sandbox installs ext4, and some of the disks are chosen to be exactly like that.
 """
 
 from __future__ import annotations
@@ -42,9 +42,9 @@ UPDATE = "rpm-ostree upgrade && systemctl reboot"
 
 @dataclass(frozen=True)
 class Recording:
-    """One update from the commit `old`: the disk before it (raw), the log of writes, and the index
-    of the first entry after the update was asked for; `seconds` from there to the end of the
-    shutdown; `kept` are files with the content that no update may change."""
+    """One update from the commit `old`: the disk `before` it (raw), the `log` of its writes, and
+    `start`, the index of the first entry after the update was requested; `seconds` from there to
+    the end of the shutdown; `kept` are files with the content that no update may change."""
 
     before: Path
     log: Path
@@ -56,8 +56,9 @@ class Recording:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of one state: `boots` next is "old" or "new", or "" and `problem` says why.
-    `unflushed` are the bytes of which a part may be missing."""
+    """The outcome of one disk state: `boots` is the commit that boots next, "old" or "new"; or it
+    is "", and `problem` says why. `unflushed` is the number of bytes of which a part may be
+    missing, `seconds` how long the check took."""
 
     point: int
     kind: str
@@ -79,13 +80,15 @@ def record(
     deadline: Deadline,
     on_progress: OnProgress = None,
 ) -> Recording:
-    """Boot a copy of an installed disk, let it update, and record all that it writes.
+    """Boot a copy of an installed disk, let it update, and record everything that it writes.
 
-    `disk` stays as it is; an update must be published. The files go to `directory`.
+    `disk` is not changed; an update must be published. The files go to `directory`. Raises
+    MachineError, NodeError or DeadlineExceededError.
     """
     say = progress.say(on_progress)
     directory.mkdir(parents=True, exist_ok=True)
-    before, log, layer = (directory / f for f in ("before.raw", "writes.log", "overlay.qcow2"))
+    before, log = directory / "before.raw", directory / "writes.log"
+    layer = directory / "overlay.qcow2"
     say("copying the disk")
     run.run(["qemu-img", "convert", "-O", "raw", disk, before], deadline=deadline)
     disks.overlay(disk, layer)
@@ -94,7 +97,7 @@ def record(
     machine = Machine.start(lab, spec)
     try:
         node = Node(lab, name, port=port)
-        node.forget_host_key()  # a system that was never booted makes its own now
+        node.forget_host_key()  # a system that was never booted generates its own
         node.wait(deadline, on_progress)
         old, kept = node.status().booted.checksum, leave_marks(node)
         size = log.stat().st_size
@@ -107,11 +110,19 @@ def record(
         machine.kill()
     start = next((i for i, entry in enumerate(read(log)) if entry.at > size), 0)
     layer.unlink()
-    return Recording(before, log, start, seconds, old, kept)
+    return Recording(
+        before=before,
+        log=log,
+        start=start,
+        seconds=seconds,
+        old=old,
+        kept=kept,
+    )
 
 
 def leave_marks(node: Node) -> dict[str, str]:
-    """Files in /etc and /var of a machine that must be there after whatever happens."""
+    """Write a file to /etc and one to /var, which every update must keep; returns their texts by
+    path."""
     marks = {"/etc/kept": "in /etc\n", "/var/lib/kept": "in /var\n"}
     for path, text in marks.items():
         node.sudo(f"printf %s '{text}' > {path}; sync")
@@ -127,23 +138,24 @@ def check(
     fsck_every: int = 1,
     on_outcome: Callable[[int, Outcome, Path], None] | None = None,
 ) -> list[Outcome]:
-    """Build `number` states, chosen by `seed`, and check each; every `fsck_every`-th with `ostree
-    fsck`, the others without. `on_outcome` sees each with the raw disk, as it was before the check.
+    """Rebuild `number` disk states, chosen by `seed`, and check each, every `fsck_every`-th with
+    `ostree fsck`. `on_outcome` gets the index, the outcome and the raw disk before the check.
+    Raises ToolMissingError if a tool is missing or the user is not root.
     """
     if os.geteuid() != 0:
         raise ToolMissingError(
-            "checking disks mounts them, which only root may",
+            "checking disks requires root, which mounts them",
             remedy="run it with sudo, or in a virtual machine",
         )
     run.require("qemu-storage-daemon", "fusermount3", "losetup", "sfdisk", "grub-fstest")
-    chosen = states(read(recording.log), number, seed, recording.start)
+    disk_states = states(read(recording.log), number, seed, recording.start)
     outcomes = []
     parent = recording.before.parent
     with tempfile.TemporaryDirectory(dir=parent, prefix="check-") as scratch:
         image = Path(scratch, "rolling.raw")
         run.run(["cp", "--sparse=always", recording.before, image])
         rebuilder = Rebuilder(image, recording.log)
-        for index, state in enumerate(chosen):
+        for index, state in enumerate(disk_states):
             rebuilder.roll(state)
             fsck = index % fsck_every == 0
             outcome = _check_state(rebuilder, state, expected, Path(scratch), fsck=fsck)
@@ -160,9 +172,9 @@ def _check_state(
     boots, deployments, problem = "", tuple[str, ...](), ""
     with disk_of(rebuilder, state, scratch) as disk:
         try:
-            shown = as_grub_sees(disk, expected)
+            entries = as_grub_sees(disk, expected)
             boots, deployments = as_linux_sees(
-                disk, expected, scratch / "mnt", shown=shown, fsck=fsck
+                disk, expected, scratch / "mnt", grub_entries=entries, fsck=fsck
             )
         except MachineError as error:
             problem = error.message
@@ -181,25 +193,27 @@ def _check_state(
 
 @contextmanager
 def disk_of(rebuilder: Rebuilder, state: DiskState, scratch: Path) -> Iterator[Path]:
-    """A raw disk in `state`, writable, that is thrown away afterwards."""
+    """A writable raw disk in `state`, discarded at the end of the block."""
     layer, export = scratch / "layer.qcow2", scratch / "disk.raw"
     disks.overlay(rebuilder.image, layer, backing_format="raw")
     export.touch()
-    socket = scratch / "daemon.pid"
-    process = run.start(
-        [
-            *("qemu-storage-daemon", "--pidfile", socket),
-            *("--blockdev", f"driver=file,node-name=file,filename={layer}"),
-            *("--blockdev", "driver=qcow2,node-name=disk,file=file"),
-            *("--export", f"type=fuse,id=e,node-name=disk,mountpoint={export},writable=on"),
-        ],
-        log=scratch / "daemon.log",
-    )
+    # fmt: off
+    argv: list[str | Path] = [
+        "qemu-storage-daemon",
+        "--pidfile", scratch / "daemon.pid",
+        "--blockdev", f"driver=file,node-name=file,filename={layer}",
+        "--blockdev", "driver=qcow2,node-name=disk,file=file",
+        "--export", f"type=fuse,id=e,node-name=disk,mountpoint={export},writable=on",
+    ]
+    # fmt: on
+    process = run.start(argv, log=scratch / "daemon.log")
     try:
-        wait_for(lambda: export.stat().st_size > 0, Deadline(30), "the disk is shown", every=0.01)
+        wait_for(
+            lambda: export.stat().st_size > 0, Deadline(30), "the disk is exported", every=0.01
+        )
         with export.open("r+b") as disk:
-            for where, data in rebuilder.pieces(state):
-                disk.seek(where)
+            for offset, data in rebuilder.pieces(state):
+                disk.seek(offset)
                 disk.write(data)
         yield export
     finally:
@@ -208,17 +222,17 @@ def disk_of(rebuilder: Rebuilder, state: DiskState, scratch: Path) -> Iterator[P
 
 
 def table(outcomes: list[Outcome]) -> str:
-    """How often each outcome came, by kind of state."""
-    rows: Mapping[tuple[str, str], int] = Counter((o.kind, _what(o)) for o in outcomes)
-    lines = [f"{kind:16} {what:12} {count:6}" for (kind, what), count in sorted(rows.items())]
+    """How often each outcome occurred, by kind of state, as text."""
+    rows: Mapping[tuple[str, str], int] = Counter((o.kind, _verdict(o)) for o in outcomes)
+    lines = [f"{kind:16} {verdict:12} {n:6}" for (kind, verdict), n in sorted(rows.items())]
     checked = sum(outcome.fsck for outcome in outcomes)
     return "\n".join([*lines, f"{len(outcomes)} states, ostree fsck on {checked} of them"])
 
 
-def _what(outcome: Outcome) -> str:
+def _verdict(outcome: Outcome) -> str:
     return "BROKEN" if outcome.problem else f"boots {outcome.boots}"
 
 
 def free(recording: Recording) -> None:
-    """Remove a recording."""
+    """Remove the files of a recording."""
     shutil.rmtree(recording.before.parent, ignore_errors=True)

@@ -1,4 +1,4 @@
-"""What proofs need of a lab: its machine, switched off, and the update that is published for it."""
+"""What proofs need from a lab: a machine that is off, and the update that is published for it."""
 
 from __future__ import annotations
 
@@ -25,7 +25,14 @@ RECORD_SECONDS = 3600
 
 @dataclass(frozen=True)
 class Proof:
-    """A lab's machine by its disk, which stays as it is, and the commit `new` it is to take."""
+    """The disk of a lab's machine, which is not changed, and `new`, the commit published for it.
+
+    For example:
+
+        proof = Proof.of("~/rfe-lab", "edge-1")
+        with proof.saved() as saved:
+            results = interruptions.rounds(proof.lab, saved, 10, seed=1)
+    """
 
     lab: Lab
     disk: Path
@@ -34,7 +41,8 @@ class Proof:
 
     @classmethod
     def of(cls, directory: str | Path, machine: str) -> Proof:
-        """Raises StepMissingError, InputError or MachineError with what is to be done first."""
+        """The proof for a machine of the lab in `directory`. Raises StepMissingError, InputError or
+        MachineError with what has to be done first."""
         lab = Lab(directory)
         disk = lab.path("machines", machine, "disk.qcow2")
         if not disk.exists():
@@ -44,23 +52,23 @@ class Proof:
             )
         if Machine.find(lab, machine) is not None:
             raise MachineError(
-                f"{machine} is running, and its disk must not change meanwhile",
-                remedy="switch it off: `sudo poweroff` in it, or Stop in the panel of notebook 50",
+                f"{machine} is running, but its disk must not change during a proof",
+                remedy="switch it off: `sudo poweroff` on it, or Stop in the panel of notebook 50",
             )
         site = serve.published(lab)
         repo = Publication.of(lab).repo
         if Path(site.artifact) != repo.path:
             raise InputError(
-                "what this lab serves is one artifact, not a publication with the commits before",
+                "this lab serves a single artifact, not a publication with the earlier commits",
                 remedy="publish with Publication.of(lab), as notebook 65 does",
             )
         if not site.answers:
             raise StepMissingError("the web server does not answer", remedy="run notebook 65 again")
-        return cls(lab, disk, repo, repo.resolve(lab.profile.ostree.ref))
+        return cls(lab=lab, disk=disk, repo=repo, new=repo.resolve(lab.profile.ostree.ref))
 
     @contextmanager
     def saved(self, on_progress: OnProgress = None) -> Iterator[Saved]:
-        """The machine saved just before its update."""
+        """The machine saved just before its update; discarded at the end of the block."""
         saved = interruptions.save(
             self.lab,
             "killed",
@@ -77,7 +85,7 @@ class Proof:
 
     @contextmanager
     def recorded(self, on_progress: OnProgress = None) -> Iterator[Recording]:
-        """One update of the machine, recorded."""
+        """A recording of one update of the machine; removed at the end of the block."""
         recording = powerloss.record(
             self.lab,
             "recorded",
@@ -93,7 +101,7 @@ class Proof:
             powerloss.free(recording)
 
     def expected(self, recording: Recording) -> Expected:
-        """What may be found on the disks of a recording."""
+        """What the disks of a recording may hold. Raises InputError if nothing was updated."""
         interruptions.refuse_no_update(recording.old, self.new)
         commits = {"old": recording.old, "new": self.new}
         return Expected.of(self.repo, commits, self.lab.profile.ostree.osname, recording.kept)

@@ -5,9 +5,9 @@ little endian: a sector with the superblock (magic, version, number of entries, 
 for each request a sector with its entry (sector, number of sectors, flags, length of a mark's
 text) and the data of a write or the text. Sectors in the entries are of the superblock's size.
 
-What a disk may hold after a loss of power: everything that was complete when the last flush began
-that ended before, and of what came later any part. Writes with FUA are on the disk when they end.
-A disk that has lost power may hold half of a request; 4096 bytes of it are taken to be one.
+After a loss of power, a disk holds every write that was complete when the last finished flush
+began, and any part of the later ones. A write with FUA is on the disk when it ends. A request may
+be torn, but only between blocks of 4096 bytes, which are taken to be written as a whole.
 """
 
 from __future__ import annotations
@@ -30,7 +30,8 @@ Pieces = tuple[tuple[int, int, int], ...]  # index of the entry, first byte, byt
 
 @dataclass(frozen=True)
 class Entry:
-    """One request: where in bytes, how many, its flags, and where in the log its data lies."""
+    """One request: its offset and size on the disk in bytes, its flags, and the offset of its data
+    in the log."""
 
     offset: int
     size: int
@@ -44,8 +45,8 @@ class Entry:
 
 @dataclass(frozen=True)
 class DiskState:
-    """A disk after a loss of power: all requests before `flushed` are on it, of those up to
-    `point`, `unflushed` bytes, the pieces in `kept` (index of the entry, first byte, bytes)."""
+    """A disk after a loss of power: all requests before the entry `flushed` are on it, and of those
+    from there to `point`, `unflushed` bytes in all, only the pieces in `kept`."""
 
     point: int
     flushed: int
@@ -55,63 +56,65 @@ class DiskState:
 
 
 def read(path: Path) -> list[Entry]:
-    """The entries of a log. Raises InputError if it is none."""
+    """The entries of a log. Raises InputError if the file is not one."""
     entries = []
     with path.open("rb") as log:
         head = log.read(_SUPER.size)
         if len(head) < _SUPER.size:
-            raise InputError(f"{path} is no log of writes: it is too short")
+            raise InputError(f"{path} is not a log of writes: it is too short")
         magic, version, count, sector = _SUPER.unpack(head)
         if magic != MAGIC or version != 1:
-            raise InputError(f"{path} is no log of writes: its magic is {magic:#x}")
+            raise InputError(f"{path} is not a log of writes: its magic is {magic:#x}")
         position = sector
         for _ in range(count):
             log.seek(position)
             first, sectors, flags, length = _ENTRY.unpack(log.read(_ENTRY.size))
             position += sector
-            entries.append(Entry(first * sector, sectors * sector, flags, position))
-            data = length if flags & MARK else sectors * sector
+            size = sectors * sector
+            entries.append(Entry(offset=first * sector, size=size, flags=flags, at=position))
+            data = length if flags & MARK else size
             position += 0 if flags & DISCARD else -(-data // sector) * sector
     return entries
 
 
 def states(entries: Sequence[Entry], number: int, seed: int, start: int = 0) -> list[DiskState]:
-    """So many states, in the order of their flushes, half of them the disk just before a flush.
+    """Choose `number` states, in the order of their flushes; the same seed chooses the same ones.
 
-    The others are at any point, with what was not flushed there partly missing; of every fifth of
-    these an early part is missing and the later is whole, where most was not flushed.
-    The same seed chooses the same states. Points lie after `start`, the index of the first entry
-    that counts.
+    Half of them are the disk just before a flush. The others are at any point, with the unflushed
+    requests partly missing; every fifth of these is at a point with much unflushed data, of which
+    an early part is missing and the rest is complete. Points lie after `start`, the index of the
+    first entry that counts. Raises InputError for a log without writes or flushes.
     """
     chance = random.Random(seed)  # noqa: S311
     writes = [i for i, entry in enumerate(entries) if entry.is_write and i >= start]
     flushes = [i for i, entry in enumerate(entries) if entry.flags & FLUSH]
     if not writes or not flushes:
-        raise InputError("the log has no writes or no flushes: nothing was updated in it")
+        raise InputError("the log has no writes or no flushes: nothing was updated")
     flushes_after = [i for i in flushes if i > writes[0]]
-    whole = min(number // 2, len(flushes_after))
-    chosen = [_whole(entries, point) for point in chance.sample(flushes_after, whole)]
+    complete = min(number // 2, len(flushes_after))
+    chosen = [_complete(point) for point in chance.sample(flushes_after, complete)]
     points = range(writes[0], len(entries) + 1)
     waiting = _unflushed(entries)
     half = max(waiting[point] for point in points) / 2
     most = [point for point in points if waiting[point] >= half]
     while len(chosen) < number:
-        early = (len(chosen) - whole) % 5 == 4
+        early = (len(chosen) - complete) % 5 == 4
         point = chance.choice(most if early else points)
         flushed = _last_flush(entries, point)
         keep, kind = (_later, "early part lost") if early else (_torn, "partly written")
         kept = keep(entries, range(flushed, point), chance)
-        chosen.append(DiskState(point, flushed, kept, kind, waiting[point]))
+        state = DiskState(point, flushed, kept=kept, kind=kind, unflushed=waiting[point])
+        chosen.append(state)
     return sorted(chosen, key=lambda state: (state.flushed, state.point))
 
 
 def _unflushed(entries: Sequence[Entry]) -> list[int]:
-    """How many bytes are not flushed before each entry, and after the last one."""
-    found = [0]
+    """The number of unflushed bytes before each entry, and after the last one."""
+    sizes = [0]
     for entry in entries:
-        waiting = found[-1] + (entry.size if entry.is_write else 0)
-        found.append(0 if entry.flags & FLUSH else waiting)
-    return found
+        size = sizes[-1] + (entry.size if entry.is_write else 0)
+        sizes.append(0 if entry.flags & FLUSH else size)
+    return sizes
 
 
 def _last_flush(entries: Sequence[Entry], point: int) -> int:
@@ -122,12 +125,12 @@ def _last_flush(entries: Sequence[Entry], point: int) -> int:
     return 0
 
 
-def _whole(entries: Sequence[Entry], point: int) -> DiskState:
-    return DiskState(point, point, (), "before a flush")
+def _complete(point: int) -> DiskState:
+    return DiskState(point, flushed=point, kept=(), kind="before a flush")
 
 
 def _torn(entries: Sequence[Entry], since: range, chance: random.Random) -> Pieces:
-    """Any part of the requests since the last flush."""
+    """Any part of the requests since the last flush, some of them torn."""
     kept: list[tuple[int, int, int]] = []
     share = chance.random()
     for index in since:
@@ -146,7 +149,7 @@ def _torn(entries: Sequence[Entry], since: range, chance: random.Random) -> Piec
 
 
 def _later(entries: Sequence[Entry], since: range, chance: random.Random) -> Pieces:
-    """Of the requests since the last flush those after some moment."""
+    """Those of the requests since the last flush that come after some point."""
     writes = [index for index in since if entries[index].is_write]
     first = chance.choice(writes)
     return tuple(
@@ -157,10 +160,10 @@ def _later(entries: Sequence[Entry], since: range, chance: random.Random) -> Pie
 
 
 class Rebuilder:
-    """Rolls a raw image of the disk, as it was before the log, from state to state.
+    """Rolls a raw image of the disk, at first as it was before the log, from state to state.
 
-    States must come in the order of their `flushed`. The image holds what was flushed, what else
-    a state holds goes into a file of its own.
+    States must come in the order of their `flushed`. The image holds only what was flushed;
+    `pieces` gives the rest of a state.
     """
 
     def __init__(self, image: Path, log: Path) -> None:
@@ -170,7 +173,8 @@ class Rebuilder:
         self._done = 0
 
     def roll(self, state: DiskState) -> None:
-        """Bring the image to what is certain in `state`."""
+        """Write to the image everything that was flushed in `state`. Raises InputError for a state
+        before the last one."""
         if state.flushed < self._done:
             raise InputError("states must be rebuilt in the order of their flushes")
         with self.image.open("r+b") as disk:
@@ -181,7 +185,7 @@ class Rebuilder:
         self._done = state.flushed
 
     def pieces(self, state: DiskState) -> Iterator[tuple[int, bytes]]:
-        """What `state` holds beyond that: (where, bytes)."""
+        """(offset, data) of what `state` holds beyond the image."""
         for index, first, size in state.kept:
             entry = self.entries[index]
             yield entry.offset + first, self._data(entry, first, size)

@@ -1,4 +1,4 @@
-"""What a notebook is made of: checks, progress, tables, panels; and running notebooks headless.
+"""The parts of a notebook: checks, progress, tables, panels; and headless runs of notebooks.
 
 For example:
 
@@ -6,7 +6,7 @@ For example:
 
     with Progress("Composing") as progress:
         artifact = compose(lab, "edge", on_progress=progress)
-    check(artifact.path.exists(), "the artifact is here")
+    check(artifact.path.exists(), "the artifact is in the lab")
 """
 
 import lazy_loader

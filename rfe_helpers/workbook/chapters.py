@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-# The steps of the life cycle, in order: notebook, what the reader calls it, what the lab calls it.
+# The steps of the life cycle, in order: number of the notebook, title, name of the step in the lab.
 LIFE_CYCLE = (
     ("10", "Image Builder", "image-builder"),
     ("20", "commit", "commit"),
@@ -12,6 +12,5 @@ LIFE_CYCLE = (
     ("60", "update, roll back", "update"),
 )
 
-# Notebooks beside the way of all readers, and their steps: a run leaves them out unless they are
-# named.
+# Optional notebooks and their steps; a run leaves them out unless they are named.
 FURTHER = {"65": "trust", "70": "offline", "80": "fleet"}

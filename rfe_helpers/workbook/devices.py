@@ -1,4 +1,4 @@
-"""Several devices in a notebook: how each is doing, as one table that refreshes, and its timers."""
+"""Tables of several devices in a notebook: their states, refreshed, and their timers."""
 
 from __future__ import annotations
 
@@ -24,9 +24,13 @@ def watch(
     versions: Mapping[str, str] | None = None,
     **options: Any,
 ) -> list[DeviceState]:
-    """Show the states of devices until every one has reached the goal; returns the states then.
+    """Show the states of devices in a table until `goal(state)` is true for every one; returns the
+    states then.
 
-    `versions` are names of images by their digest; the rest is as `fleet.survey.watch` has it.
+    `versions` are names of images by digest; the rest is as in `fleet.survey.watch`, which raises
+    DeadlineExceededError.
+
+        watch(nodes, lambda state: state.staged, Deadline(900), "the update is staged")
     """
     show = Live()
     return survey.watch(
@@ -35,8 +39,8 @@ def watch(
 
 
 def table(states: Sequence[DeviceState], versions: Mapping[str, str] | None = None) -> Table:
-    """One row per device; `versions` are names of images by their digest."""
-    columns = ("device", "boot", "runs", "staged", "next look", "application", "its image")
+    """The states in one row per device; `versions` are names of images by digest."""
+    columns = ("device", "boot", "runs", "staged", "next check", "application", "its image")
     return Table(columns, [_row(state, versions or {}) for state in states])
 
 
@@ -44,22 +48,27 @@ def _row(state: DeviceState, versions: Mapping[str, str]) -> tuple[str, ...]:
     if state.status is None:
         return (state.device, "does not answer", *["–"] * 5)
     pending = state.status.pending
-    looks = state.timer()
-    found = state.application
+    checks = state.timer()
+    application = state.application
+    image = "–"
+    if application is not None:
+        short = application.digest.removeprefix("sha256:")[:12]
+        image = versions.get(application.digest, short)
     return (
         state.device,
         state.boot[:8],
         state.status.booted.version,
         pending.version if pending is not None and pending.staged else "–",
-        when(looks.next if looks else None),
-        found.state if found else "none",
-        versions.get(found.digest, found.digest.removeprefix("sha256:")[:12]) if found else "–",
+        when(checks.next if checks else None),
+        application.state if application else "none",
+        image,
     )
 
 
-def timer_table(found: Sequence[TimerStatus], units: Sequence[str]) -> Table:
-    """Those of them that are named in `units`. Raises CheckFailedError if one is not there."""
-    known = {timer.unit: timer for timer in found}
+def timer_table(timers: Sequence[TimerStatus], units: Sequence[str]) -> Table:
+    """A table of those timers that are named in `units`. Raises CheckFailedError if one is
+    missing."""
+    known = {timer.unit: timer for timer in timers}
     if missing := [unit for unit in units if unit not in known]:
         raise CheckFailedError(f"the device has no {', '.join(missing)}")
     rows = [(unit, when(known[unit].next), known[unit].starts) for unit in units]
@@ -67,5 +76,5 @@ def timer_table(found: Sequence[TimerStatus], units: Sequence[str]) -> Table:
 
 
 def when(moment: datetime | None) -> str:
-    """A moment as day and time, UTC."""
+    """A moment as day and time (UTC), "–" for None."""
     return f"{moment:%a %H:%M:%S}" if moment is not None else "–"

@@ -1,7 +1,8 @@
-"""What this machine has for the workbook, what it lacks, and the command that mends it.
+"""What this host has for the workbook, what it lacks, and the commands that fix that.
 
-The packages come from `tools.tsv`, the table that `./set-up` installs from too. Every finding is
-looked up anew at each call, except whether KVM boots a guest, which `vm.accelerator` remembers.
+The packages come from `tools.tsv`, the table that `./set-up` installs from, too. Every call looks
+at the host again, except for whether KVM boots a guest, which rfe_helpers.machine.accelerator
+records.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ Status = Literal["ok", "missing", "too old", "warning"]
 MIB = 1024 * 1024
 GIB = 1024 * MIB
 
-# Commands that print their version in another way than with --version.
+# Arguments of commands that do not print their version with --version.
 _VERSION_ARGUMENT = {
     "ssh": "-V",
     "nginx": "-v",
@@ -52,7 +53,8 @@ PORTS = (("the web server", 8000), ("SSH to the machine", 2222))
 
 @dataclass(frozen=True)
 class Diagnosis:
-    """One thing looked at. `remedy` is the command or the action that mends it."""
+    """The state of one thing that the workbook needs. `remedy` is the command or the action that
+    fixes it."""
 
     name: str
     status: Status
@@ -62,13 +64,14 @@ class Diagnosis:
 
     @property
     def stops(self) -> bool:
-        """Whether the workbook cannot run like this."""
+        """Whether the workbook cannot run without fixing it."""
         return self.essential and self.status in ("missing", "too old")
 
 
 @dataclass(frozen=True)
 class Tool:
-    """A line of tools.tsv. `probe` holds alternatives: command names or absolute globs."""
+    """A line of tools.tsv. `probe` has alternatives, each a command or an absolute glob; `minimum`
+    is the oldest version that works, "-" for any; `debian` and `fedora` are names of packages."""
 
     probe: tuple[str, ...]
     minimum: str
@@ -79,36 +82,43 @@ class Tool:
 
     @property
     def name(self) -> str:
+        """The command, or the package for files."""
         return self.debian if self.probe[0].startswith("/") else self.probe[0]
 
     def find(self) -> Path | None:
-        """The first alternative that is on this machine."""
+        """The path of the first alternative on this host, or None."""
         for item in self.probe:
             if item.startswith("/"):
-                found = next(iter(sorted(Path("/").glob(item[1:]))), None)
+                path = next(iter(sorted(Path("/").glob(item[1:]))), None)
             else:
-                found = run.which(item)
-            if found is not None:
-                return found
+                path = run.which(item)
+            if path is not None:
+                return path
         return None
 
 
 def examine() -> list[Diagnosis]:
-    """Look at everything; takes a few seconds, the first time longer (a guest is booted)."""
+    """Examine everything; takes a few seconds, the first time longer, since a guest is booted.
+
+    For example:
+
+        for finding in examine():
+            print(finding.status, finding.name, finding.detail, finding.remedy)
+    """
     return [
         _python(),
-        *map(_tool, tools()),
+        *map(examine_tool, tools()),
         _user_namespaces(),
-        *_subids(),
+        *_subordinate_ids(),
         _accelerator(),
         _memory(),
-        *_disk(),
-        *(_port(purpose, port) for purpose, port in PORTS),
+        *examine_disk(),
+        *(examine_port(purpose, port) for purpose, port in PORTS),
     ]
 
 
 def install_command(findings: list[Diagnosis]) -> str:
-    """One command that installs all packages that are missing or too old, "" for none."""
+    """One command that installs all packages that are missing or too old, "" if none are."""
     names = {finding.name for finding in findings if finding.status in ("missing", "too old")}
     apt = run.which("apt-get") is not None
     packages = sorted({t.debian if apt else t.fedora for t in tools() if t.name in names})
@@ -116,11 +126,18 @@ def install_command(findings: list[Diagnosis]) -> str:
 
 
 def tools() -> list[Tool]:
-    """The table of what the workbook needs from the operating system; not what its tests need."""
+    """The lines of tools.tsv, except for those that only the tests of the workbook need."""
     text = (resources.files("rfe_helpers.workbook") / "tools.tsv").read_text()
     rows = [line.split("\t") for line in text.splitlines() if line and line[0] != "#"]
     return [
-        Tool(tuple(probe.split("|")), minimum, debian, fedora, need == "essential", purpose)
+        Tool(
+            probe=tuple(probe.split("|")),
+            minimum=minimum,
+            debian=debian,
+            fedora=fedora,
+            essential=need == "essential",
+            purpose=purpose,
+        )
         for probe, minimum, debian, fedora, need, purpose in rows
         if need != "dev"
     ]
@@ -138,31 +155,32 @@ def _python() -> Diagnosis:
     return Diagnosis("python", "ok", f"{version} ({sys.executable})", essential=True)
 
 
-def _tool(tool: Tool) -> Diagnosis:
+def examine_tool(tool: Tool) -> Diagnosis:
+    """Whether a tool is installed, in a version that is new enough."""
     package = tool.debian if run.which("apt-get") is not None else tool.fedora
-    found = tool.find()
-    if found is None:
+    path = tool.find()
+    if path is None:
         return Diagnosis(
             tool.name, "missing", f"for {tool.purpose}", _install(package), tool.essential
         )
     if tool.probe[0].startswith("/") or tool.name in _NO_VERSION:
-        return Diagnosis(tool.name, "ok", str(found), essential=tool.essential)
-    version = _version(found)
+        return Diagnosis(tool.name, "ok", str(path), essential=tool.essential)
+    version = _version(path)
     if tool.minimum != "-" and version and _numbers(version) < _numbers(tool.minimum):
         detail = f"{version}, at least {tool.minimum} is needed for {tool.purpose}"
         return Diagnosis(tool.name, "too old", detail, _install(package), tool.essential)
-    return Diagnosis(tool.name, "ok", version or str(found), essential=tool.essential)
+    return Diagnosis(tool.name, "ok", version or str(path), essential=tool.essential)
 
 
 def _version(command: Path) -> str:
-    """What a command says its version is, "" if it does not say."""
+    """The version that a command prints, "" if it prints none."""
     argument = _VERSION_ARGUMENT.get(command.name, "--version")
     try:
         result = run.run([command, argument], seconds=20, check=False)
     except RfeError:
         return ""
-    found = re.search(r"\d+(\.\d+)+", result.stdout + result.stderr)
-    return found[0] if found else ""
+    version = re.search(r"\d+(\.\d+)+", result.stdout + result.stderr)
+    return version[0] if version else ""
 
 
 def _numbers(version: str) -> tuple[int, ...]:
@@ -182,28 +200,30 @@ def _user_namespaces() -> Diagnosis:
     return Diagnosis(name, "missing", result.stderr.strip() or "refused", remedy, essential=True)
 
 
-def _subids() -> Iterator[Diagnosis]:
-    user = _user()
+def _subordinate_ids() -> Iterator[Diagnosis]:
+    user = user_name()
     if os.getuid() == 0:
         yield Diagnosis("subordinate ids", "ok", "not needed by root")
         return
     for path, option in (("/etc/subuid", "--add-subuids"), ("/etc/subgid", "--add-subgids")):
-        yield _subid(user, Path(path), option)
+        yield examine_subordinate_ids(user, Path(path), option)
 
 
-def _user() -> str:
-    """Who we are; in a container somebody may have a number only."""
+def user_name() -> str:
+    """The name of the user, or the number of one without a name, as in some containers."""
     try:
         return getpass.getuser()
     except (KeyError, OSError):
         return str(os.getuid())
 
 
-def _subid(user: str, path: Path, option: str) -> Diagnosis:
-    """Whether `user` has at least 65536 ids in `path` (lines of name or uid, first, count)."""
+def examine_subordinate_ids(user: str, path: Path, option: str) -> Diagnosis:
+    """Whether `user` has at least 65536 ids in `path`, which has lines of name or uid, first id and
+    count (subuid(5)); `option` is that of usermod which adds some."""
     lines = path.read_text().splitlines() if path.exists() else []
     ranges = [line.split(":") for line in lines if line.count(":") == 2]
-    count = sum(int(number) for who, _, number in ranges if who in (user, str(os.getuid())))
+    names = (user, str(os.getuid()))
+    count = sum(int(number) for name, _, number in ranges if name in names)
     if count >= 65536:
         return Diagnosis(path.name, "ok", f"{count} ids for {user}", essential=True)
     first = max([100000, *(int(start) + int(number) for _, start, number in ranges)])
@@ -220,33 +240,29 @@ def _accelerator() -> Diagnosis:
         return Diagnosis("KVM", "ok", "boots a guest")
     device = Path("/dev/kvm")
     if not device.exists():
-        detail, remedy = (
-            "no /dev/kvm",
-            "switch virtualisation on in the firmware, or nothing: it works, slowly",
-        )
+        detail = "no /dev/kvm"
+        remedy = "enable virtualisation in the firmware, or do nothing: it works, only slowly"
     elif not os.access(device, os.R_OK | os.W_OK):
-        detail = "/dev/kvm may not be used by you"
-        remedy = f"sudo usermod --append --groups kvm {_user()}, then log in again"
+        detail = "you may not use /dev/kvm"
+        remedy = f"sudo usermod --append --groups kvm {user_name()}, then log in again"
     else:
-        detail, remedy = (
-            "/dev/kvm is there, but a guest does not boot",
-            "nothing: it works, only slowly",
-        )
+        detail = "/dev/kvm exists, but a guest does not boot"
+        remedy = "do nothing: it works, only slowly"
     return Diagnosis("KVM", "warning", f"{detail}: machines are emulated, ten times slower", remedy)
 
 
 def _memory() -> Diagnosis:
     text = Path("/proc/meminfo").read_text()
-    found = re.search(r"^MemAvailable:\s+(\d+) kB", text, re.MULTILINE)
-    available = int(found[1]) * 1024 if found else 0
+    match = re.search(r"^MemAvailable:\s+(\d+) kB", text, re.MULTILINE)
+    available = int(match[1]) * 1024 if match else 0
     detail = f"{available / GIB:.1f} GiB free, {MEMORY_NEEDED / GIB:.0f} GiB are enough"
     if available >= MEMORY_NEEDED:
         return Diagnosis("memory", "ok", detail)
     return Diagnosis("memory", "warning", detail, "close other programs before notebook 50")
 
 
-def _disk() -> Iterator[Diagnosis]:
-    """One finding per step; steps on the same file system add up."""
+def examine_disk() -> Iterator[Diagnosis]:
+    """Whether there is room for each step; steps on the same file system add up."""
     places = {"cache": cache_directory(), "lab": Path(default_directory()).expanduser()}
     used: dict[int, int] = {}
     for step, place, size in DISK_STEPS:
@@ -257,12 +273,15 @@ def _disk() -> Iterator[Diagnosis]:
         detail = f"{size / GIB:.0f} GiB in {places[place]}, {free / GIB:.0f} GiB free"
         enough = free >= used[device]
         variable = "RFE_CACHE" if place == "cache" else "the parameter `lab`"
-        remedy = "" if enough else f"make room there or choose another directory with {variable}"
+        remedy = "" if enough else f"free some space, or choose another directory with {variable}"
         yield Diagnosis(f"disk, {step}", "ok" if enough else "warning", detail, remedy)
 
 
-def _port(purpose: str, port: int) -> Diagnosis:
+def examine_port(purpose: str, port: int) -> Diagnosis:
+    """Whether a TCP port on loopback is free."""
     if port_is_free(port):
         return Diagnosis(f"port {port}", "ok", f"free, for {purpose}")
     detail = f"in use; {purpose} will take the next free one"
-    return Diagnosis(f"port {port}", "warning", detail, "nothing, or stop what `ss -ltnp` shows")
+    return Diagnosis(
+        f"port {port}", "warning", detail, "do nothing, or stop the program that `ss -ltnp` shows"
+    )

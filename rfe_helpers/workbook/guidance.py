@@ -1,8 +1,8 @@
-"""How far a reader is, what is next and how long it takes; exercises and their checks.
+"""How far a reader has come, what is next and how long it takes; exercises and their checks.
 
-Times are those of one step on two cores of an AMD EPYC with the sandbox, measured without KVM and
-guessed from there with it; a real Image Builder takes some minutes for a compose. Once a lab has
-been through a step headless, its own time is used instead.
+Times are those of the sandbox on two cores of an AMD EPYC, measured without KVM and estimated with
+it; a real Image Builder takes some minutes for a compose. After a headless run of a notebook in the
+lab, the time of that run is used instead.
 """
 
 from __future__ import annotations
@@ -22,12 +22,16 @@ from rfe_helpers.workbook.show import Markup
 
 # Seconds with KVM and without, by notebook.
 _SECONDS = {
-    **{"10": (5, 5), "20": (30, 30), "30": (45, 45), "40": (15, 15)},
-    **{"50": (60, 270), "60": (90, 270)},
+    "10": (5, 5),
+    "20": (30, 30),
+    "30": (45, 45),
+    "40": (15, 15),
+    "50": (60, 270),
+    "60": (90, 270),
 }
-_FIRST_BASE = 75  # more, when the base tree is not in the cache yet
-_FIRST_ISO = 90  # more, when the boot ISO is not
-_REAL_COMPOSE = 600  # osbuild-composer, instead of the sandbox
+_FIRST_BASE = 75  # in addition, if the base tree is not in the cache yet
+_FIRST_ISO = 90  # in addition, if the boot ISO is not in the cache yet
+_REAL_COMPOSE = 600  # in addition, with osbuild-composer
 _WIDTH, _BOX, _HIGH = 960, 146, 118
 _STYLE = """
 .box{fill:#f6f6f6;stroke:#888;stroke-width:1.2;stroke-dasharray:5 4}
@@ -41,7 +45,7 @@ _STYLE = """
 
 
 class Drawing:
-    """An SVG with the text that stands for it."""
+    """An SVG with a text for where it cannot be shown."""
 
     def __init__(self, svg: str, text: str) -> None:
         self.svg = svg
@@ -55,11 +59,14 @@ class Drawing:
 
 
 def life_cycle(lab: Lab) -> Drawing:
-    """The steps of the workbook as a picture: what this lab has done, what is next, and how long
-    and how large the rest is here."""
+    """The steps of the workbook as a picture: which ones this lab has done, which is next, and the
+    time and disk space that the others take on this host.
+
+        life_cycle(lab)  # at the end of a cell, to display it
+    """
     steps = lab.state["steps"]
     following = next((number for number, _, step in LIFE_CYCLE if step not in steps), "")
-    boxes, words = [], []
+    boxes, texts = [], []
     for index, (number, title, step) in enumerate(LIFE_CYCLE):
         done = step in steps
         kind = "done" if done else "next" if number == following else "box"
@@ -67,12 +74,12 @@ def life_cycle(lab: Lab) -> Drawing:
         cost = _cost(lab, number)
         detail = _detail(step, steps[step]) if done else ""
         boxes.append(_box(index, kind, number, title, [sign, detail if done else cost]))
-        words.append(f"{title} {sign[0]}" + ("" if done else f" ({cost})"))
+        texts.append(f"{title} {sign[0]}" + ("" if done else f" ({cost})"))
     arrows = [
         f'<path class="a" d="M{_left(index) + _BOX} 59h11"/>'
         for index in range(len(LIFE_CYCLE) - 1)
     ]
-    text = " → ".join(words)
+    text = " → ".join(texts)
     svg = (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_WIDTH} {_HIGH}" width="{_WIDTH}" '
         f'height="{_HIGH}" font-family="system-ui, sans-serif" role="img" '
@@ -92,15 +99,15 @@ def _left(index: int) -> int:
 def _box(index: int, kind: str, number: str, title: str, lines: list[str]) -> str:
     x = _left(index)
     texts = [("n", 32, number), ("t", 52, title), ("s", 72, lines[0]), ("m", 91, lines[1])]
-    written = "".join(
+    elements = "".join(
         f'<text class="{style}" x="{x + 10}" y="{y}">{html.escape(text)}</text>'
         for style, y, text in texts
     )
-    return f'<rect class="{kind}" x="{x}" y="12" width="{_BOX}" height="94" rx="8"/>{written}'
+    return f'<rect class="{kind}" x="{x}" y="12" width="{_BOX}" height="94" rx="8"/>{elements}'
 
 
 def _detail(step: str, results: dict[str, Any]) -> str:
-    """What a step has made, in one short line."""
+    """The result of a step in one short line."""
     port = results.get("port") or str(results.get("url", "")).rpartition(":")[2][:-1]
     values = {
         "image-builder": results.get("backend"),
@@ -115,15 +122,15 @@ def _detail(step: str, results: dict[str, Any]) -> str:
 
 def _cost(lab: Lab, number: str) -> str:
     seconds, size_bytes = estimate(lab, number)
-    took = f"{round(seconds / 60)} min" if seconds >= 90 else f"{max(5, round(seconds, -1)):.0f} s"
-    return f"about {took}" + (f", {size(size_bytes).replace('.0 ', ' ')}" if size_bytes else "")
+    time = f"{round(seconds / 60)} min" if seconds >= 90 else f"{max(5, round(seconds, -1)):.0f} s"
+    return f"about {time}" + (f", {size(size_bytes).replace('.0 ', ' ')}" if size_bytes else "")
 
 
 def estimate(lab: Lab, number: str) -> tuple[float, int]:
-    """Seconds and bytes on disk that a notebook takes on this machine, with this profile."""
-    places = [entry for entry in DISK_STEPS if entry[0].startswith(number)]
+    """The seconds and the bytes on disk that a notebook takes on this host, with this profile."""
+    steps = [entry for entry in DISK_STEPS if entry[0].startswith(number)]
     cached = _in_cache()
-    needed = sum(size for name, place, size in places if place != "cache" or not cached[number])
+    needed = sum(size for _, place, size in steps if place != "cache" or not cached[number])
     measured = _measured(lab, number)
     if measured is not None:
         return measured, needed
@@ -137,16 +144,16 @@ def estimate(lab: Lab, number: str) -> tuple[float, int]:
 
 
 def _in_cache() -> dict[str, bool]:
-    """Whether the cache has what a notebook puts there, by its number."""
+    """Whether the cache has what a notebook stores in it, by the notebook's number."""
     cache = cache_directory()
-    found = dict.fromkeys(_SECONDS, True)
-    found["20"] = any(cache.glob("base-*/base.tar"))
-    found["50"] = any(cache.glob("boot-*/*.iso"))
-    return found
+    cached = dict.fromkeys(_SECONDS, True)
+    cached["20"] = any(cache.glob("base-*/base.tar"))
+    cached["50"] = any(cache.glob("boot-*/*.iso"))
+    return cached
 
 
 def _measured(lab: Lab, number: str) -> float | None:
-    """How long the notebook took in the last headless run of the lab that passed it."""
+    """The seconds of a notebook in the last headless run of the lab in which it passed."""
     for path in sorted(lab.folder("runs").glob("*/summary.json"), reverse=True):
         for result in json.loads(path.read_text())["notebooks"]:
             if result["name"].startswith(number) and result["status"] == "passed":
@@ -155,16 +162,20 @@ def _measured(lab: Lab, number: str) -> float | None:
 
 
 def exercise(task: str, done: Callable[[], object], to_do: str) -> Markup:
-    """Say whether an optional exercise is done; if not, what to do. It never fails a run."""
-    said = ""
+    """Whether an optional exercise is done, and if not, what to do. It never fails a run, whatever
+    `done()` returns or raises of the errors that an open exercise causes.
+
+        exercise("htop is in the commit", lambda: "htop" in names, "Add it to the blueprint.")
+    """
+    reason = ""
     try:
-        holds = bool(done())
+        solved = bool(done())
     except RfeError as error:
-        holds, said = False, f" ({error.message})"
-    except (LookupError, TypeError, ValueError) as error:  # an answer of another kind
-        holds, said = False, f" ({type(error).__name__}: {error})"
-    if holds:
+        solved, reason = False, f" ({error.message})"
+    except (LookupError, TypeError, ValueError) as error:  # an answer of another type
+        solved, reason = False, f" ({type(error).__name__}: {error})"
+    if solved:
         green = "var(--jp-success-color0, #1b7f3b)"
         return Markup(f'<b style="color: {green}">✔</b> {html.escape(task)}', f"✔ {task}")
-    text = f"○ still open: {task}. {to_do}{said}"
+    text = f"○ still open: {task}. {to_do}{reason}"
     return Markup(html.escape(text), text)

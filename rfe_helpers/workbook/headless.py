@@ -1,12 +1,13 @@
-"""Notebooks run without anybody watching: papermill does it, this adds what a run needs.
+"""Headless runs of notebooks, with papermill.
 
-Parameters are checked before anything runs, progress is told per cell, executed copies are kept
-whatever happens, outputs are scanned for secrets. A run leaves in `<lab>/runs/<time>/`:
+This adds to papermill: parameters are checked before anything runs, progress is reported per cell,
+executed copies are kept whatever happens, and outputs are scanned for secrets. A run leaves in
+`<lab>/runs/<time>/`:
 
-    <notebook>.ipynb    the executed copy, up to where it came
-    <notebook>.log      what its kernel said on the side
+    <notebook>.ipynb    the executed copy, up to the last cell that ran
+    <notebook>.log      the output of its kernel
     summary.json        `Summary.to_json`
-    report.html         one file for people, everything in it (rfe_helpers.workbook.report)
+    report.html         a self-contained report (rfe_helpers.workbook.report)
 """
 
 from __future__ import annotations
@@ -45,10 +46,9 @@ KERNEL = "python3"
 
 
 def find_notebooks(names: Sequence[str] = ()) -> list[Path]:
-    """The notebooks meant by `names`: "20", "20-build-a-commit", a path, or a step of the lab.
+    """The notebooks with these names: "20", "20-build-a-commit", a path, or a step of the lab.
 
-    Without names the short path: those that every reader takes, in order. Raises ParameterError
-    for a name that is none.
+    Without names, all but the optional ones, in order. Raises ParameterError for an unknown name.
     """
     known = all_notebooks()
     if not names:
@@ -64,10 +64,10 @@ def all_notebooks() -> list[Path]:
 def _find_notebook(name: str, known: Sequence[Path]) -> Path:
     if name.endswith(".ipynb") and Path(name).is_file():
         return Path(name).absolute()
-    # StepMissingError names a step of the lab.
-    wanted = next((number for number, _, step in LIFE_CYCLE if step == name), name)
+    # A step of the lab, as in the message of StepMissingError.
+    number = next((number for number, _, step in LIFE_CYCLE if step == name), name)
     for path in known:
-        if wanted in (path.name, path.stem, path.name[:2]):
+        if number in (path.name, path.stem, path.name[:2]):
             return path
     raise ParameterError(
         f"there is no notebook {name!r}",
@@ -83,10 +83,13 @@ def run_notebooks(
 ) -> Summary:
     """Run notebooks one after the other in `lab`; the first that does not pass ends the run.
 
-    `parameters` are given as text and become what the notebook's parameters cell says; each
-    goes to those notebooks that have it. Raises ParameterError before anything runs if no
-    notebook has one of them or a value does not fit. Everything after that, Ctrl-C too, is told
-    by the Summary, which is on disk with the report when this returns.
+    `parameters` are texts that are converted to the types in the parameters cell of a notebook;
+    each is passed to the notebooks that have it. Raises ParameterError before anything runs if
+    no notebook has a parameter or if a value does not fit. Everything after that, including
+    Ctrl-C, is reported in the Summary, which is on disk with the report when this returns.
+
+        summary = run_notebooks(find_notebooks(["20"]), lab, {"packages": "htop"}, print)
+        print(summary.status, summary.report)
     """
     tell = say(on_progress)
     values = _values(notebooks, parameters or {}, lab)
@@ -94,22 +97,28 @@ def run_notebooks(
     directory = _new_directory(lab, started)
     began = time.monotonic()
     results: list[NotebookResult] = []
-    for path, given in zip(notebooks, values, strict=True):
+    for path, arguments in zip(notebooks, values, strict=True):
         if all(result.status == "passed" for result in results):
             tell(path.stem)
-            results.append(_run_one(path, directory / path.name, given, tell))
+            results.append(_run_one(path, directory / path.name, arguments, tell))
             tell(f"    {results[-1].status} in {elapsed(results[-1].seconds)}")
         else:
             results.append(NotebookResult(path.stem, "not run"))
     seconds = time.monotonic() - began
-    summary = Summary(directory, lab.profile.name, started, seconds, tuple(results))
+    summary = Summary(
+        directory=directory,
+        profile=lab.profile.name,
+        started=started,
+        seconds=seconds,
+        notebooks=tuple(results),
+    )
     files.write_json(directory / "summary.json", summary.to_json())
     files.write(summary.report, report.render(summary))
     return summary
 
 
 def _new_directory(lab: Lab, started: datetime) -> Path:
-    """A new runs/<time>, in local time; a second run within the second gets a suffix."""
+    """Create runs/<time>, in local time; a second run within the same second gets a suffix."""
     name = started.astimezone().strftime("%Y-%m-%dT%H-%M-%S")
     for suffix in ("", *(f".{number}" for number in range(2, 100))):
         directory = lab.path("runs", name + suffix)
@@ -118,19 +127,19 @@ def _new_directory(lab: Lab, started: datetime) -> Path:
         except FileExistsError:
             continue
         return directory
-    raise RfeError(f"too many runs in {lab.path('runs')} at the same second")
+    raise RfeError(f"too many runs in {lab.path('runs')} within the same second")
 
 
 def _values(
     notebooks: Sequence[Path], parameters: Mapping[str, str], lab: Lab
 ) -> list[dict[str, Any]]:
-    """The typed parameters of each notebook. Papermill would only warn about unknown ones."""
+    """The converted parameters of each notebook; papermill only warns about unknown ones."""
     known = [papermill.inspect_notebook(path) for path in notebooks]
-    names = {name for found in known for name in found} - {"lab", "profile"}
+    names = {name for inferred in known for name in inferred} - {"lab", "profile"}
     for name in parameters:
         if name in ("lab", "profile"):
             raise ParameterError(
-                f"parameter {name} is not given with -p", remedy=f"use the option --{name}"
+                f"parameter {name} cannot be given with -p", remedy=f"use the option --{name}"
             )
         if name not in names:
             raise ParameterError(
@@ -139,21 +148,21 @@ def _values(
             )
     fixed = {"lab": str(lab.directory), "profile": lab.profile.name}
     return [
-        {name: value for name, value in fixed.items() if name in found}
+        {name: value for name, value in fixed.items() if name in inferred}
         | {
-            name: typed(name, text, found[name])
+            name: typed(name, text, inferred[name])
             for name, text in parameters.items()
-            if name in found
+            if name in inferred
         }
-        for found in known
+        for inferred in known
     ]
 
 
 def typed(name: str, text: str, parameter: Mapping[str, Any]) -> str | int | float | bool:
-    """`text` as a value of the type that papermill found for the parameter.
+    """Convert `text` to the type that papermill infers for the parameter.
 
-    Raises ParameterError if it does not fit; types other than bool, int, float and str are
-    taken as text.
+    Types other than bool, int and float are left as text. Raises ParameterError if it does not
+    fit.
     """
     kind = str(parameter["inferred_type_name"])
     try:
@@ -196,18 +205,27 @@ def _run_one(path: Path, executed: Path, values: dict[str, Any], tell: Say) -> N
     except DeadKernelError:
         status = "failed"
         failure = Failure(-1, "", "DeadKernelError", "the notebook's kernel was killed or died")
-    found = _remove_secrets(executed)
-    if found is not None and status == "passed":
-        status, failure = "failed", found
-    return NotebookResult(path.stem, status, time.monotonic() - began, failure, executed)
+    secret = _remove_secrets(executed)
+    if secret is not None and status == "passed":
+        status, failure = "failed", secret
+    return NotebookResult(
+        name=path.stem,
+        status=status,
+        seconds=time.monotonic() - began,
+        failure=failure,
+        executed=executed,
+    )
 
 
 def _failure(error: PapermillExecutionError) -> Failure:
-    return Failure(int(error.cell_index), error.source, error.ename, error.evalue)
+    return Failure(
+        cell=int(error.cell_index), source=error.source, error=error.ename, message=error.evalue
+    )
 
 
 def _remove_secrets(executed: Path) -> Failure | None:
-    """Hide secrets in the outputs of an executed notebook; a Failure names the first cell."""
+    """Hide secrets in the outputs of an executed notebook; returns a Failure for the first cell
+    with one."""
     notebook = nbformat.read(executed, as_version=4)
     first = None
     for index, cell in enumerate(notebook.cells):
@@ -217,7 +235,7 @@ def _remove_secrets(executed: Path) -> Failure | None:
                 kinds += secrets_in(text)
                 holder[key] = mask(text)
         if kinds and first is None:
-            message = f"an output held {' and '.join(sorted(set(kinds)))}; it was removed"
+            message = f"an output contained {' and '.join(sorted(set(kinds)))}; it was removed"
             first = Failure(index, cell.source, "SecretInOutput", message)
     if first is not None:
         nbformat.write(notebook, executed)
@@ -225,7 +243,7 @@ def _remove_secrets(executed: Path) -> Failure | None:
 
 
 def _texts(output: Any) -> list[tuple[Any, Any, str]]:
-    """Every text of an output as (container, key, text)."""
+    """All texts of an output as (container, key, text)."""
     places: list[tuple[Any, Any]] = [(output, key) for key in ("text", "evalue")]
     places += [(output.get("data", {}), key) for key in output.get("data", {})]
     places += [(output.get("traceback", []), i) for i in range(len(output.get("traceback", [])))]
@@ -237,14 +255,14 @@ def _texts(output: Any) -> list[tuple[Any, Any, str]]:
 
 
 class _Engine(NBClientEngine):  # type: ignore[misc]
-    """Papermill's own engine with a client that tells its progress."""
+    """Papermill's own engine with a client that reports its progress."""
 
     @classmethod
     def execute_managed_notebook(
         cls, nb_man: Any, kernel_name: str, *, tell: Say, kernel_log: Path, **options: Any
     ) -> None:
         settings = {key: options[key] for key in ("log_output", "stdout_file", "stderr_file")}
-        # On a machine with several users nobody else can reach a kernel on unix sockets.
+        # Other users of the host cannot reach a kernel on Unix sockets.
         with tempfile.TemporaryDirectory(prefix="rfe-kernel-") as sockets:
             transport = {"transport": "ipc", "ip": f"{sockets}/kernel"}
             client = _Client(
@@ -256,14 +274,14 @@ class _Engine(NBClientEngine):  # type: ignore[misc]
                 **settings,
             )
             client.tell, client.worth_telling = tell, Sparing()
-            # Nobody clicks in a run, even if it was started from a notebook that somebody has open.
+            # Nobody clicks in a run, even if it was started from an open notebook.
             environment = {k: v for k, v in os.environ.items() if k != "JPY_SESSION_NAME"}
             with kernel_log.open("ab") as log:
                 client.execute(stdout=log, stderr=log, env=environment)
 
 
 class _Client(PapermillNotebookClient):  # type: ignore[misc]
-    """Runs cells, and tells their titles and the progress that they display."""
+    """Runs cells, and reports their titles and the progress that they display."""
 
     tell: Say
     worth_telling: Sparing
@@ -293,8 +311,8 @@ class _Client(PapermillNotebookClient):  # type: ignore[misc]
 
 
 def _abandon_tasks() -> None:
-    """After Ctrl-C nobody asks how the cell's tasks end; asyncio would print that, traceback and
-    all, when they fail because their kernel is ended."""
+    """Retrieve the results of the cell's tasks after Ctrl-C: asyncio prints a traceback for tasks
+    that fail, here because their kernel ends, unless their results are retrieved."""
     for task in asyncio.all_tasks(ensure_event_loop()):
         task.add_done_callback(lambda ended: ended.cancelled() or ended.exception())
 

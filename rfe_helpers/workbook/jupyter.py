@@ -1,9 +1,9 @@
 """JupyterLab over the workbook, on loopback and with a token: `rfe lab open`.
 
-`jupyter_settings/` is read by the server through JUPYTER_CONFIG_PATH: no news from the internet,
-and panels are saved as their static twins. With the default lab the notebooks of the clone are
-opened; any other lab gets copies of its own in `<lab>/notebooks`, in which the parameter `lab` is
-that lab, so that several people can work from one clone.
+The server reads `jupyter_settings/` through JUPYTER_CONFIG_PATH: no news from the internet, and
+panels are saved as their static twins. With the default lab, the notebooks of the clone are opened;
+any other lab gets its own copies in `<lab>/notebooks`, whose parameter `lab` is that lab, so that
+several people can work from one clone.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ _FIRST = "00-start-here.ipynb"
 
 
 def open_lab(lab: Lab, *, browser: bool = True) -> None:
-    """Become JupyterLab: this does not return. The lab knows the process, as "jupyter"."""
+    """Replace this process with JupyterLab, registered in the lab as "jupyter"; does not return."""
     root = notebooks_of(lab)
-    # After the change this process is JupyterLab, with the same pid and start time.
+    # JupyterLab keeps the pid and the start time of this process.
     if (identity := run.ProcessId.of(os.getpid())) is not None:
         lab.add_process(PROCESS, identity)
     run.become(
@@ -40,17 +40,21 @@ def open_lab(lab: Lab, *, browser: bool = True) -> None:
 
 
 def environment(lab: Lab) -> dict[str, str]:
-    """Settings of the server; and in its terminals `rfe` is found, and means this lab."""
+    """The environment of the server; its terminals find `rfe`, which uses this lab."""
     programs = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
     directory = str(lab.directory)
     return {"JUPYTER_CONFIG_PATH": _config_path(), "PATH": programs, "RFE_LAB": directory}
 
 
 def argv(root: Path, port: int, *, browser: bool = True) -> list[str]:
-    """The command line of JupyterLab; it makes a token of its own, which its address carries."""
+    """The command line of JupyterLab, which generates a token and prints it in its URL."""
     return [
-        *(sys.executable, "-m", "jupyterlab", "--ServerApp.ip=127.0.0.1"),
-        *(f"--ServerApp.port={port}", "--ServerApp.port_retries=0"),
+        sys.executable,
+        "-m",
+        "jupyterlab",
+        "--ServerApp.ip=127.0.0.1",
+        f"--ServerApp.port={port}",
+        "--ServerApp.port_retries=0",
         f"--ServerApp.root_dir={root}",
         f"--LabApp.default_url=/lab/tree/{_FIRST}",
         *([] if browser else ["--no-browser"]),
@@ -59,7 +63,7 @@ def argv(root: Path, port: int, *, browser: bool = True) -> list[str]:
 
 
 def notebooks_of(lab: Lab) -> Path:
-    """The directory of the notebooks of a lab; its copies are made once and then left alone."""
+    """The directory of a lab's notebooks; copies are made once and not changed afterwards."""
     if lab.directory == Path(DEFAULT).expanduser().absolute():
         return NOTEBOOKS
     root = lab.folder("notebooks")
@@ -71,7 +75,7 @@ def notebooks_of(lab: Lab) -> Path:
 
 
 def with_lab(path: Path, lab: Lab) -> str:
-    """A notebook whose parameters name another lab and its profile."""
+    """The JSON of a notebook, with a lab and its profile as its parameters."""
     notebook = nbformat.read(path, as_version=4)
     values = {"lab": str(lab.directory), "profile": lab.profile.name}
     for cell in notebook.cells:
@@ -84,5 +88,5 @@ def with_lab(path: Path, lab: Lab) -> str:
 
 
 def _config_path() -> str:
-    ours = str(resources.files("rfe_helpers.workbook") / "jupyter_settings")
-    return os.pathsep.join(filter(None, [ours, os.environ.get("JUPYTER_CONFIG_PATH", "")]))
+    settings = str(resources.files("rfe_helpers.workbook") / "jupyter_settings")
+    return os.pathsep.join(filter(None, [settings, os.environ.get("JUPYTER_CONFIG_PATH", "")]))

@@ -1,10 +1,9 @@
-"""Secrets that must never stand in an output: how they are found and hidden."""
+"""Secrets that must not appear in an output: `secrets_in` finds them, `mask` hides them."""
 
 from __future__ import annotations
 
 import re
 
-# What must never stand in an output: each is looked for by `secrets_in` and hidden by `mask`.
 _SECRETS = {
     "a private key": re.compile(
         r"-----BEGIN [A-Z ]*PRIVATE KEY-----.*?(-----END [A-Z ]*PRIVATE KEY-----|\Z)", re.DOTALL
@@ -15,12 +14,12 @@ _SECRETS = {
 
 
 def mask(text: str) -> str:
-    """The text with everything that looks like a secret replaced by what it was."""
+    """The text with everything that looks like a secret replaced by the kind of the secret."""
     for kind, pattern in _SECRETS.items():
         text = pattern.sub(f"({kind}, hidden)", text)
     return text
 
 
 def secrets_in(text: str) -> list[str]:
-    """What kinds of secrets a text seems to hold."""
+    """The kinds of secrets that a text seems to contain."""
     return [kind for kind, pattern in _SECRETS.items() if pattern.search(text)]

@@ -1,7 +1,7 @@
-"""report.html: one file about a headless run, with everything in it, pictures too.
+"""report.html: a report about a headless run, in one file that loads nothing from elsewhere.
 
 The result of each notebook and the failing cell come first, then the executed notebooks as
-nbconvert renders them. It loads nothing from anywhere.
+nbconvert renders them, with their pictures embedded.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ details.notebook > summary { cursor: pointer; font-size: 1.15em; font-weight: 60
 
 
 def render(summary: Summary) -> str:
-    """The whole report as HTML."""
+    """The report as HTML."""
     started = summary.started.astimezone().strftime("%Y-%m-%d %H:%M")
     rows = "".join(_row(result) for result in summary.notebooks)
     failures = "".join(_failure(result) for result in summary.notebooks)
@@ -84,7 +84,7 @@ def _failure(result: NotebookResult) -> str:
 
 
 def _notebook(result: NotebookResult) -> str:
-    """An executed notebook, open if it is the one that did not pass."""
+    """An executed notebook, folded if it passed."""
     if result.executed is None or not result.executed.is_file():
         return ""
     state = "" if result.status == "passed" else " open"
@@ -100,7 +100,7 @@ def _body(executed: Path) -> str:
     notebook.cells = [
         cell for cell in notebook.cells if _PAPERMILL_MARKER not in cell.metadata.get("tags", ())
     ]
-    # Pictures that the text refers to are beside the notebook, not beside its executed copy.
+    # Pictures in the text are relative to the notebook, not to its executed copy.
     source = Path(notebook.metadata.papermill.input_path).parent
     exporter = HTMLExporter(template_name="basic", embed_images=True)
     body, _ = exporter.from_notebook_node(notebook, {"metadata": {"path": str(source)}})

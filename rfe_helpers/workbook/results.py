@@ -1,4 +1,4 @@
-"""How notebooks and runs of them ended."""
+"""The results of headless runs of notebooks."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Failure:
 
 @dataclass(frozen=True)
 class NotebookResult:
-    """How one notebook ended. `executed` is its copy with outputs, None if it was not run."""
+    """The result of one notebook. `executed` is its copy with outputs, None if it was not run."""
 
     name: str
     status: Status
@@ -33,7 +33,7 @@ class NotebookResult:
 
 @dataclass(frozen=True)
 class Summary:
-    """How a run ended: "passed" only if every notebook of it did."""
+    """The result of a run, which has passed if every notebook has; `directory` has its files."""
 
     directory: Path
     profile: str
@@ -43,13 +43,15 @@ class Summary:
 
     @property
     def status(self) -> Status:
-        found = {result.status for result in self.notebooks}
-        if "interrupted" in found:
+        """Interrupted if one notebook was, passed if all have passed, else failed."""
+        statuses = {result.status for result in self.notebooks}
+        if "interrupted" in statuses:
             return "interrupted"
-        return "passed" if found == {"passed"} else "failed"
+        return "passed" if statuses == {"passed"} else "failed"
 
     @property
     def report(self) -> Path:
+        """The path of report.html."""
         return self.directory / "report.html"
 
     def to_json(self) -> dict[str, Any]:

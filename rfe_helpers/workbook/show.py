@@ -1,8 +1,8 @@
-"""What a notebook shows: checks, tables and pictures.
+"""The output of notebooks: checks, tables and pictures.
 
-Everything has two faces, one for a notebook (HTML or PNG) and one for plain text, so that a
-script, a terminal and a log can use it too. HTML takes its colours from the page around it, and
-says with words and signs what it says with colour.
+Everything has two forms, one for a notebook (HTML or PNG) and one in plain text for scripts,
+terminals and logs. HTML takes its colours from the page, and no information is given by colour
+alone.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import io
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from IPython.core.getipython import get_ipython
 from IPython.display import display as _untyped_display
@@ -24,39 +24,32 @@ from rfe_helpers.errors import CheckFailedError
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+    from rfe_helpers.machine.node import Deployment
+
 display: Any = _untyped_display
 
 _GREEN = "var(--jp-success-color0, #1b7f3b)"
 _BORDER = "1px solid var(--jp-border-color1, #9995)"
 
 
-class Deployment(Protocol):
-    """A deployment as `node.Status` has it; only these are drawn."""
-
-    @property
-    def checksum(self) -> str: ...
-    @property
-    def version(self) -> str: ...
-    @property
-    def booted(self) -> bool: ...
-    @property
-    def staged(self) -> bool: ...
-
-
 def in_notebook() -> bool:
-    """Whether a Jupyter kernel shows what is displayed."""
+    """Whether this process is a Jupyter kernel."""
     return get_ipython() is not None and hasattr(get_ipython(), "kernel")
 
 
 def check(condition: object, promise: str, remedy: str = "") -> None:
-    """Show a green line with `promise`, or raise CheckFailedError with it and what to do."""
+    """Show `promise` with a green tick if the condition is true; otherwise raise CheckFailedError
+    with the promise and the remedy.
+
+        check(site.answers, "the web server answers", "run the cell above again")
+    """
     if not condition:
         raise CheckFailedError(f"this does not hold: {promise}", remedy=remedy)
     show(Markup(f'<b style="color: {_GREEN}">✔</b> {html.escape(promise)}', f"✔ {promise}"))
 
 
 def show(thing: object) -> None:
-    """Display in a notebook, print elsewhere."""
+    """Display an object in a notebook, print it elsewhere."""
     if in_notebook():
         display(thing)
     else:
@@ -65,7 +58,7 @@ def show(thing: object) -> None:
 
 @dataclass(frozen=True, repr=False)
 class Markup:
-    """HTML with its twin in plain text."""
+    """HTML with its equivalent in plain text."""
 
     html: str
     text: str
@@ -79,7 +72,12 @@ class Markup:
 
 @dataclass(frozen=True, repr=False)
 class Table:
-    """Rows under column names. Numbers stand to the right; other values are shown as str."""
+    """A table. Columns of numbers are aligned to the right; other values are shown as text.
+
+    For example:
+
+        Table(("package", "bytes"), [("curl", 512_000), ("jq", 89_000)], "Largest packages")
+    """
 
     columns: Sequence[str]
     rows: Sequence[Sequence[object]]
@@ -123,23 +121,20 @@ class Table:
 
 
 def facts(values: Mapping[str, object], caption: str = "") -> Table:
-    """A table of two columns, names and values, without a head."""
+    """A table of names and values, without column heads."""
     return Table(("", ""), [(name, value) for name, value in values.items()], caption)
 
 
 def _cell(value: object) -> str:
     if value is None:
         return "–"
-    # Large numbers in groups of three, but neither years nor ports.
+    # Digits in groups of three, but not in years and ports.
     grouped = isinstance(value, int) and not isinstance(value, bool) and abs(value) >= 10_000
     return f"{value:,}" if grouped else str(value)
 
 
 class Picture:
-    """A PNG with the text that stands for it where pictures cannot be shown.
-
-    `width` is the width on the page in CSS pixels.
-    """
+    """A PNG with a text for where pictures cannot be shown; `width` is in CSS pixels."""
 
     def __init__(self, png: bytes, text: str, width: int = 800) -> None:
         self.png = png
@@ -153,7 +148,7 @@ class Picture:
 
     @classmethod
     def drawn(cls, figure: Figure, text: str, width: int = 800) -> Picture:
-        """What matplotlib has drawn."""
+        """A picture of a matplotlib figure."""
         buffer = io.BytesIO()
         figure.savefig(buffer, format="png", dpi=130, facecolor="white")
         return cls(buffer.getvalue(), text, width)
@@ -167,9 +162,9 @@ class Picture:
 
 
 def bars(panels: Mapping[str, Mapping[str, float]], unit: str, *, most: int = 12) -> Picture:
-    """Horizontal bars, largest first, one panel per title, with the rest summed up in one bar.
+    """Horizontal bar charts, one per title, of the `most` largest values and the sum of the others.
 
-    Drawn on white, so that it reads the same in a light and in a dark theme.
+    Drawn on white, so that they look the same in a light and a dark theme.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -180,23 +175,23 @@ def bars(panels: Mapping[str, Mapping[str, float]], unit: str, *, most: int = 12
         figure.subplots(1, len(panels), squeeze=False)[0], panels.items(), strict=True
     ):
         top = _largest(values, most)
-        drawn = axes.barh(range(len(top)), list(top.values()), color="#3a6ea5")
-        axes.bar_label(drawn, fmt="%.1f", padding=3, fontsize=8)
+        rectangles = axes.barh(range(len(top)), list(top.values()), color="#3a6ea5")
+        axes.bar_label(rectangles, fmt="%.1f", padding=3, fontsize=8)
         axes.set_yticks(range(len(top)), list(top))
         axes.invert_yaxis()
         axes.margins(x=0.15)
         axes.set_xlabel(unit)
         axes.set_title(title)
         axes.spines[["top", "right"]].set_visible(False)
-    words = (
+    texts = (
         f"{title}: {', '.join(f'{name} {value:.1f} {unit}' for name, value in top.items())}"
         for title, top in ((t, _largest(v, 3)) for t, v in panels.items())
     )
-    return Picture.drawn(figure, "; ".join(words), width=480 * len(panels))
+    return Picture.drawn(figure, "; ".join(texts), width=480 * len(panels))
 
 
 def _largest(values: Mapping[str, float], most: int) -> dict[str, float]:
-    """The `most` largest values in order, and the sum of the others under a name that says so."""
+    """The `most` largest values in order, and the sum of the others as "N others"."""
     ordered = sorted(values.items(), key=lambda item: -item[1])
     rest = ordered[most:]
     top = dict(ordered[:most])
@@ -205,13 +200,13 @@ def _largest(values: Mapping[str, float], most: int) -> dict[str, float]:
     return top
 
 
-def deployments(found: Iterable[Deployment]) -> Markup:
+def deployments(entries: Iterable[Deployment]) -> Markup:
     """The deployments of a system as boxes, in the order of its boot menu."""
     boxes, lines = [], []
-    for index, deployment in enumerate(found):
-        words = [
-            word
-            for word, holds in (
+    for index, deployment in enumerate(entries):
+        roles = [
+            role
+            for role, holds in (
                 ("● booted", deployment.booted),
                 ("staged: boots next", deployment.staged),
                 ("boots next", index == 0 and not deployment.booted and not deployment.staged),
@@ -223,12 +218,8 @@ def deployments(found: Iterable[Deployment]) -> Markup:
         boxes.append(
             f'<div style="border: {edge}; border-radius: 6px; padding: .6em 1em">'
             f"<b>{html.escape(deployment.version or 'no version')}</b><br>"
-            f"<code>{html.escape(deployment.checksum[:12])}</code><br>{' · '.join(words)}</div>"
+            f"<code>{html.escape(deployment.checksum[:12])}</code><br>{' · '.join(roles)}</div>"
         )
-        lines.append(f"{deployment.version}  {deployment.checksum[:12]}  {' · '.join(words)}")
-    return Markup(_row(boxes), "\n".join(lines))
-
-
-def _row(boxes: Sequence[str], between: str = "") -> str:
+        lines.append(f"{deployment.version}  {deployment.checksum[:12]}  {' · '.join(roles)}")
     style = "display: flex; flex-wrap: wrap; gap: .7em; align-items: center; margin: .5em 0"
-    return f'<div style="{style}">{between.join(boxes)}</div>'
+    return Markup(f'<div style="{style}">{"".join(boxes)}</div>', "\n".join(lines))

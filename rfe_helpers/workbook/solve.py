@@ -1,7 +1,7 @@
-"""Bring a lab to where it is after a notebook, or back to where it was before one.
+"""Bring a lab to its state after a notebook, or back to its state before one.
 
-For trainers: who comes late is brought to where the others are, and who wants to do a part again
-goes back. Both work from what the lab has recorded and what is really there.
+For trainers: a latecomer catches up with the others, and whoever wants to repeat a part goes back.
+Both start from what the lab has recorded and what really exists.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from pathlib import Path
 
 from rfe_helpers import build, serve
 from rfe_helpers.commit.commit import open_commit
+from rfe_helpers.core.progress import OnProgress
 from rfe_helpers.errors import ApiError, InputError, RfeError
 from rfe_helpers.lab import keys
 from rfe_helpers.lab.lab import Lab
@@ -22,8 +23,8 @@ from rfe_helpers.workbook.chapters import FURTHER, LIFE_CYCLE
 from rfe_helpers.workbook.headless import find_notebooks, run_notebooks
 from rfe_helpers.workbook.results import Summary
 
-# What a step is made from: when that is made anew, the step is, too.
-_MADE_FROM = {
+# The step that each step builds on: when that is repeated, so is the step.
+_BUILT_ON = {
     "inspect": "commit",
     "serve": "commit",
     "install": "serve",
@@ -31,60 +32,58 @@ _MADE_FROM = {
 }
 _STEPS = {number: step for number, _, step in LIFE_CYCLE}
 
-Tell = Callable[[str], None]
-
 
 def missing(lab: Lab, notebook: str) -> list[Path]:
-    """The notebooks to run so that the lab is as it is after `notebook`, in order."""
+    """The notebooks to run, in order, to bring the lab to its state after `notebook`."""
     target = find_notebooks([notebook])[0]
-    wanted: list[Path] = []
-    anew: set[str] = set()
+    notebooks: list[Path] = []
+    repeated: set[str] = set()
     for path in find_notebooks():
         step = _STEPS.get(path.name[:2])
         if step is None or path.name[:2] > target.name[:2]:
             continue
-        if not _holds(lab, step) or _MADE_FROM.get(step) in anew:
-            wanted.append(path)
-            anew.add(step)
-    if target.name[:2] not in _STEPS and target not in wanted:
-        wanted.append(target)
-    return wanted
+        if not _holds(lab, step) or _BUILT_ON.get(step) in repeated:
+            notebooks.append(path)
+            repeated.add(step)
+    if target.name[:2] not in _STEPS and target not in notebooks:
+        notebooks.append(target)
+    return notebooks
 
 
 def solve(
     lab: Lab,
     notebook: str,
     parameters: Mapping[str, str] | None = None,
-    on_progress: Tell | None = None,
+    on_progress: OnProgress = None,
 ) -> Summary | None:
-    """Run what is missing; None if nothing is. Raises as headless.run_notebooks does."""
+    """Run the missing notebooks; None if there are none. Raises as `run_notebooks` does."""
     notebooks = missing(lab, notebook)
     return run_notebooks(notebooks, lab, parameters, on_progress) if notebooks else None
 
 
 def _holds(lab: Lab, step: str) -> bool:
-    """Whether a step has been done, and what it made is still there."""
+    """Whether a step has been done, and its result still exists."""
     if not lab.has(step):
         return False
-    done = lab.step(step)
+    results = lab.step(step)
     if step == "image-builder":
         return lab.profile.backend != "sandbox" or build.status(lab).pid is not None
     if step == "commit":
-        return Path(done["artifact"]).is_file()
+        return Path(results["artifact"]).is_file()
     if step == "serve":
         return _serves(lab)
     if step == "install":
         commit = lab.step("commit")["commit"] if lab.has("commit") else ""
-        return Path(done["disk"]).is_file() and done.get("commit") == commit
+        return Path(results["disk"]).is_file() and results.get("commit") == commit
     return True
 
 
 def _serves(lab: Lab) -> bool:
-    """Whether the web server has the commit of notebook 20, or the update of it."""
-    wanted = {lab.step(step)["commit"] for step in ("commit", "update") if lab.has(step)}
+    """Whether the web server has the commit of notebook 20 or the update to it."""
+    commits = {lab.step(step)["commit"] for step in ("commit", "update") if lab.has(step)}
     with contextlib.suppress(RfeError):
         site = serve.published(lab)
-        return site.answers and open_commit(site.repo_url, lab.step("commit")["ref"]).id in wanted
+        return site.answers and open_commit(site.repo_url, lab.step("commit")["ref"]).id in commits
     return False
 
 
@@ -92,7 +91,8 @@ def _serves(lab: Lab) -> bool:
 
 
 def reset(lab: Lab, notebook: str) -> list[str]:
-    """Go back to before `notebook`: forget it and what follows, and remove what they made.
+    """Go back to the state before `notebook`: forget its step and the later ones, and remove what
+    they created.
 
     Returns what was done, in words. Raises InputError for a notebook that leaves nothing behind.
     """
@@ -106,14 +106,14 @@ def reset(lab: Lab, notebook: str) -> list[str]:
     steps = [step for each, step in _STEPS.items() if each >= number]
     done: list[str] = []
     for step in reversed(steps):
-        done += _UNDO[step](lab, removed_too=steps)
+        done += _UNDO[step](lab, removed=steps)
         lab.forget(step)
     lab.forget(*(step for each, step in FURTHER.items() if each > number))
     return done if "serve" in steps else done + _serve_first_commit(lab)
 
 
 def _serve_first_commit(lab: Lab) -> list[str]:
-    """The commit of notebook 20 in place of what later notebooks have published."""
+    """Serve the commit of notebook 20 in place of what later notebooks have published."""
     served = serve.remember(lab)
     if served is None or not lab.has("commit"):
         return []
@@ -125,19 +125,19 @@ def _serve_first_commit(lab: Lab) -> list[str]:
     return [f"served commit {built['commit'][:12]} again"]
 
 
-def _undo_update(lab: Lab, removed_too: Sequence[str]) -> list[str]:
-    """The machine as it was installed, unless the installation goes too."""
-    if not lab.has("update") or "install" in removed_too:
+def _undo_update(lab: Lab, removed: Sequence[str]) -> list[str]:
+    """Restore the machine as it was installed, unless the installation is removed, too."""
+    if not lab.has("update") or "install" in removed:
         return []
     installed = lab.step("install")
     name, disk = str(installed["machine"]), Path(installed["disk"])
     done = _stop_machine(lab, name)
     disks.revert(disk)
     keys.forget(lab, name)
-    return [*done, f"put the disk of {name} back to how it was installed"]
+    return [*done, f"restored the disk of {name} as it was installed"]
 
 
-def _undo_install(lab: Lab, removed_too: Sequence[str]) -> list[str]:
+def _undo_install(lab: Lab, removed: Sequence[str]) -> list[str]:
     done: list[str] = []
     for directory in sorted(lab.folder("machines").glob("*/")):
         done += _stop_machine(lab, directory.name)
@@ -147,7 +147,7 @@ def _undo_install(lab: Lab, removed_too: Sequence[str]) -> list[str]:
     return done
 
 
-def _undo_serve(lab: Lab, removed_too: Sequence[str]) -> list[str]:
+def _undo_serve(lab: Lab, removed: Sequence[str]) -> list[str]:
     served = lab.path("www", "site.json").exists()
     serve.stop(lab)
     for path in lab.folder("www").glob("site-*"):
@@ -156,21 +156,21 @@ def _undo_serve(lab: Lab, removed_too: Sequence[str]) -> list[str]:
     return ["stopped the web server"] if served else []
 
 
-def _undo_inspect(lab: Lab, removed_too: Sequence[str]) -> list[str]:
-    """Its commit to compare with is one of the composes, which go with notebook 20."""
+def _undo_inspect(lab: Lab, removed: Sequence[str]) -> list[str]:
+    """Remove the commit for comparison; its compose is removed with notebook 20."""
     plain = lab.step("inspect").get("plain") if lab.has("inspect") else None
     if plain:
         Path(plain).unlink(missing_ok=True)
-    return ["removed the commit to compare with"] if plain else []
+    return ["removed the commit for comparison"] if plain else []
 
 
-def _undo_commit(lab: Lab, removed_too: Sequence[str]) -> list[str]:
-    """Blueprints and composes of the sandbox; those of another Image Builder stay."""
+def _undo_commit(lab: Lab, removed: Sequence[str]) -> list[str]:
+    """Remove blueprints and composes of the sandbox, but not those of another Image Builder."""
     done: list[str] = []
     for path in lab.folder("composes").glob("*"):
         path.unlink()
         done.append(f"removed {path.name}")
-    if "image-builder" in removed_too or build.status(lab).pid is None:
+    if "image-builder" in removed or build.status(lab).pid is None:
         return done
     client = build.connect(lab)
     for compose in client.composes():
@@ -186,10 +186,10 @@ def _undo_commit(lab: Lab, removed_too: Sequence[str]) -> list[str]:
     return done
 
 
-def _undo_builder(lab: Lab, removed_too: Sequence[str]) -> list[str]:
+def _undo_builder(lab: Lab, removed: Sequence[str]) -> list[str]:
     was_running = build.stop(lab)
     shutil.rmtree(lab.path("sandbox"), ignore_errors=True)
-    return ["stopped Image Builder and removed what it had built"] if was_running else []
+    return ["stopped Image Builder and removed its data"] if was_running else []
 
 
 def _stop_machine(lab: Lab, name: str) -> list[str]:

@@ -13,9 +13,9 @@ from support.jupyterlab import BIN, Window, jupyterlab
 
 @pytest.fixture(scope="module")
 def chromium() -> Iterator[Browser]:
-    """Not for the whole session: while it is there, its event loop is in the way of others."""
-    with browser.chromium() as found:
-        yield found
+    """For a module, not for the session: its event loop disturbs other tests while it runs."""
+    with browser.chromium() as program:
+        yield program
 
 
 @pytest.fixture(scope="module")

@@ -1,6 +1,6 @@
-"""The notebooks in the browser, by keyboard, and the panels: first those that need no machine.
+"""The notebooks in the browser, by keyboard, and their panels; first those without a machine.
 
-One lab and one window for all of it, in the order of the file: as a person works.
+All tests share one lab and one window and run in the order of the file, as a person works.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 
 
 def run_by_keyboard(window: Window, number: str, seconds: float) -> None:
-    """Every cell of a notebook with Shift+Enter; its pictures go to the artefacts."""
+    """Run every cell of a notebook with Shift+Enter; its pictures go to the artefacts."""
     name = notebook(number)
     window.open(name)
     window.run_all(seconds)
@@ -38,7 +38,7 @@ def test_a_notebook_is_run_by_keyboard(window: Window, number: str) -> None:
 def test_text_that_does_not_fit_is_found(window: Window) -> None:
     window.open(notebook("00"))
     style = window.page.add_style_tag(content=".jp-MarkdownOutput p { width: 90px }")
-    assert window.clipped() == []  # it goes on in the next line
+    assert window.clipped() == []  # the text continues on the next line
     more = "p { white-space: nowrap; overflow: hidden }"
     style.evaluate("(element, more) => element.append('.jp-MarkdownOutput ' + more)", more)
     assert any("OSTree" in text for text in window.clipped())
@@ -82,7 +82,7 @@ def test_a_compose_is_started_and_cancelled(window: Window) -> None:
     assert window.complaints == []
 
 
-def test_a_commit_is_looked_into_and_compared(window: Window) -> None:
+def test_a_commit_is_browsed_and_compared(window: Window) -> None:
     window.open(notebook("30"))
     window.run_cells("nb30-02-code", "nb30-03-code", "nb30-32-code", seconds=120)
     panel = window.panel("nb30-32-code")

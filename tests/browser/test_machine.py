@@ -1,4 +1,4 @@
-"""The panels of a machine, in the browser, over the lab of a headless run."""
+"""The panels of a machine and its system in the browser, in the lab of a headless run."""
 
 from __future__ import annotations
 

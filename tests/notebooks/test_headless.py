@@ -35,8 +35,8 @@ def outputs(path: Path) -> str:
 def test_a_run_passes_parameters_and_leaves_copies_summary_and_report(lab, make):
     first = make("10-first", "## Work", PROGRESS)
     second = make("20-second", "print(word, keep, lab, profile)", "import sys; sys.executable")
-    told = []
-    summary = run_notebooks([first, second], lab, {"number": "4", "keep": "no"}, told.append)
+    lines = []
+    summary = run_notebooks([first, second], lab, {"number": "4", "keep": "no"}, lines.append)
 
     assert summary.status == "passed"
     on_disk = json.loads((summary.directory / "summary.json").read_text())
@@ -46,19 +46,19 @@ def test_a_run_passes_parameters_and_leaves_copies_summary_and_report(lab, make)
         ("20-second", "passed", None),
     ]
     assert summary.directory.parent == lab.directory / "runs"
-    shown = outputs(summary.notebooks[1].executed)
-    assert f"hello False {lab.directory} sandbox" in shown
-    assert sys.executable in shown  # the kernel is that of this environment, not another python3
+    output = outputs(summary.notebooks[1].executed)
+    assert f"hello False {lab.directory} sandbox" in output
+    assert sys.executable in output  # the kernel of this environment, not another python3
     assert "✔ the number is four" in outputs(summary.notebooks[0].executed)
     report = summary.report.read_text()
     assert "10-first" in report
     assert "✔ the number is four" in report.replace("</b>", "")
     assert "http" not in report.replace("http://www.w3.org", "")
 
-    assert told[0] == "10-first"
-    assert "    [ 5/5] Work" in told  # with the cell that papermill adds
-    assert any(line.endswith("✔ Working · 0:00 · done") for line in told)
-    assert told[-1].startswith("    passed in")
+    assert lines[0] == "10-first"
+    assert "    [ 5/5] Work" in lines  # with the cell that papermill adds
+    assert any(line.endswith("✔ Working · 0:00 · done") for line in lines)
+    assert lines[-1].startswith("    passed in")
 
 
 def test_a_failing_cell_ends_the_run_and_comes_first_in_the_report(lab, make):
@@ -73,7 +73,7 @@ def test_a_failing_cell_ends_the_run_and_comes_first_in_the_report(lab, make):
     assert failure["message"] == "this does not hold: the number is four\nto do: give another"
     assert failure["source"].strip() == PROGRESS.strip()
     executed = outputs(summary.notebooks[0].executed)
-    assert "half way" not in executed  # progress is one line that was replaced
+    assert "half way" not in executed  # progress is one line that is replaced
     assert "Traceback" not in executed
     report = summary.report.read_text()
     assert report.index("give another") < report.index("<details")
@@ -156,7 +156,7 @@ def test_ctrl_c_and_sigterm_keep_the_copy_and_leave_nothing_running(number, lab,
     assert (summary.parent / "report.html").exists()
 
 
-def test_two_runs_in_one_second_do_not_meet(lab, make):
+def test_two_runs_in_one_second_have_directories_of_their_own(lab, make):
     notebook = make("10-first", "1")
     first, second = (run_notebooks([notebook], lab).directory for _ in range(2))
     assert first != second
@@ -167,9 +167,9 @@ def test_notebooks_are_found_by_number_name_step_and_path(make):
     assert names[0] == "00-start-here.ipynb"
     assert names == sorted(names)
     assert {name[:2] for name in names}.isdisjoint(FURTHER)
-    every = headless.all_notebooks()
-    assert set(find_notebooks()) <= set(every)
-    assert every == sorted(every)
+    all_notebooks = headless.all_notebooks()
+    assert set(find_notebooks()) <= set(all_notebooks)
+    assert all_notebooks == sorted(all_notebooks)
     build = headless.NOTEBOOKS / "20-build-a-commit.ipynb"
     for name in ("20", "20-build-a-commit", "commit", str(build)):
         assert find_notebooks([name]) == [build]

@@ -1,6 +1,6 @@
-"""Boot into the update that is staged, if there is one. applyupdate.service runs it.
+"""Boot into the staged update, if there is one; applyupdate.service runs this.
 
-It is told by `rpm-ostree status --json`, not by what that prints for people.
+It reads `rpm-ostree status --json` rather than the output for people.
 """
 
 import json

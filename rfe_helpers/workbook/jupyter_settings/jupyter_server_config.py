@@ -1,12 +1,12 @@
-# How `rfe lab open` starts JupyterLab; read through JUPYTER_CONFIG_PATH.
+# The settings of `rfe lab open` for JupyterLab, which reads them through JUPYTER_CONFIG_PATH.
 c = get_config()  # noqa: F821
 
 VIEW = "application/vnd.jupyter.widget-view+json"
 
 
 def keep_the_twin(model, **_):
-    """Save the static twin of a panel only: its widget lives as long as the kernel, and a saved
-    reference to it would say "model not found" for ever after."""
+    """Save only the static twin of a panel: its widget lives as long as the kernel, and a saved
+    reference to it shows "model not found" afterwards."""
     content = model.get("content")
     if model.get("type") != "notebook" or not isinstance(content, dict):
         return

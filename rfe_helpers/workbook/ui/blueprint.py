@@ -1,7 +1,7 @@
 """The blueprint editor: packages, customizations, history.
 
-What is edited is the blueprint's copy in Image Builder's workspace, so that nothing is lost with
-the kernel; a compose takes what has been pushed.
+It edits the draft in Image Builder's workspace, so that nothing is lost with the kernel; a compose
+uses the blueprint that was pushed last.
 """
 
 from __future__ import annotations
@@ -21,17 +21,18 @@ from rfe_helpers.build.blueprint import Blueprint, PackageSpec, to_toml
 from rfe_helpers.build.client import Client
 from rfe_helpers.build.linter import lint
 from rfe_helpers.commit.ostree import Package
+from rfe_helpers.core.progress import Say
 from rfe_helpers.errors import ApiError, RfeError
 from rfe_helpers.lab.lab import Lab
 from rfe_helpers.workbook.show import Markup, Table
-from rfe_helpers.workbook.ui.parts import ROW, Panel, Progress, code, note, scrolling, shown
+from rfe_helpers.workbook.ui.parts import ROW, Panel, code, note, region, scrolling, shown
 
-MOST_FOUND = 8
+MOST_RESULTS = 8
 
 
 @dataclass(frozen=True)
 class Field:
-    """A customization in the form: where it is in the blueprint; `words` for a list of words."""
+    """A customization in the form: its path in the blueprint; `words` if it is a list of words."""
 
     label: str
     path: tuple[str | int, ...]
@@ -54,7 +55,12 @@ FORM = (
 
 
 class BlueprintEditor(Panel):
-    """Edit the blueprint `name` of an Image Builder; one that is not there yet begins empty."""
+    """Edit the blueprint `name` of an Image Builder, at first an empty one if it does not exist.
+
+    For example:
+
+        BlueprintEditor(lab, build.connect(lab), "edge")
+    """
 
     title = "Blueprint editor"
 
@@ -63,17 +69,17 @@ class BlueprintEditor(Panel):
         self.lab = lab
         self.client = client
         self.name = name
-        self.solved: tuple[Package, ...] = ()
+        self.solved: tuple[Package, ...] = ()  # the packages of the draft with dependencies
         self._shown: Blueprint | None = None
         self._changes: tuple[BlueprintChange, ...] = ()
         self._stale = False
         self._teach_push()
 
-    # what it does, without widgets ------------------------------------------------------------
+    # actions, without widgets ------------------------------------------------------------
 
     @property
     def draft(self) -> Blueprint:
-        """The blueprint as it stands: the workspace's copy, or else what was pushed last."""
+        """The blueprint in the workspace, or else the one that was pushed last."""
         try:
             return self.client.blueprint(self.name)
         except ApiError as error:
@@ -82,47 +88,48 @@ class BlueprintEditor(Panel):
             raise
 
     def change(self, **fields: Any) -> Blueprint:
-        """Change fields of the draft."""
-        changed = replace(self.draft, **fields)
-        self.client.push_to_workspace(changed)
-        return changed
+        """Change fields of the draft; returns the new draft."""
+        draft = replace(self.draft, **fields)
+        self.client.push_to_workspace(draft)
+        return draft
 
     def customize(self, field: Field, text: str) -> Blueprint:
-        """Change one customization of the draft; "" removes it."""
+        """Set one customization of the draft; "" removes it. Returns the new draft."""
         value: Any = text.split() if field.words else text.strip()
         return self.change(customizations=changed(self.draft.customizations, field.path, value))
 
     def search(self, pattern: str) -> tuple[PackageInfo, ...]:
-        """The first packages whose name matches; a word without * is looked for anywhere in it,
-        and itself comes first."""
-        words = pattern.strip()
-        if not words:
+        """The first MOST_RESULTS packages whose name matches; a pattern without * matches anywhere
+        in a name, and exact matches come first."""
+        word = pattern.strip()
+        if not word:
             return ()
-        names = self.client.search(_glob(words))
-        chosen = sorted(names, key=lambda name: (name != words, not name.startswith(words), name))
-        found = self.client.package_info(*chosen[:MOST_FOUND]) if chosen else ()
-        return tuple(sorted(found, key=lambda info: chosen.index(info.name)))
+        matches = self.client.search(_glob(word))
+        names = sorted(matches, key=lambda name: (name != word, not name.startswith(word), name))
+        packages = self.client.package_info(*names[:MOST_RESULTS]) if names else ()
+        return tuple(sorted(packages, key=lambda info: names.index(info.name)))
 
     def remarks(self, draft: Blueprint) -> Markup:
-        """What is known to go wrong with it on this release, and what to do."""
-        found = lint(draft, self.lab.profile)
-        if not found:
-            return note("✔ nothing is known to go wrong with it")
-        lines = [f"! {each.where}: {each.message}. To do: {each.remedy}" for each in found]
+        """The linter's findings for this release, with their remedies."""
+        findings = lint(draft, self.lab.profile)
+        if not findings:
+            return note("✔ no problems are known with it")
+        lines = [f"! {each.where}: {each.message}. To do: {each.remedy}" for each in findings]
         return Markup(
             "".join(f"<div>{html.escape(line)}</div>" for line in lines), "\n".join(lines)
         )
 
     def push(self) -> Blueprint:
-        """Push the draft, which becomes a new entry of the history."""
+        """Push the draft, which becomes a new entry of the history; returns it."""
         return self.client.push(self.draft)
 
     def discard(self) -> None:
-        """Go back to what was pushed last; fine if there is no draft."""
+        """Return to the blueprint that was pushed last; does nothing without a draft."""
         with contextlib.suppress(ApiError):
             self.client.delete_from_workspace(self.name)
 
     def history(self) -> tuple[BlueprintChange, ...]:
+        """The changes of the blueprint, the last one first."""
         try:
             return self.client.changes(self.name)
         except ApiError as error:
@@ -131,39 +138,39 @@ class BlueprintEditor(Panel):
             raise
 
     def difference(self, commit: str) -> str:
-        """What differs from a change to the draft, as lines of TOML with + and -."""
-        then = to_toml(self.client.blueprint_at(self.name, commit)).splitlines()
-        now = to_toml(self.draft).splitlines()
-        lines = list(difflib.unified_diff(then, now, lineterm="", n=1))[2:]
+        """The difference from a change to the draft, as lines of TOML with + and -."""
+        before = to_toml(self.client.blueprint_at(self.name, commit)).splitlines()
+        after = to_toml(self.draft).splitlines()
+        lines = list(difflib.unified_diff(before, after, lineterm="", n=1))[2:]
         return "\n".join(line for line in lines if not line.startswith("@@"))
 
     def undo(self, commit: str) -> None:
-        """Make the blueprint again what it was at a change, as a new change."""
+        """Restore the blueprint of a change, as a new change."""
         self.discard()
         self.client.undo(self.name, commit)
 
-    # showing ----------------------------------------------------------------------------------
+    # display ----------------------------------------------------------------------------------
 
     def twin_parts(self) -> Sequence[Markup | Table]:
         draft = self.draft
         rows = [(change.timestamp, change.message) for change in self.history()[:5]]
         return [code(to_toml(draft)), self.remarks(draft), Table(("when", "what"), rows, "History")]
 
-    def _build(self) -> Sequence[Any]:
+    def build(self) -> Sequence[Any]:
         self._search = widgets.Text(placeholder="search packages: python3-*")
         self._search.layout.width = "22em"
-        self._found = widgets.VBox(layout={"overflow": "visible"})
+        self._results = widgets.VBox(layout={"overflow": "visible"})
         self._tags = widgets.TagsInput(allow_duplicates=False)
-        self._tags.observe(lambda _: self.try_(self._take_tags), "value")
-        self._brought = widgets.HTML()
-        self._toml = widgets.HTML()
-        self._remarks = widgets.HTML()
+        self._tags.observe(lambda _: self.attempt(self._take_tags), "value")
+        self._solution = region("solution")
+        self._toml = region("toml")
+        self._remarks = region("remarks")
         left = [
             widgets.HBox([self._search, self.button("Search", self._find, "by name")], layout=ROW),
-            self._found,
+            self._results,
             widgets.HTML("<b>Packages</b>: type to add, ✕ removes; name=version for a version"),
             self._tags,
-            self._brought,
+            self._solution,
             self._build_form(),
         ]
         side = {"width": "48%", "min_width": "22em", "overflow": "visible"}
@@ -172,7 +179,7 @@ class BlueprintEditor(Panel):
         layout = {**ROW, "align_items": "flex-start", "justify_content": "space-between"}
         buttons = [
             self.button("Push", self._push, "store it as a new version", "primary"),
-            self.button("Discard draft", self._discard, "back to what was pushed last"),
+            self.button("Discard draft", self._discard, "return to what was pushed last"),
         ]
         return [
             widgets.HBox(columns, layout=layout),
@@ -190,17 +197,17 @@ class BlueprintEditor(Panel):
                 style={"description_width": "8.5em"},
                 layout={"width": "97%"},
             )
-            text.observe(lambda _, field=field: self.try_(lambda: self._take(field)), "value")
+            text.observe(lambda _, field=field: self.attempt(lambda: self._take(field)), "value")
             self._fields[field] = text
         form = widgets.VBox(list(self._fields.values()), layout={"overflow": "visible"})
         return widgets.Accordion([form], titles=["Customizations"])
 
     def _build_history(self) -> list[Any]:
-        self._choice = widgets.Dropdown(description="History", layout={"width": "40em"})
-        self._choice.observe(lambda _: self.try_(self._compare), "value")
-        self._compared = widgets.HTML()
-        undo = self.button("Undo to this", self._undo, "make it again what it was then")
-        return [widgets.HBox([self._choice, undo], layout=ROW), scrolling(self._compared)]
+        self._history = widgets.Dropdown(description="History", layout={"width": "40em"})
+        self._history.observe(lambda _: self.attempt(self._compare), "value")
+        self._difference = region("difference")
+        undo = self.button("Undo to this", self._undo, "restore the blueprint of this change")
+        return [widgets.HBox([self._history, undo], layout=ROW), scrolling(self._difference)]
 
     def refresh(self) -> None:
         draft, history = self.draft, self.history()
@@ -216,27 +223,28 @@ class BlueprintEditor(Panel):
             self.work("", self._solve)
         if history != self._changes:
             self._changes = history
-            self._choice.options = [(_label(change), change.commit) for change in history]
-            self._choice.index = 0 if history else None
+            self._history.options = [(_label(change), change.commit) for change in history]
+            self._history.index = 0 if history else None
         self._compare()
 
-    # clicks -----------------------------------------------------------------------------------
+    # buttons ----------------------------------------------------------------------------------
 
     def _find(self) -> None:
         pattern = self._search.value
         glob = _glob(pattern.strip())
         self.teach(f"client.search({glob!r})", f"composer-cli modules list {shlex.quote(glob)}")
-        found = self.search(pattern)
-        self._found.children = [self._result(info) for info in found]
-        self.say(f"{len(found) or 'no'} package{'s' * (len(found) != 1)} shown" + _rest(found))
+        packages = self.search(pattern)
+        self._results.children = [self._result(info) for info in packages]
+        number = len(packages)
+        more = "; for others, give more of the name" if number == MOST_RESULTS else ""
+        self.say(f"{number or 'no'} package{'s' * (number != 1)} shown{more}")
 
     def _result(self, info: PackageInfo) -> Any:
         add = self.button("+", lambda: self._add(info.name), f"add {info.name}")
         version = info.versions[-1].evr if info.versions else ""
         words = f"<b>{html.escape(info.name)}</b> {html.escape(version)}<br>"
-        summary = widgets.HTML(
-            f'<div style="line-height: 1.3">{words}{html.escape(info.summary)}</div>'
-        )
+        text = f'<div style="line-height: 1.3">{words}{html.escape(info.summary)}</div>'
+        summary = region("result", text)
         summary.layout.width = "85%"
         return widgets.HBox([add, summary], layout={**ROW, "flex_flow": "row nowrap"})
 
@@ -275,7 +283,7 @@ class BlueprintEditor(Panel):
         self.say("✔ back to what was pushed last")
 
     def _undo(self) -> None:
-        commit = self._choice.value
+        commit = self._history.value
         if commit is None:
             return
         self.undo(commit)
@@ -284,12 +292,12 @@ class BlueprintEditor(Panel):
             f"composer-cli blueprints undo {self.name} {commit}",
         )
         self.refresh()
-        self.say("✔ undone: the history has one entry more")
+        self.say("✔ undone: the history has a new entry")
 
     def _compare(self) -> None:
-        commit = self._choice.value
+        commit = self._history.value
         difference = self.difference(commit) if commit else ""
-        self._compared.value = code(difference or "no difference to the draft").html
+        self._difference.value = code(difference or "no difference to the draft").html
 
     def _teach_push(self) -> None:
         self.teach(
@@ -298,19 +306,20 @@ class BlueprintEditor(Panel):
 
     # depsolve ---------------------------------------------------------------------------------
 
-    def _solve(self, on_progress: Progress) -> str:
-        """Ask what the draft brings in; the next refresh asks again if it changes meanwhile."""
+    def _solve(self, on_progress: Say) -> str:
+        """Solve the dependencies of the draft; if it changes meanwhile, the next refresh does so
+        again."""
         self._stale = False
-        self._brought.value = "… asking what it brings in"
+        self._solution.value = "… solving dependencies"
         try:
             self.solved = self.client.depsolve(self.name) if self.draft.packages else ()
         except RfeError:
-            self._brought.value = ""
+            self._solution.value = ""
             raise
         names = " ".join(package.name for package in self.solved)
         count = f"<b>{len(self.solved)} packages</b> with all that they need"
         words = f"{count}: <small>{html.escape(names)}</small>"
-        self._brought.value = f'<div style="line-height: 1.3">{words}</div>'
+        self._solution.value = f'<div style="line-height: 1.3">{words}</div>'
         return ""
 
 
@@ -319,27 +328,27 @@ def changed(
 ) -> dict[str, Any]:
     """A copy of the customizations with one value set, or removed if it is empty."""
     key, rest = str(path[0]), path[1:]
-    found = dict(customizations)
+    copy = dict(customizations)
     if rest and rest[0] == 0:
-        entries = list(found.get(key) or [{}])
+        entries = list(copy.get(key) or [{}])
         entries[0] = changed(entries[0], rest[1:], value)
-        found[key] = [entry for entry in entries if entry]
+        copy[key] = [entry for entry in entries if entry]
     elif rest:
-        found[key] = changed(found.get(key) or {}, rest, value)
+        copy[key] = changed(copy.get(key) or {}, rest, value)
     else:
-        found[key] = value
-    return {name: entry for name, entry in found.items() if entry or name != key}
+        copy[key] = value
+    return {name: entry for name, entry in copy.items() if entry or name != key}
 
 
 def _text(customizations: Mapping[str, Any], field: Field) -> str:
     """The value of a field of the form, "" if it is not set."""
-    found: Any = customizations
+    value: Any = customizations
     for key in field.path:
-        entry = found.get(key) if isinstance(found, Mapping) else next(iter(found), None)
-        found = entry or {}
-    if not found:
+        entry = value.get(key) if isinstance(value, Mapping) else next(iter(value), None)
+        value = entry or {}
+    if not value:
         return ""
-    return " ".join(found) if field.words else str(found)
+    return " ".join(value) if field.words else str(value)
 
 
 def _spec(tag: str) -> PackageSpec:
@@ -351,15 +360,11 @@ def _tag(spec: PackageSpec) -> str:
     return f"{spec.name}={spec.version}" if spec.version else spec.name
 
 
-def _glob(words: str) -> str:
-    """What is searched: a word without * anywhere in a name."""
-    return words if "*" in words or not words else f"*{words}*"
-
-
-def _rest(found: Sequence[PackageInfo]) -> str:
-    return "; there may be more: give more of the name" if len(found) == MOST_FOUND else ""
+def _glob(word: str) -> str:
+    """The pattern of a search: a word without * matches anywhere in a name."""
+    return word if "*" in word or not word else f"*{word}*"
 
 
 def _label(change: BlueprintChange) -> str:
-    """An entry of the history in one short line, with the time to the minute."""
+    """A change in one short line, with the time to the minute."""
     return f"{change.timestamp[:16].replace('T', ' ')}  {change.message}"[:56]

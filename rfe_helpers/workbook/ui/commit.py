@@ -1,4 +1,4 @@
-"""The commit browser: packages, files with their contents, two commits side by side."""
+"""The commit browser: packages, files with their contents, and a comparison of two commits."""
 
 from __future__ import annotations
 
@@ -11,12 +11,13 @@ import ipywidgets as widgets
 
 from rfe_helpers.commit.commit import Commit, diff, open_commit
 from rfe_helpers.commit.ostree import File
+from rfe_helpers.core.progress import Say
 from rfe_helpers.core.units import size
 from rfe_helpers.errors import InputError
 from rfe_helpers.lab.lab import Lab
 from rfe_helpers.workbook.masking import mask
 from rfe_helpers.workbook.show import Markup, Table, facts
-from rfe_helpers.workbook.ui.parts import ROW, Panel, Progress, code, note, scrolling, shown
+from rfe_helpers.workbook.ui.parts import ROW, Panel, code, note, region, scrolling, shown
 
 MOST_ROWS = 200
 MOST_TEXT = 20_000
@@ -24,7 +25,12 @@ _SIGNS = {"directory": "▸", "link": "→", "file": " "}
 
 
 class CommitBrowser(Panel):
-    """Look into the commits of a lab: those downloaded, and the one that is served."""
+    """Look into the commits of a lab: the downloaded ones, and the one that is served.
+
+    For example:
+
+        CommitBrowser(lab, artifact.path)
+    """
 
     title = "Commit browser"
     every = 5.0
@@ -35,28 +41,29 @@ class CommitBrowser(Panel):
         self.source = str(source)
         self._open: dict[str, Commit] = {}
         self._sizes: dict[str, dict[str, int]] = {}
-        self._where = "/"
+        self._directory = "/"
         self._entries: list[File] = []
         self._teach_packages()
 
-    # what it does, without widgets ------------------------------------------------------------
+    # actions, without widgets ------------------------------------------------------------
 
     def sources(self) -> dict[str, str]:
-        """What can be looked into, as label -> source: archives in the lab, and its web site."""
+        """The sources by label: the archives in the lab, and the repository that it serves."""
         paths = sorted(
             self.lab.folder("composes").glob("*.tar"),
             key=lambda path: path.stat().st_mtime,
             reverse=True,
         )
-        found = {path.name[:8] + " " + path.name.rpartition("-")[2]: str(path) for path in paths}
-        if self.source not in found.values():
-            found[Path(self.source).name] = self.source
+        sources = {path.name[:8] + " " + path.name.rpartition("-")[2]: str(path) for path in paths}
+        if self.source not in sources.values():
+            sources[Path(self.source).name] = self.source
         if self.lab.has("serve"):
-            found["served now"] = f"{self.lab.step('serve')['url']}repo/"
-        return found
+            sources["served now"] = f"{self.lab.step('serve')['url']}repo/"
+        return sources
 
     def commit(self, source: str) -> Commit:
-        """The commit of a source; opened once, but the web site's anew, as it may change."""
+        """The commit of a source; an archive is opened once, a repository each time, as it may
+        change."""
         if source.startswith("http"):
             return open_commit(source, self.lab.profile.ostree.ref)
         if source not in self._open:
@@ -64,22 +71,22 @@ class CommitBrowser(Panel):
         return self._open[source]
 
     def packages(self, source: str, pattern: str = "", order: str = "name") -> Table:
-        """Packages whose name contains a text, by name or by size where that is known."""
+        """The packages whose name contains `pattern`, by name, or by size if it was measured."""
         commit = self.commit(source)
         sizes = self._sizes.get(source, {})
-        found = [package for package in commit.packages() if pattern.strip() in package.name]
+        packages = [package for package in commit.packages() if pattern.strip() in package.name]
         if order == "size":
-            found.sort(key=lambda package: -sizes.get(package.name, 0))
+            packages.sort(key=lambda package: -sizes.get(package.name, 0))
         rows = [
             (package.name, package.evr, package.arch, _size(sizes, package.name))
-            for package in found
+            for package in packages
         ]
         more = f", the first {MOST_ROWS}" if len(rows) > MOST_ROWS else ""
         caption = f"{_packages(len(rows))}{more}"
         return Table(("package", "version", "architecture", "size"), rows[:MOST_ROWS], caption)
 
     def directory(self, source: str, path: str) -> list[tuple[File, int]]:
-        """What is in a directory, directories first, each with the bytes in or below it."""
+        """The entries of a directory, directories first, each with the bytes in or below it."""
         files = self.commit(source).files()
         prefix = path.rstrip("/") + "/"
         below: dict[str, int] = {}
@@ -95,25 +102,26 @@ class CommitBrowser(Panel):
         return [(entries[name], below[name]) for name in ordered]
 
     def content(self, source: str, file: File) -> str:
-        """The beginning of a text file without its secrets, or what else it is."""
+        """The beginning of a text file with secrets hidden, or a description of another file."""
         if file.kind == "link":
             return f"a link to {file.target}"
         if file.size > 1 << 20:
-            return f"{size(file.size)}: too large to be shown"
+            return f"{size(file.size)}: too large to show"
         text = self.commit(source).repository.read(self.commit(source).id, file.path)
         if "\0" in text or "\ufffd" in text:
             return f"{size(file.size)} of binary data"
         return mask(text[:MOST_TEXT])
 
-    def compare(self, one: str, other: str) -> Table:
-        """Packages and numbers of files that differ from one source to another."""
-        found = diff(self.commit(one), self.commit(other))
-        rows = [("only in the second", str(package)) for package in found.added]
-        rows += [("only in the first", str(package)) for package in found.removed]
-        rows += [("changed", str(change)) for change in found.changed]
+    def compare(self, first: str, second: str) -> Table:
+        """The packages that differ between two sources, and the numbers of such files."""
+        difference = diff(self.commit(first), self.commit(second))
+        rows = [("only in the second", str(package)) for package in difference.added]
+        rows += [("only in the first", str(package)) for package in difference.removed]
+        rows += [("changed", str(change)) for change in difference.changed]
         words = ""
-        if found.files is not None:
-            sides = (found.files.added, found.files.removed, found.files.modified)
+        if difference.files is not None:
+            files = difference.files
+            sides = (files.added, files.removed, files.modified)
             words = ", ".join(
                 f"{len(paths)} {word}"
                 for paths, word in zip(sides, ("added", "removed", "modified"), strict=True)
@@ -124,7 +132,7 @@ class CommitBrowser(Panel):
             f"{_packages(len(rows))} not the same; files: {words}",
         )
 
-    # showing ----------------------------------------------------------------------------------
+    # display ----------------------------------------------------------------------------------
 
     def twin_parts(self) -> Sequence[Markup | Table]:
         packages = self.packages(self.source)
@@ -132,39 +140,40 @@ class CommitBrowser(Panel):
         return [self.about(self.source), note(f"{packages.caption}, the first 8 here"), first]
 
     def about(self, source: str) -> Table:
+        """The ref, id and version of a commit."""
         commit = self.commit(source)
         return facts({"Ref": commit.ref, "Commit": commit.id, "Version": commit.info.version})
 
-    def _build(self) -> Sequence[Any]:
+    def build(self) -> Sequence[Any]:
         wide = {"width": "26em"}
         self._first = widgets.Dropdown(description="Commit", layout=wide)
         self._second = widgets.Dropdown(description="Second", layout=wide)
-        self._about = widgets.HTML()
+        self._about = region("about")
         self._filter = widgets.Text(placeholder="part of a name")
         self._order = widgets.Dropdown(options=["name", "size"], description="sorted by")
         self._order.layout.width = "14em"
-        self._packages = widgets.HTML()
-        self._path = widgets.HTML()
+        self._packages = region("packages")
+        self._path = region("path")
         self._list = widgets.Select(rows=14, layout={"width": "46%", "min_width": "20em"})
-        self._content = widgets.HTML()
-        self._difference = widgets.HTML()
+        self._content = region("content")
+        self._difference = region("difference")
         for widget in (self._filter, self._order):
-            widget.observe(lambda _: self.try_(self._show_packages), "value")
-        self._first.observe(lambda _: self.try_(self._show), "value")
+            widget.observe(lambda _: self.attempt(self._show_packages), "value")
+        self._first.observe(lambda _: self.attempt(self._show), "value")
         view = scrolling(self._content, "17em")
         view.layout.width = "52%"
-        measure = self.button("Measure", self._measure, "sizes of packages: unpacks the commit")
+        measure = self.button("Measure", self._measure, "sizes of packages; unpacks the commit")
         packages = [
             widgets.HBox([self._filter, self._order, measure], layout=ROW),
             scrolling(self._packages),
         ]
-        read = self.button("Open", self._enter, "go into the directory, or show the file")
+        read = self.button("Open", self._enter, "enter the directory, or show the file")
         up = self.button("Up", self._up, "to the directory above")
         files = [
             widgets.HBox([read, up, self._path], layout=ROW),
             widgets.HBox([self._list, view], layout={**ROW, "align_items": "flex-start"}),
         ]
-        compare = self.button("Compare", self._compare, "what differs from the first commit")
+        compare = self.button("Compare", self._compare, "differences from the first commit")
         two = [widgets.HBox([self._second, compare], layout=ROW), scrolling(self._difference)]
         pages = [
             widgets.VBox(page, layout={"overflow": "visible"}) for page in (packages, files, two)
@@ -189,9 +198,9 @@ class CommitBrowser(Panel):
         self._about.value = (
             f"<code>{commit.id[:12]}</code> {version}, ref {html.escape(commit.ref)}"
         )
-        self._where, self._entries = "/", []
+        self._directory, self._entries = "/", []
         self._list.options = []
-        self._path.value = "Open reads the tree; the archive is unpacked once"
+        self._path.value = "Press Open to read the tree; the archive is unpacked once"
         self._show_packages()
 
     def _show_packages(self) -> None:
@@ -200,13 +209,13 @@ class CommitBrowser(Panel):
         table = self.packages(self._first.value, self._filter.value, self._order.value)
         self._packages.value = shown(table)
 
-    # clicks -----------------------------------------------------------------------------------
+    # buttons ----------------------------------------------------------------------------------
 
     def _measure(self) -> None:
         source = self._first.value
         self.teach("commit.size_by_package()", "")
 
-        def job(on_progress: Progress) -> str:
+        def job(on_progress: Say) -> str:
             self._sizes[source] = self.commit(source).size_by_package()
             table = self.packages(source, self._filter.value, self._order.value)
             self._packages.value = shown(table)
@@ -234,30 +243,32 @@ class CommitBrowser(Panel):
     def _up(self) -> None:
         if self._entries:
             self.say("")
-            self._list_directory(self._first.value, str(PurePosixPath(self._where).parent))
+            self._list_directory(self._first.value, str(PurePosixPath(self._directory).parent))
 
     def _list_directory(self, source: str, path: str) -> str:
-        found = self.directory(source, path)
-        self._where, self._entries = path, [file for file, _ in found]
+        entries = self.directory(source, path)
+        self._directory, self._entries = path, [file for file, _ in entries]
         self._list.options = [
             (f"{_SIGNS.get(file.kind, '?')} {PurePosixPath(file.path).name}   {size(number)}", i)
-            for i, (file, number) in enumerate(found)
+            for i, (file, number) in enumerate(entries)
         ]
-        self._path.value = f"<code>{html.escape(path)}</code>, {len(found)} entries"
+        self._path.value = f"<code>{html.escape(path)}</code>, {len(entries)} entries"
         self.teach(
             f"[file for file in commit.files() if file.path.startswith({path!r})]",
             f"ostree --repo=repo ls {self.lab.profile.ostree.ref} {path}",
         )
-        return f"{len(found)} {'entry' if len(found) == 1 else 'entries'} in {path}"
+        return f"{len(entries)} {'entry' if len(entries) == 1 else 'entries'} in {path}"
 
     def _compare(self) -> None:
-        one, other = self._first.value, self._second.value
-        if one == other:
+        first, second = self._first.value, self._second.value
+        if first == second:
             raise InputError("both are the same commit", remedy="choose another one under Second")
-        self.teach("diff(open_commit(one), open_commit(other))", f"rfe commit diff {one} {other}")
+        self.teach(
+            "diff(open_commit(first), open_commit(second))", f"rfe commit diff {first} {second}"
+        )
 
-        def job(on_progress: Progress) -> str:
-            table = self.compare(one, other)
+        def job(on_progress: Say) -> str:
+            table = self.compare(first, second)
             self._difference.value = shown(table)
             return table.caption
 

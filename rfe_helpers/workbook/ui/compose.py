@@ -10,21 +10,27 @@ import ipywidgets as widgets
 
 from rfe_helpers.build.answers import Compose
 from rfe_helpers.build.client import Client
+from rfe_helpers.core.progress import Say
 from rfe_helpers.core.run import tail_of
 from rfe_helpers.core.units import elapsed, size
 from rfe_helpers.errors import ApiError, InputError
 from rfe_helpers.lab.lab import Lab
 from rfe_helpers.workbook.show import Markup, Table
-from rfe_helpers.workbook.ui.parts import ROW, Panel, Progress, code, note, scrolling, shown
+from rfe_helpers.workbook.ui.parts import ROW, Panel, code, note, region, scrolling, shown
 
 _STAGE = re.compile(r"^Stage: *(.+?) *$", re.MULTILINE)
 _SIGNS = {"WAITING": "○", "RUNNING": "…", "FINISHED": "✔", "FAILED": "✘"}
-# How many stages a compose of the sandbox has, for the bar; another Image Builder has others.
+# The number of stages of a compose in the sandbox, for the bar; another Image Builder differs.
 _USUAL_STAGES = 15
 
 
 class ComposePanel(Panel):
-    """Composes of an Image Builder; downloads go into the lab."""
+    """Start, watch and download composes; downloads go to `composes/` of the lab.
+
+    For example:
+
+        ComposePanel(lab, build.connect(lab), "edge")
+    """
 
     title = "Composes"
 
@@ -34,38 +40,38 @@ class ComposePanel(Panel):
         self.client = client
         self.preferred = blueprint
         self._listed: tuple[Compose, ...] = ()
-        facts = lab.profile
         self.teach(
-            f'client.start_compose("{blueprint or "edge"}", "{facts.types.served}")',
-            f"composer-cli compose start-ostree {blueprint or 'edge'} {facts.types.served}",
+            f'client.start_compose("{blueprint or "edge"}", "{lab.profile.types.served}")',
+            f"composer-cli compose start-ostree {blueprint or 'edge'} {lab.profile.types.served}",
         )
 
-    # what it does, without widgets ------------------------------------------------------------
+    # actions, without widgets ------------------------------------------------------------
 
     def composes(self) -> tuple[Compose, ...]:
         """All composes, newest first."""
-        found = self.client.composes()
-        return tuple(sorted(found, key=lambda c: str(c.created or ""), reverse=True))
+        composes = self.client.composes()
+        return tuple(sorted(composes, key=lambda c: str(c.created or ""), reverse=True))
 
     def log(self, compose: Compose) -> str:
-        """What is known of a compose so far, the end of it."""
+        """The end of the log of a compose so far."""
         try:
             return self.client.log(compose.id, 16)
-        except ApiError:  # lorax-composer has none in the first seconds
+        except ApiError:  # lorax-composer has no log in the first seconds
             return ""
 
     def defaults(self, ref: str, parent: str, url: str) -> str:
-        """What the server makes of fields that are left empty, in words."""
+        """The values that the server uses for empty fields, in words."""
         ref = ref or f"{self.lab.profile.ostree.ref} (the release's own)"
         if not url:
-            child = f"commit {parent[:12]}" if parent else "none: a first commit"
+            commit = f"commit {parent[:12]}" if parent else "none: a first commit"
         else:
-            child = f"what {parent or 'this ref'} is at {url}"
-        return f"ref {ref}; parent {child}"
+            commit = f"the commit of {parent or 'this ref'} at {url}"
+        return f"ref {ref}; parent {commit}"
 
-    # showing ----------------------------------------------------------------------------------
+    # display ----------------------------------------------------------------------------------
 
     def table(self) -> Table:
+        """All composes, newest first."""
         rows = [
             (
                 f"{_SIGNS.get(c.status, '?')} {c.status}",
@@ -80,9 +86,9 @@ class ComposePanel(Panel):
         return Table(("status", "blueprint", "type", "time", "size", "id"), rows, "All composes")
 
     def twin_parts(self) -> Sequence[Markup | Table]:
-        return [self.table(), note("Left empty: " + self.defaults("", "", ""))]
+        return [self.table(), note("Empty fields mean: " + self.defaults("", "", ""))]
 
-    def _build(self) -> Sequence[Any]:
+    def build(self) -> Sequence[Any]:
         wide = {"width": "24em"}
         style = {"description_width": "6.5em"}
         self._blueprint = widgets.Dropdown(description="Blueprint", layout=wide, style=style)
@@ -92,26 +98,26 @@ class ComposePanel(Panel):
             widgets.Text(description=label, placeholder=example, layout=wide, style=style)
             for label, example in (*texts, ("URL", "of the parent's repository"))
         )
-        self._effective = widgets.HTML()
-        self._table = widgets.HTML()
+        self._defaults = region("defaults")
+        self._table = region("composes")
         self._choice = widgets.Dropdown(description="Compose", layout={"width": "34em"})
         self._bar = widgets.IntProgress(min=0, max=_USUAL_STAGES, layout={"width": "16em"})
-        self._stage = widgets.HTML()
-        self._log = widgets.HTML()
+        self._stage = region("stage")
+        self._log = region("log")
         for field in (self._ref, self._parent, self._url):
             field.observe(lambda _: self._show_defaults(), "value")
-        self._choice.observe(lambda _: self.try_(self._show_choice), "value")
+        self._choice.observe(lambda _: self.attempt(self._show_choice), "value")
         self._show_defaults()
-        start = self.button("Start", self._start, "put a compose in the queue", "primary")
+        start = self.button("Start", self._start, "add a compose to the queue", "primary")
         fields = [self._blueprint, self._type, self._ref, self._parent, self._url]
         buttons = [
             self.button("Cancel", self._cancel, "end it; it becomes FAILED"),
             self.button("Download", self._download, "copy the artifact into the lab"),
-            self.button("Delete", self._delete, "remove it with what it made"),
+            self.button("Delete", self._delete, "remove it with its artifact"),
         ]
         return [
             widgets.HBox(fields, layout=ROW),
-            widgets.HBox([start, self._effective], layout=ROW),
+            widgets.HBox([start, self._defaults], layout=ROW),
             self._table,
             widgets.HBox([self._choice, *buttons], layout=ROW),
             widgets.HBox([self._bar, self._stage], layout=ROW),
@@ -136,33 +142,35 @@ class ComposePanel(Panel):
         self._show_choice()
 
     def _show_choice(self) -> None:
-        found = next((c for c in self._listed if c.id == self._choice.value), None)
-        if found is None:
+        compose = next((c for c in self._listed if c.id == self._choice.value), None)
+        if compose is None:
             self._log.value, self._stage.value, self._bar.value = "", "no composes yet", 0
             return
-        log = self.log(found)
+        log = self.log(compose)
         stages = _STAGE.findall(log)
-        done = found.status in ("FINISHED", "FAILED")
+        done = compose.status in ("FINISHED", "FAILED")
         self._bar.max = max(_USUAL_STAGES, len(stages) + 1)
         self._bar.value = self._bar.max if done else len(stages)
-        self._bar.bar_style = {"FINISHED": "success", "FAILED": "danger"}.get(found.status, "info")
-        last = f", stage {stages[-1]}" if stages and found.status != "FINISHED" else ""
-        sign = _SIGNS.get(found.status, "?")
-        self._stage.value = f"{sign} {found.status} after {elapsed(found.seconds)}{last}"
+        self._bar.bar_style = {"FINISHED": "success", "FAILED": "danger"}.get(
+            compose.status, "info"
+        )
+        last = f", stage {stages[-1]}" if stages and compose.status != "FINISHED" else ""
+        sign = _SIGNS.get(compose.status, "?")
+        self._stage.value = f"{sign} {compose.status} after {elapsed(compose.seconds)}{last}"
         self._log.value = code(tail_of(log, 12)).html
 
     def _show_defaults(self) -> None:
         words = self.defaults(self._ref.value, self._parent.value, self._url.value)
-        self._effective.value = shown(note(words))
+        self._defaults.value = shown(note(words))
 
-    # clicks -----------------------------------------------------------------------------------
+    # buttons ----------------------------------------------------------------------------------
 
     def _start(self) -> None:
         blueprint, image_type = self._blueprint.value, self._type.value
         if not blueprint or not image_type:
             raise InputError("there is no blueprint yet", remedy="push one with the editor above")
-        given = {"ref": self._ref.value, "parent": self._parent.value, "url": self._url.value}
-        options = {name: text.strip() for name, text in given.items() if text.strip()}
+        fields = {"ref": self._ref.value, "parent": self._parent.value, "url": self._url.value}
+        options = {name: text.strip() for name, text in fields.items() if text.strip()}
         self.lab.profile.ostree.check_parent(options.get("parent", ""), options.get("url", ""))
         words = "".join(f", {name}={text!r}" for name, text in options.items())
         flags = "".join(f" --{name} {text}" for name, text in options.items())
@@ -171,9 +179,9 @@ class ComposePanel(Panel):
             f"composer-cli compose start-ostree {blueprint} {image_type}{flags}",
         )
 
-        def job(on_progress: Progress) -> str:
+        def job(on_progress: Say) -> str:
             started = self.client.start_compose(blueprint, image_type, **options)
-            return f"compose {started.id} is in the queue: it goes on, whatever happens here"
+            return f"compose {started.id} is in the queue; it does not need this notebook"
 
         self.work("Starting", job)
 
@@ -198,7 +206,7 @@ class ComposePanel(Panel):
             f"composer-cli compose image {compose}",
         )
 
-        def job(on_progress: Progress) -> str:
+        def job(on_progress: Say) -> str:
             directory = self.lab.folder("composes")
             path = self.client.download(compose, directory, on_progress)
             return f"{path} ({size(path.stat().st_size)})"
@@ -212,7 +220,7 @@ class ComposePanel(Panel):
 
 
 def _offer(dropdown: Any, values: Sequence[str], preferred: str) -> None:
-    """Offer values in a dropdown and keep what is chosen; at first `preferred`."""
+    """Offer values in a dropdown and keep the chosen one, at first `preferred`."""
     if list(dropdown.options) != list(values):
         chosen = dropdown.value or preferred
         dropdown.options = values

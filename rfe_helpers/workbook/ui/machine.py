@@ -1,4 +1,4 @@
-"""The machine panel: its screen, its console, its switches."""
+"""The machine panel: screen, console, and buttons to start, stop and reset."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import Any
 
 import ipywidgets as widgets
 
+from rfe_helpers.core.progress import Say
 from rfe_helpers.core.run import tail_of
 from rfe_helpers.errors import MachineError
 from rfe_helpers.lab.lab import Lab
@@ -17,10 +18,10 @@ from rfe_helpers.machine.node import Node
 from rfe_helpers.machine.qemu import VmSpec
 from rfe_helpers.machine.vm import Machine
 from rfe_helpers.workbook.show import Markup, Table, facts
-from rfe_helpers.workbook.ui.parts import ROW, Panel, Progress, code, scrolling, shown
+from rfe_helpers.workbook.ui.parts import ROW, Panel, code, region, scrolling, shown
 
-# What a terminal would obey and not show (ECMA-48: control sequences, then commands to the system,
-# then other escapes and single characters), line ends and tabulators apart.
+# What a terminal obeys and does not show (ECMA-48: control sequences, operating system commands,
+# other escapes and control characters), except line ends and tabs.
 _CONTROL = re.compile(
     r"\x1b\[[0-?]*[ -/]*[@-~]|\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)|\x1b[ -/]*[0-~]"
     r"|[\x00-\x08\x0b-\x1f]"
@@ -28,7 +29,12 @@ _CONTROL = re.compile(
 
 
 class MachinePanel(Panel):
-    """A machine that notebook 50 has installed in the lab."""
+    """A machine that notebook 50 has installed in the lab.
+
+    For example:
+
+        MachinePanel(lab, "edge-1")
+    """
 
     every = 2.0
 
@@ -39,20 +45,21 @@ class MachinePanel(Panel):
         self.title = f"Machine {name}"
         self.teach(f'vm.Machine.find(my_lab, "{name}")', "rfe lab show")
 
-    # what it does, without widgets ------------------------------------------------------------
+    # actions, without widgets ------------------------------------------------------------
 
     @property
     def machine(self) -> Machine | None:
+        """The machine if it is running."""
         return Machine.find(self.lab, self.name)
 
     @property
     def node(self) -> Node:
-        """The system on it, as notebook 50 recorded how to reach it."""
+        """The system on it. Raises StepMissingError before notebook 50."""
         installed = self.lab.step("install")
         return Node(self.lab, self.name, port=installed["ssh_port"], user=installed["user"])
 
     def start(self) -> Machine:
-        """Switch it on as notebook 50 did, if it is off."""
+        """Start it as notebook 50 did, unless it is running."""
         installed = self.lab.step("install")
         spec = VmSpec(
             self.name,
@@ -64,7 +71,7 @@ class MachinePanel(Panel):
         return self.machine or Machine.start(self.lab, spec)
 
     def screen(self) -> bytes:
-        """The screen as PNG, b"" while the machine is off."""
+        """The screen as PNG, b"" if the machine is off."""
         machine = self.machine
         if machine is None:
             return b""
@@ -72,14 +79,15 @@ class MachinePanel(Panel):
             return machine.screenshot(Path(directory, "screen.png")).read_bytes()
 
     def console(self) -> str:
-        """The end of what it wrote to its serial console, from its last start on."""
+        """The last lines of its serial console."""
         path = self.lab.path("machines", self.name, "console.log")
         text = path.read_text(errors="replace") if path.exists() else ""
         return tail_of(_CONTROL.sub("", text), 14)
 
-    # showing ----------------------------------------------------------------------------------
+    # display ----------------------------------------------------------------------------------
 
     def state(self) -> Table:
+        """Whether it is running, and how to log in."""
         machine = self.machine
         values = {"Machine": self.name, "State": "● running" if machine else "○ off"}
         if self.lab.has("install"):
@@ -89,16 +97,16 @@ class MachinePanel(Panel):
     def twin_parts(self) -> Sequence[Markup | Table]:
         return [self.state(), code(self.console())]
 
-    def _build(self) -> Sequence[Any]:
-        self._state = widgets.HTML()
+    def build(self) -> Sequence[Any]:
+        self._state = region("state")
         self._screen = widgets.Image(format="png", layout={"width": "48%", "min_width": "22em"})
         self._screen.layout.object_fit = "contain"
-        self._console = widgets.HTML()
+        self._console = region("console")
         console = scrolling(self._console, "24em")
         console.layout.width = "50%"
         buttons = [
             self.button("Start", self._start, "switch it on", "primary"),
-            self.button("Stop", self._stop, "let it shut down; hard after a minute"),
+            self.button("Stop", self._stop, "shut down; end it after a minute"),
             self.button("Reset", self._reset, "press the reset button: unsaved data is lost"),
         ]
         side = widgets.HBox([self._screen, console], layout={**ROW, "align_items": "flex-start"})
@@ -109,13 +117,13 @@ class MachinePanel(Panel):
         self._console.value = code(self.console()).html
         try:
             picture = self.screen()
-        except MachineError:  # it may be ending just now
+        except MachineError:  # it may be ending at this moment
             return
         self._screen.layout.display = None if picture else "none"
         if picture and picture != self._screen.value:
             self._screen.value = picture
 
-    # clicks -----------------------------------------------------------------------------------
+    # buttons ----------------------------------------------------------------------------------
 
     def _start(self) -> None:
         installed = self.lab.step("install")
@@ -126,9 +134,9 @@ class MachinePanel(Panel):
         )
         self.teach(f"vm.Machine.start(my_lab, {spec})", "")
 
-        def job(on_progress: Progress) -> str:
+        def job(on_progress: Say) -> str:
             self.start()
-            return f"{self.name} is on; it boots now"
+            return f"{self.name} is on; it is booting"
 
         self.work("Switching on", job)
 
@@ -136,7 +144,7 @@ class MachinePanel(Panel):
         machine = self._running()
         self.teach("machine.stop()", f"{self.node.ssh_line} sudo poweroff")
 
-        def job(on_progress: Progress) -> str:
+        def job(on_progress: Say) -> str:
             machine.stop()
             return f"{self.name} is off"
 
@@ -145,7 +153,7 @@ class MachinePanel(Panel):
     def _reset(self) -> None:
         self._running().reset()
         self.teach("machine.reset()", "")
-        self.say("✔ reset: it boots anew")
+        self.say("✔ reset: it is booting again")
 
     def _running(self) -> Machine:
         machine = self.machine

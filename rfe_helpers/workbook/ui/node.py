@@ -1,4 +1,4 @@
-"""The node panel: deployments as boxes, update, reboot, rollback; timers and containers."""
+"""The node panel: deployments, update, reboot and rollback, timers and containers."""
 
 from __future__ import annotations
 
@@ -7,11 +7,12 @@ from typing import Any
 
 import ipywidgets as widgets
 
+from rfe_helpers.core.progress import Say
 from rfe_helpers.core.wait import Deadline
 from rfe_helpers.errors import RfeError
 from rfe_helpers.machine.node import Node
 from rfe_helpers.workbook.show import Markup, Table, deployments
-from rfe_helpers.workbook.ui.parts import ROW, Panel, Progress, code, note, scrolling, shown
+from rfe_helpers.workbook.ui.parts import ROW, Panel, code, note, region, scrolling, shown
 
 REBOOT_SECONDS = 900
 TIMERS = "systemctl list-timers --all --no-pager --no-legend"
@@ -19,7 +20,12 @@ CONTAINERS = "command -v podman >/dev/null && podman ps --all || echo 'no podman
 
 
 class NodePanel(Panel):
-    """An installed system, over SSH."""
+    """An edge system, over SSH.
+
+    For example:
+
+        NodePanel(Node(lab, "edge-1", port=2222))
+    """
 
     every = 30.0
 
@@ -29,19 +35,21 @@ class NodePanel(Panel):
         self.title = f"System on {node.name}"
         self.teach("edge.status()", f"{node.ssh_line} rpm-ostree status")
 
-    # what it does, without widgets ------------------------------------------------------------
+    # actions, without widgets ------------------------------------------------------------
 
     def timers(self) -> str:
-        """When each timer elapses next, as systemd says it."""
+        """The output of `systemctl list-timers`. Raises NodeError."""
         return self.node.run(TIMERS, seconds=60).stdout
 
     def containers(self) -> str:
+        """The output of `podman ps --all`, or that there is no podman. Raises NodeError."""
         return self.node.sudo(CONTAINERS, seconds=60).stdout
 
     def boxes(self) -> Markup:
+        """The deployments as boxes. Raises NodeError."""
         return deployments(self.node.status().deployments)
 
-    # showing ----------------------------------------------------------------------------------
+    # display ----------------------------------------------------------------------------------
 
     def twin_parts(self) -> Sequence[Markup | Table]:
         try:
@@ -49,14 +57,14 @@ class NodePanel(Panel):
         except RfeError as error:
             return [note(error.message)]
 
-    def _build(self) -> Sequence[Any]:
-        self._boxes = widgets.HTML("… asking")
-        self._timers = widgets.HTML()
-        self._containers = widgets.HTML()
+    def build(self) -> Sequence[Any]:
+        self._boxes = region("deployments", "… connecting")
+        self._timers = region("timers")
+        self._containers = region("containers")
         buttons = [
-            self.button("Look", self._look, "ask the system how it is"),
+            self.button("Look", self._look, "query the state of the system"),
             self.button(
-                "Update", self._update, "fetch and stage what the remote offers", "primary"
+                "Update", self._update, "download and stage what the remote offers", "primary"
             ),
             self.button("Reboot", self._reboot, "into the first deployment"),
             self.button("Roll back", self._roll_back, "make the other deployment boot next"),
@@ -68,30 +76,30 @@ class NodePanel(Panel):
     def refresh(self) -> None:
         self._boxes.value = shown(self.boxes())
 
-    # clicks -----------------------------------------------------------------------------------
+    # buttons ----------------------------------------------------------------------------------
 
     def _look(self) -> None:
         self.teach("edge.status()", f"{self.node.ssh_line} rpm-ostree status")
 
-        def job(on_progress: Progress) -> str:
+        def job(on_progress: Say) -> str:
             self._timers.value = code(self.timers()).html
             self._containers.value = code(self.containers()).html
             return "as it is now"
 
-        self.work("Looking", job)
+        self.work("Querying", job)
 
     def _update(self) -> None:
         self.teach("edge.upgrade()", f"{self.node.ssh_line} sudo rpm-ostree upgrade")
 
-        def job(on_progress: Progress) -> str:
+        def job(on_progress: Say) -> str:
             return self.node.upgrade().strip().rpartition("\n")[2]
 
-        self.work("Fetching and staging", job)
+        self.work("Downloading and staging", job)
 
     def _reboot(self) -> None:
         self.teach("edge.reboot(Deadline(900))", f"{self.node.ssh_line} sudo systemctl reboot")
 
-        def job(on_progress: Progress) -> str:
+        def job(on_progress: Say) -> str:
             self.node.reboot(Deadline(REBOOT_SECONDS), on_progress)
             return "it is up again"
 
@@ -100,7 +108,7 @@ class NodePanel(Panel):
     def _roll_back(self) -> None:
         self.teach("edge.rollback()", f"{self.node.ssh_line} sudo rpm-ostree rollback")
 
-        def job(on_progress: Progress) -> str:
+        def job(on_progress: Say) -> str:
             self.node.rollback()
             return "the other deployment boots next: press Reboot"
 

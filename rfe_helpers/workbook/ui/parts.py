@@ -1,4 +1,4 @@
-"""What the panels share: their frame, work in the background, messages, twins."""
+"""What the panels share: the frame, work in the background, messages, static twins."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from typing import Any
 
 import ipywidgets as widgets
 
+from rfe_helpers.core.progress import Say
 from rfe_helpers.errors import RfeError
 from rfe_helpers.workbook.show import Markup, Table, in_notebook
 
 VIEW = "application/vnd.jupyter.widget-view+json"
-Progress = Callable[[str], None]
-# Boxes of ipywidgets scroll at the slightest overflow; these wrap instead.
+# The boxes of ipywidgets scroll at the slightest overflow; these wrap instead.
 ROW = {"flex_flow": "row wrap", "align_items": "center", "overflow": "visible"}
 _CODE = "margin: 0; white-space: pre-wrap; overflow-wrap: anywhere; font-size: .9em"
 _FRAME = "1px solid var(--jp-border-color1, #9995)"
@@ -26,10 +26,10 @@ _GOOD = "var(--jp-success-color0, #1b7f3b)"
 
 
 def live_front_end() -> bool:
-    """Whether somebody may click: the kernel was started by a Jupyter server, not by papermill.
+    """Whether a user can click: the kernel was started by a Jupyter server, not by papermill.
 
-    The server puts the session's name into the kernel's environment (jupyter_server's session
-    manager); RFE_WIDGETS=1 says so for another front end that shows widgets.
+    The server sets JPY_SESSION_NAME in the kernel's environment (jupyter_server's session
+    manager); set RFE_WIDGETS=1 for another front end that shows widgets.
     """
     return in_notebook() and bool(
         os.environ.get("JPY_SESSION_NAME") or os.environ.get("RFE_WIDGETS")
@@ -37,14 +37,14 @@ def live_front_end() -> bool:
 
 
 class Panel:
-    """A frame with a message line, the lines to learn from, and work that goes on in a thread.
+    """A frame with a message, the equivalent commands, and work that runs in a thread.
 
-    Subclasses make their widgets in `_build`, which is called when the panel is shown to somebody
-    who can click, fill them in `refresh`, and say the same without widgets in `twin_parts`.
+    Subclasses create their widgets in `build`, which is called when the panel is shown to a user
+    who can click, fill them in `refresh`, and give the same without widgets in `twin_parts`.
     """
 
     title = ""
-    every = 2.0  # seconds between two looks at what other windows and programs have done
+    every = 2.0  # seconds between refreshes, for changes by other windows and programs
 
     def __init__(self) -> None:
         self._guard = threading.RLock()
@@ -55,40 +55,41 @@ class Panel:
         self._buttons: list[Any] = []
         self._worker: threading.Thread | None = None
 
-    # what subclasses say --------------------------------------------------------------------
+    # for subclasses to define -----------------------------------------------------------------
 
-    def _build(self) -> Sequence[Any]:
+    def build(self) -> Sequence[Any]:
         """The widgets from top to bottom."""
         raise NotImplementedError
 
     def refresh(self) -> None:
-        """Fill the widgets with what is true now."""
+        """Fill the widgets with the present state."""
         raise NotImplementedError
 
     def twin_parts(self) -> Sequence[Markup | Table]:
-        """What the panel shows, without widgets."""
+        """The content of the panel without widgets."""
         raise NotImplementedError
 
     # showing --------------------------------------------------------------------------------
 
     @property
     def box(self) -> Any:
-        """The whole panel as one widget, made at the first use."""
+        """The whole panel as one widget, created at the first use."""
         if self._box is None:
-            self._message = widgets.HTML()
-            self._lesson = widgets.HTML()
+            self._message = region("message")
+            self._lesson = region("lesson")
             heading = widgets.HTML(f"<b>{html.escape(self.title)}</b>")
-            children = [heading, *self._build(), self._message, self._lesson]
+            children = [heading, *self.build(), self._message, self._lesson]
             layout = {"border": _FRAME, "padding": "8px 12px", "overflow": "visible"}
             self._box = widgets.VBox(children, layout=layout)
             self._box.add_class("rfe-panel")
             self.teach(self._python, self._shell)
-            self.try_(self.refresh)
-            threading.Thread(target=self._follow, name=f"look-{self.title}", daemon=True).start()
+            self.attempt(self.refresh)
+            name = f"refresh-{self.title}"
+            threading.Thread(target=self._keep_fresh, name=name, daemon=True).start()
         return self._box
 
     def twin(self) -> Markup:
-        """The static twin."""
+        """The static twin of the present state."""
         return stacked(self.title, [*self.twin_parts(), lesson(self._python, self._shell)])
 
     def _repr_mimebundle_(self, **_: object) -> dict[str, Any]:
@@ -105,15 +106,15 @@ class Panel:
     # acting ---------------------------------------------------------------------------------
 
     def button(self, text: str, action: Callable[[], None], tip: str, style: str = "") -> Any:
-        """A button; it is off while the panel works."""
-        made = widgets.Button(description=text, tooltip=tip, button_style=style)
-        made.layout.width = "auto"
-        made.on_click(lambda _: self.try_(action))
-        self._buttons.append(made)
-        return made
+        """A button; it is disabled while the panel is busy."""
+        button = widgets.Button(description=text, tooltip=tip, button_style=style)
+        button.layout.width = "auto"
+        button.on_click(lambda _: self.attempt(action))
+        self._buttons.append(button)
+        return button
 
-    def try_(self, action: Callable[[], None]) -> None:
-        """Do something short; what goes wrong is said in the panel."""
+    def attempt(self, action: Callable[[], None]) -> None:
+        """Do something short; an error is shown in the panel."""
         try:
             with self._guard:
                 action()
@@ -122,21 +123,21 @@ class Panel:
         except Exception as error:
             self.say_unexpected(error)
 
-    def _follow(self) -> None:
-        """Refresh now and then until the panel is closed; a service that is away is no news."""
+    def _keep_fresh(self) -> None:
+        """Refresh regularly until the panel is closed, whether or not the service answers."""
         while self._box is not None and self._box.comm is not None:
             threading.Event().wait(self.every)
             if not self.busy:
                 with self._guard, contextlib.suppress(RfeError):
                     self.refresh()
 
-    def work(self, label: str, job: Callable[[Progress], str]) -> None:
-        """Do something long in a thread, one at a time; `job` returns what to say at its end.
+    def work(self, label: str, job: Callable[[Say], str]) -> None:
+        """Do something long in a thread, one at a time; `job` returns the message at its end.
 
-        Without a label it is done quietly: the buttons stay on, and only a failure is said.
+        Without a label it works in silence: the buttons stay enabled, and only an error is shown.
         """
         if self.busy:
-            self.say("Wait until what is going on has ended.")
+            self.say("Wait until the present work has ended.")
             return
         if label:
             self._switch(off=True)
@@ -148,6 +149,7 @@ class Panel:
 
     @property
     def busy(self) -> bool:
+        """Whether work is running in the background."""
         return self._worker is not None and self._worker.is_alive()
 
     def wait(self, seconds: float = 600) -> None:
@@ -155,13 +157,13 @@ class Panel:
         if self._worker is not None:
             self._worker.join(seconds)
 
-    def _work(self, label: str, job: Callable[[Progress], str]) -> None:
+    def _work(self, label: str, job: Callable[[Say], str]) -> None:
         try:
-            said = job(lambda line: self.say(f"… {label}: {line}"))
+            result = job(lambda line: self.say(f"… {label}: {line}"))
             with self._guard:
                 self.refresh()
-            if said:
-                self.say(f"✔ {said}", _GOOD)
+            if result:
+                self.say(f"✔ {result}", _GOOD)
         except RfeError as error:
             self.say_error(error)
         except Exception as error:
@@ -173,44 +175,52 @@ class Panel:
         for button in self._buttons:
             button.disabled = off
 
-    # saying ---------------------------------------------------------------------------------
+    # messages ---------------------------------------------------------------------------------
 
     def say(self, text: str, colour: str = "inherit") -> None:
-        """One line below the widgets; it replaces the last one."""
+        """Show a message below the widgets in place of the last one."""
         if self._message is not None:
             lines = html.escape(text).replace("\n", "<br>")
             self._message.value = f'<div style="color: {colour}; line-height: 1.4">{lines}</div>'
 
     def say_error(self, error: RfeError) -> None:
+        """Show an error with its log and remedy."""
         self.say(f"✘ {error}", _BAD)
 
     def say_unexpected(self, error: Exception) -> None:
-        """Something nobody foresaw: one line, and where it happened."""
-        where = traceback.extract_tb(error.__traceback__)[-1]
-        place = f"{where.filename.rpartition('/')[2]}, line {where.lineno}"
+        """Show an unforeseen error in one line, with the place where it happened."""
+        frame = traceback.extract_tb(error.__traceback__)[-1]
+        place = f"{frame.filename.rpartition('/')[2]}, line {frame.lineno}"
         self.say(f"✘ unexpected {type(error).__name__}: {error} ({place})", _BAD)
 
     def teach(self, python: str, shell: str) -> None:
-        """Show the lines that do the same without the mouse."""
+        """Show the Python and the shell line that do the same, "" for none."""
         self._python, self._shell = python, shell
         if self._lesson is not None:
             self._lesson.value = lesson(python, shell).html
 
 
+def region(name: str, value: str = "") -> Any:
+    """An HTML widget with the class `rfe-<name>`, by which style sheets and tests find it."""
+    widget = widgets.HTML(value)
+    widget.add_class(f"rfe-{name}")
+    return widget
+
+
 def lesson(python: str, shell: str) -> Markup:
-    """The same in Python and in a terminal; "" for what there is not."""
+    """The equivalent in Python and in a terminal; "" for none."""
     parts = [(name, text) for name, text in (("Python", python), ("Terminal", shell)) if text]
     rows = "".join(
         f'<div style="display: flex; gap: .8em; align-items: baseline">'
         f'<span style="min-width: 4.5em; opacity: .8">{name}</span>{code(text).html}</div>'
         for name, text in parts
     )
-    words = "\n".join(f"{name + ':':<10}{text}" for name, text in parts)
-    return Markup(f'<div style="margin-top: .4em; line-height: 1.5">{rows}</div>', words)
+    plain = "\n".join(f"{name + ':':<10}{text}" for name, text in parts)
+    return Markup(f'<div style="margin-top: .4em; line-height: 1.5">{rows}</div>', plain)
 
 
 def code(text: str) -> Markup:
-    """Text as it is, in lines that wrap."""
+    """Preformatted text whose lines wrap."""
     return Markup(f'<pre style="{_CODE}">{html.escape(text)}</pre>', text)
 
 
@@ -231,12 +241,12 @@ def stacked(title: str, parts: Sequence[Markup | Table]) -> Markup:
 
 
 def shown(part: Markup | Table) -> str:
-    """A part as the value of a widget, which has none of the page's styles for text and tables."""
+    """A part as the value of a widget, with the styles that widgets do not take from the page."""
     cells = 'style="padding: .15em 1em .15em 0; text-align'
     text = part._repr_html_().replace('style="text-align', cells)
     return f'<div style="line-height: 1.4">{text}</div>'
 
 
 def scrolling(child: Any, height: str = "16em") -> Any:
-    """A child that may be long, with a scroll bar of its own."""
+    """A widget that may be long, in a box with a scroll bar."""
     return widgets.VBox([child], layout={"max_height": height, "overflow": "auto"})

@@ -203,17 +203,17 @@ def test_fleet_plan_takes_what_happens_to_devices(capsys):
 @pytest.mark.parametrize(
     ("options", "status", "words"),
     [
-        (["--splay", "soon"], 2, "'soon' is no time span; write it as systemd does"),
+        (["--splay", "soon"], 2, "'soon' is not a time span; write it as systemd does"),
         (["--splay", "2y"], 2, "longer than a year"),
         (["--devices", "0"], 2, "'0' is no number above zero"),
         (["--devices", "2.5"], 2, "no whole number from 1 to 100 million"),
         (["--devices", "1e12"], 2, "no whole number from 1 to 100 million"),
         (["--mirror-requests", "nan"], 2, "'nan' is no number"),
         (["--off", "110%"], 2, "'110%' is no share"),
-        (["--window", "never"], 1, "'never' is no calendar expression"),
-        (["--window", "8d"], 1, "give a moment within 7.0 days, or look further ahead"),
-        (["--timer", "OnStartupSec=5"], 1, "OnStartupSec= are not in the model"),
-        (["--release", "yesterday"], 1, "'yesterday' is no date and time"),
+        (["--window", "never"], 1, "'never' is not a supported calendar expression"),
+        (["--window", "8d"], 1, "give a moment within 7.0 days, or a longer horizon"),
+        (["--timer", "OnStartupSec=5"], 1, "the model does not support timers with OnStartupSec="),
+        (["--release", "yesterday"], 1, "'yesterday' is not a date and time"),
         (["--horizon", "0s"], 1, "the horizon must be"),
     ],
 )

@@ -36,9 +36,9 @@ def test_what_never_happens() -> None:
 
 def test_a_table_has_one_column_per_splay_and_every_answer_a_unit() -> None:
     plans = sweep(Fleet(5_000, TIMER), Pull(100, 1e6), [0.0, 7200.0], window=4 * 3600.0)
-    named = answers.by_splay(plans)
-    assert list(named) == ["no splay", "splay 2h"]
-    rows = {row[0]: row[1:] for row in answers.answers(named)}
+    by_name = answers.by_splay(plans)
+    assert list(by_name) == ["no splay", "splay 2h"]
+    rows = {row[0]: row[1:] for row in answers.answers(by_name)}
     assert rows["window opens"] == ("after 4h", "after 4h")
     assert rows["miss the window"][0] == "0.0%, 0 devices"
     assert rows["all have staged"][1].startswith("after 5h")
@@ -55,5 +55,5 @@ def test_an_update_that_does_not_reach_all() -> None:
 
 def test_figures_say_where_they_come_from_only_if_they_are_recorded() -> None:
     assert "as recorded" in answers.cost_line(RECORDED)
-    own = answers.cost_line(replace(RECORDED, requests=1_234.0, bytes=5.6e6))
-    assert own == "One device: 1,234 requests, 5.6 MB"
+    measured = answers.cost_line(replace(RECORDED, requests=1_234.0, bytes=5.6e6))
+    assert measured == "One device: 1,234 requests, 5.6 MB"

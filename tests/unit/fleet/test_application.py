@@ -22,8 +22,8 @@ sender.sendto(sys.stdin.buffer.read(), sys.argv[-1])
 
 
 def start(tmp_path: Path, script: str, *, answers: bool = True) -> subprocess.Popen[bytes]:
-    """The script with a page that answers, or does not, and systemd's socket; it writes to a file
-    called `said`."""
+    """Run the script with a page that answers, or does not, and systemd's socket; its output goes
+    to the file `output`."""
     fakes = tmp_path / "bin"
     fakes.mkdir()
     (tmp_path / "nc.py").write_text(NC)
@@ -35,23 +35,25 @@ def start(tmp_path: Path, script: str, *, answers: bool = True) -> subprocess.Po
         (fakes / name).write_text(f"#!/bin/sh\n{text}\n")
         (fakes / name).chmod(0o755)
     env = {**os.environ, "PATH": f"{fakes}:{os.environ['PATH']}"}
-    with (tmp_path / "said").open("wb") as said:
+    with (tmp_path / "output").open("wb") as output:
         return subprocess.Popen(
             ["sh", "-c", script],
             env={**env, "NOTIFY_SOCKET": str(tmp_path / "notify")},
-            stdout=said,
-            stderr=said,
+            stdout=output,
+            stderr=output,
             start_new_session=True,
         )
 
 
 def wait_for_lines(tmp_path: Path, *lines: str) -> None:
-    said = tmp_path / "said"
-    wait_for(lambda: said.read_text().splitlines() == list(lines), Deadline(30), f"{lines} is said")
+    output = tmp_path / "output"
+    wait_for(
+        lambda: output.read_text().splitlines() == list(lines), Deadline(30), f"output of {lines}"
+    )
 
 
 def end(process: subprocess.Popen[bytes]) -> None:
-    """All that it started, too."""
+    """End it with all that it started."""
     with contextlib.suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
     process.wait(30)
@@ -78,18 +80,18 @@ def test_it_is_ready_once_its_page_answers_and_ends_when_told(tmp_path: Path) ->
 
 
 @pytest.mark.parametrize(("broken", "answers"), [(True, True), (False, False)])
-def test_a_bad_version_ends_without_saying_that_it_is_ready(
+def test_a_bad_version_ends_without_reporting_that_it_is_ready(
     tmp_path: Path, broken: bool, answers: bool
 ) -> None:
     process = start(tmp_path, application.start_script("3", broken=broken), answers=answers)
     assert process.wait(30) == 1
-    said = (tmp_path / "said").read_text()
-    assert "application 3 starts" in said
+    output = (tmp_path / "output").read_text()
+    assert "application 3 starts" in output
     assert "notify" not in calls(tmp_path)
-    assert ("finds no price list" in said) is broken
+    assert ("finds no price list" in output) is broken
 
 
-def test_without_systemd_it_runs_all_the_same(tmp_path: Path) -> None:
+def test_it_runs_without_systemd_too(tmp_path: Path) -> None:
     script = "unset NOTIFY_SOCKET\n" + application.start_script("1", broken=False)
     process = start(tmp_path, script)
     try:

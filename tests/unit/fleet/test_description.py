@@ -1,4 +1,4 @@
-"""Both twins of a device's configuration, read by the programs that will read them."""
+"""Both forms of a device's configuration, checked by the programs that read them."""
 
 import json
 import os
@@ -35,28 +35,28 @@ DEVICES = {
     **{policy: Device(policy=policy, image=IMAGE) for policy in description.POLICIES},
 }
 GUEST = Path(description.__file__).parents[1] / "sandbox" / "guest" / "root"
-# What a complaint of systemd-analyze would name, if it is about a device's files.
+# What a message of systemd-analyze names if it is about a device's files.
 OURS = ("applyupdate", "application", "50-splay", "rpm-ostreed", "podman-auto-update")
 QUADLET = Path("/usr/libexec/podman/quadlet")
 
 
 @pytest.fixture(params=DEVICES.values(), ids=DEVICES.keys())
-def some(request: pytest.FixtureRequest) -> Device:
-    found: Device = request.param
-    return found
+def device(request: pytest.FixtureRequest) -> Device:
+    described: Device = request.param
+    return described
 
 
-def texts(described: Device) -> dict[str, str]:
-    return {file.path: file.text for file in description.files(described)}
+def texts(device: Device) -> dict[str, str]:
+    return {file.path: file.text for file in description.files(device)}
 
 
-def edge2(described: Device) -> str:
+def edge2(device: Device) -> str:
     return kickstart.render(
         profile.load("sandbox"),
         url="http://10.0.2.2:8000/repo/",
         user="core",
         ssh_key="ssh-ed25519 AAAA somebody",
-        post=description.post(described),
+        post=description.post(device),
     )
 
 
@@ -79,28 +79,30 @@ def run_fakes(argv: list[str], fakes: Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(argv, env=env, capture_output=True, text=True, timeout=60)
 
 
-def test_both_twins_make_the_same_files_and_enable_the_same(some: Device, tmp_path: Path) -> None:
+def test_both_forms_write_the_same_files_and_enable_the_same_units(
+    device: Device, tmp_path: Path
+) -> None:
     """The %post script runs as the installer runs it, but below another root."""
-    root, said = tmp_path / "root", tmp_path / "enabled"
-    fake(tmp_path / "bin", "systemctl", f'echo "$@" > {said}')
-    script = script_of(edge2(some))
+    root, arguments = tmp_path / "root", tmp_path / "arguments"
+    fake(tmp_path / "bin", "systemctl", f'echo "$@" > {arguments}')
+    script = script_of(edge2(device))
     moved = re.sub(r"^(mkdir -p|cat >|chmod \d+) /etc", rf"\1 {root}/etc", script, flags=re.M)
     ran = run_fakes(["/bin/sh", "-c", moved], tmp_path / "bin")
     assert (ran.returncode, ran.stderr) == (0, "")
-    made = {
+    written = {
         f"/{path.relative_to(root)}": (path.read_text(), f"{path.stat().st_mode & 0o7777:04o}")
         for path in root.rglob("*")
         if path.is_file()
     }
-    twin = description.customizations(some)
-    assert made == {file["path"]: (file["data"], file["mode"]) for file in twin["files"]}
-    wanted = twin.get("services", {"enabled": []})["enabled"]
-    enabled = said.read_text().split() if said.exists() else ["enable"]
-    assert enabled == ["enable", *wanted]
+    blueprint = description.customizations(device)
+    assert written == {file["path"]: (file["data"], file["mode"]) for file in blueprint["files"]}
+    units = blueprint.get("services", {"enabled": []})["enabled"]
+    enabled = arguments.read_text().split() if arguments.exists() else ["enable"]
+    assert enabled == ["enable", *units]
 
 
-def test_the_blueprint_is_one_that_image_builder_takes(some: Device) -> None:
-    blueprint = Blueprint(name="fleet", customizations=description.customizations(some))
+def test_the_blueprint_is_one_that_image_builder_takes(device: Device) -> None:
+    blueprint = Blueprint(name="fleet", customizations=description.customizations(device))
     assert parse_toml(to_toml(blueprint)) == blueprint
     customizations.check(blueprint, image_types.find("edge-commit"))
     parents = {entry["path"] for entry in blueprint.customizations["directories"]}
@@ -109,7 +111,7 @@ def test_the_blueprint_is_one_that_image_builder_takes(some: Device) -> None:
         assert parent in parents | {"/etc", "/etc/systemd/system"}
 
 
-def test_units_pass_systemd_analyze_verify(some: Device, tmp_path: Path) -> None:
+def test_units_pass_systemd_analyze_verify(device: Device, tmp_path: Path) -> None:
     """In a root with the host's own units, those of the installed system, and the device's."""
     units = tmp_path / "usr/lib/systemd/system"
     shutil.copytree("/usr/lib/systemd/system", units, symlinks=True)
@@ -122,42 +124,42 @@ def test_units_pass_systemd_analyze_verify(some: Device, tmp_path: Path) -> None
         (units / f"podman-auto-update.{name}").write_text(text)
     for program in ("usr/bin/python3", "usr/bin/podman", "usr/bin/rpm-ostree", "bin/true"):
         fake((tmp_path / program).parent, Path(program).name, "")
-    names = {*description.enabled(some)}
-    for path, text in texts(some).items():
+    names = {*description.enabled(device)}
+    for path, text in texts(device).items():
         target = tmp_path / path[1:]
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_text(text)
         if re.search(r"\.(service|timer)$", path):
             names.add(target.name)
     if not names:
-        assert some.policy == "none"
+        assert device.policy == "none"
         return
     argv = ["systemd-analyze", "verify", "--man=no", f"--root={tmp_path}", *sorted(names)]
-    found = subprocess.run(argv, capture_output=True, text=True, timeout=60)
-    ours = [line for line in found.stderr.splitlines() if any(n in line for n in OURS)]
+    checked = subprocess.run(argv, capture_output=True, text=True, timeout=60)
+    ours = [line for line in checked.stderr.splitlines() if any(n in line for n in OURS)]
     assert ours == []
 
 
-def test_verify_would_have_told(tmp_path: Path) -> None:
-    """The test above can fail: systemd-analyze names what it does not know."""
+def test_systemd_analyze_verify_reports_mistakes(tmp_path: Path) -> None:
+    """The counterpart of the test above: systemd-analyze names what it does not know."""
     unit = tmp_path / "etc/systemd/system/applyupdate.service"
     unit.parent.mkdir(parents=True)
     unit.write_text(texts(FULL)["/etc/systemd/system/applyupdate.service"] + "Restrat=always\n")
     argv = ["systemd-analyze", "verify", "--man=no", f"--root={tmp_path}", unit.name]
-    found = subprocess.run(argv, capture_output=True, text=True, timeout=60)
-    assert "applyupdate.service:10: Unknown key 'Restrat'" in found.stderr
-    assert "Command /usr/bin/python3 is not executable" in found.stderr
+    checked = subprocess.run(argv, capture_output=True, text=True, timeout=60)
+    assert "applyupdate.service:10: Unknown key 'Restrat'" in checked.stderr
+    assert "Command /usr/bin/python3 is not executable" in checked.stderr
 
 
 @pytest.mark.parametrize("window", ["*-*-* 01:30:00", "Sun *-*-* 00:00:00", "Mon..Fri 02:00"])
-def test_the_window_is_one_that_systemd_understands(window: str) -> None:
+def test_systemd_understands_the_window(window: str) -> None:
     timer = texts(Device(window=window))["/etc/systemd/system/applyupdate.timer"]
     (line,) = re.findall(r"^OnCalendar=(.*)$", timer, re.MULTILINE)
     subprocess.run(["systemd-analyze", "calendar", line], check=True, capture_output=True)
     assert "RandomizedDelaySec" not in timer
 
 
-def test_every_timer_that_asks_a_shared_server_has_splay() -> None:
+def test_every_timer_that_contacts_a_shared_server_has_splay() -> None:
     splayed = {path for path, text in texts(FULL).items() if "RandomizedDelaySec=1d\n" in text}
     assert splayed == {
         f"/etc/systemd/system/{timer}.timer.d/50-splay.conf"
@@ -165,16 +167,16 @@ def test_every_timer_that_asks_a_shared_server_has_splay() -> None:
     }
 
 
-def test_a_device_looks_for_updates_when_it_is_told_to() -> None:
+def test_a_device_checks_for_updates_at_the_configured_time() -> None:
     path = "/etc/systemd/system/rpm-ostreed-automatic.timer.d/50-splay.conf"
     delivered = (GUEST / "usr/lib/systemd/system/rpm-ostreed-automatic.timer").read_text()
-    found = parse_timer(delivered + texts(Device(on_calendar="03:00", splay="2h"))[path])
-    assert found == parse_timer("OnCalendar=03:00\nPersistent=true\nRandomizedDelaySec=2h")
-    found = parse_timer(delivered + texts(Device(splay="2h"))[path])
-    assert found == parse_timer("OnBootSec=1h\nOnUnitInactiveSec=1d\nRandomizedDelaySec=2h")
+    timer = parse_timer(delivered + texts(Device(on_calendar="03:00", splay="2h"))[path])
+    assert timer == parse_timer("OnCalendar=03:00\nPersistent=true\nRandomizedDelaySec=2h")
+    timer = parse_timer(delivered + texts(Device(splay="2h"))[path])
+    assert timer == parse_timer("OnBootSec=1h\nOnUnitInactiveSec=1d\nRandomizedDelaySec=2h")
 
 
-# podman-systemd.unit(5): what Quadlet knows in a [Container] section since podman 4.4.
+# podman-systemd.unit(5): keys of a [Container] section since podman 4.4.
 CONTAINER_KEYS = {"Image", "ContainerName", "AutoUpdate", "Notify"}
 
 
@@ -198,16 +200,16 @@ def test_podmans_own_generator_makes_a_service_of_the_quadlet(tmp_path: Path) ->
         texts(FULL)["/etc/containers/systemd/application.container"]
     )
     env = {**os.environ, "QUADLET_UNIT_DIRS": str(tmp_path)}
-    found = subprocess.run([QUADLET, "-dryrun"], env=env, capture_output=True, text=True)
-    assert found.returncode == 0, found.stderr
-    assert "--label io.containers.autoupdate=registry" in found.stdout
-    assert IMAGE in found.stdout
+    generated = subprocess.run([QUADLET, "-dryrun"], env=env, capture_output=True, text=True)
+    assert generated.returncode == 0, generated.stderr
+    assert "--label io.containers.autoupdate=registry" in generated.stdout
+    assert IMAGE in generated.stdout
 
 
 def test_a_plain_unit_for_podman_without_quadlet() -> None:
-    found = texts(PLAIN)
-    assert not [path for path in found if path.endswith(".container")]
-    unit = found["/etc/systemd/system/application.service"]
+    files = texts(PLAIN)
+    assert not [path for path in files if path.endswith(".container")]
+    unit = files["/etc/systemd/system/application.service"]
     assert "application.service" in description.enabled(PLAIN)
     command = " ".join(unit.replace("\\\n", " ").split())
     assert f"--label io.containers.autoupdate=registry {IMAGE}" in command
@@ -216,14 +218,14 @@ def test_a_plain_unit_for_podman_without_quadlet() -> None:
 
 @pytest.mark.skipif(shutil.which("podman") is None, reason="podman is optional")
 def test_podman_understands_the_commands_of_the_plain_unit() -> None:
-    """It reads the whole command line and, for --help, runs nothing."""
+    """With --help, podman reads the whole command line and runs nothing."""
     unit = texts(PLAIN)["/etc/systemd/system/application.service"].replace("\\\n", " ")
     commands = re.findall(r"^Exec\w+=/usr/bin/(podman .*)$", unit, re.MULTILINE)
     assert [command.split()[1] for command in commands] == ["run", "stop", "rm"]
     for command in commands:
         argv = command.replace("%t", "/run").replace("%n", "a").removesuffix(IMAGE).split()
-        read = subprocess.run([*argv, "--help"], capture_output=True, text=True, timeout=60)
-        assert read.returncode == 0, read.stderr
+        checked = subprocess.run([*argv, "--help"], capture_output=True, text=True, timeout=60)
+        assert checked.returncode == 0, checked.stderr
 
 
 def test_a_registry_without_tls_is_named() -> None:
@@ -235,11 +237,11 @@ def test_a_registry_without_tls_is_named() -> None:
 
 
 @pytest.mark.parametrize("policy", description.POLICIES)
-def test_the_policy_decides_what_is_there(policy: str) -> None:
-    described = Device(policy=policy)
-    parsed = texts(described)["/etc/rpm-ostreed.conf"].splitlines()
+def test_the_policy_decides_which_timers_are_enabled(policy: str) -> None:
+    device = Device(policy=policy)
+    parsed = texts(device)["/etc/rpm-ostreed.conf"].splitlines()
     assert parsed == ["[Daemon]", f"AutomaticUpdatePolicy={policy}"]
-    timers = description.enabled(described)
+    timers = description.enabled(device)
     assert ("rpm-ostreed-automatic.timer" in timers) == (policy != "none")
     # Nothing waits for a window unless updates are staged.
     assert ("applyupdate.timer" in timers) == (policy == "stage")
@@ -272,7 +274,7 @@ def test_the_policy_decides_what_is_there(policy: str) -> None:
         {"registry": "http://10.0.2.2:5000"},
     ],
 )
-def test_what_does_not_belong_there_is_refused(change: dict[str, Any]) -> None:
+def test_values_that_cannot_appear_in_the_files_are_refused(change: dict[str, Any]) -> None:
     with pytest.raises(InputError):
         Device(**change)
 
@@ -285,7 +287,7 @@ def deployment(checksum: str, **state: bool) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize(
-    ("deployments", "said", "reboots"),
+    ("deployments", "message", "reboots"),
     [
         (
             [deployment("b", staged=True), deployment("a", booted=True)],
@@ -293,30 +295,30 @@ def deployment(checksum: str, **state: bool) -> dict[str, Any]:
             True,
         ),
         ([deployment("a", booted=True, staged=False)], "nothing is staged: staying with a", False),
-        # What waits is not staged but has been rolled back to, say: not for this window to decide.
+        # A pending deployment that is not staged, such as after a rollback, is left alone.
         ([deployment("b"), deployment("a", booted=True)], "nothing is staged: staying", False),
     ],
 )
-def test_the_window_reboots_only_into_what_is_staged(
-    tmp_path: Path, deployments: list[dict[str, Any]], said: str, reboots: bool
+def test_the_window_reboots_only_into_a_staged_deployment(
+    tmp_path: Path, deployments: list[dict[str, Any]], message: str, reboots: bool
 ) -> None:
     (tmp_path / "status").write_text(json.dumps({"deployments": deployments}))
     fake(tmp_path / "bin", "rpm-ostree", f'[ "$*" = "status --json" ] && cat {tmp_path}/status')
-    fake(tmp_path / "bin", "systemctl", f'echo "$*" > {tmp_path}/told')
+    fake(tmp_path / "bin", "systemctl", f'echo "$*" > {tmp_path}/systemctl')
     script = tmp_path / "applyupdate.py"
     script.write_text(texts(FULL)["/etc/applyupdate.py"])
     ran = run_fakes([sys.executable, str(script)], tmp_path / "bin")
     assert (ran.returncode, ran.stderr) == (0, "")
-    assert ran.stdout.startswith(said)
-    assert (tmp_path / "told").exists() == reboots
+    assert ran.stdout.startswith(message)
+    assert (tmp_path / "systemctl").exists() == reboots
     if reboots:
-        assert (tmp_path / "told").read_text() == "reboot\n"
+        assert (tmp_path / "systemctl").read_text() == "reboot\n"
 
 
 def test_a_window_without_an_answer_fails_and_does_not_reboot(tmp_path: Path) -> None:
     fake(tmp_path / "bin", "rpm-ostree", "exit 1")
-    fake(tmp_path / "bin", "systemctl", f"touch {tmp_path}/told")
+    fake(tmp_path / "bin", "systemctl", f"touch {tmp_path}/systemctl")
     script = tmp_path / "applyupdate.py"
     script.write_text(texts(FULL)["/etc/applyupdate.py"])
     assert run_fakes([sys.executable, str(script)], tmp_path / "bin").returncode != 0
-    assert not (tmp_path / "told").exists()
+    assert not (tmp_path / "systemctl").exists()

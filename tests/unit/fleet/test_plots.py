@@ -53,10 +53,10 @@ def test_completion(plans: dict[str, Plan]) -> None:
 
 def test_splay() -> None:
     timer = parse_timer("OnCalendar=daily")
-    found = sweep(Fleet(5_000, timer), PULL, [0.0, 3600.0, 7200.0], window=90_000)
-    figure = plot_splay(found, MIRROR)
+    plans = sweep(Fleet(5_000, timer), PULL, [0.0, 3600.0, 7200.0], window=90_000)
+    figure = plot_splay(plans, MIRROR)
     peak, missed = figure.axes
     assert list(peak.get_lines()[0].get_xdata()) == [0, 1, 2]
-    assert list(missed.get_lines()[0].get_ydata()) == [100 * p.missed for p in found.values()]
+    assert list(missed.get_lines()[0].get_ydata()) == [100 * p.missed for p in plans.values()]
     assert missed.get_xlabel() == "splay, RandomizedDelaySec (h)"
     assert png(figure).startswith(b"\x89PNG")

@@ -58,7 +58,7 @@ def ssh(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     binary.write_text(
         "#!/bin/sh\n"
         'while [ "$1" != -p ]; do shift; done\n'
-        f'for c; do :; done; echo "$c" >> {tmp_path}/said\n'
+        f'for c; do :; done; echo "$c" >> {tmp_path}/commands\n'
         f'cat {tmp_path}/answer-$2 2>/dev/null || {{ echo "no route" >&2; exit 255; }}\n'
     )
     binary.chmod(0o755)
@@ -67,16 +67,16 @@ def ssh(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def answer(directory: Path, port: int, *deployments: dict[str, object], containers: str) -> None:
-    parts = (
+    answers = (
         f"boot-{port}",
         json.dumps({"deployments": list(deployments)}, indent=2),
         json.dumps(TIMERS),
         containers,
     )
-    (directory / f"answer-{port}").write_text("\n---\n".join(parts) + "\n")
+    (directory / f"answer-{port}").write_text("\n---\n".join(answers) + "\n")
 
 
-def test_a_device_tells_boot_deployments_timers_and_application(
+def test_a_device_reports_boot_deployments_timers_and_application(
     ssh: Path, nodes: list[Node]
 ) -> None:
     answer(ssh, 2301, STAGED, BOOTED, containers=json.dumps([CONTAINER], indent=2))
@@ -104,7 +104,7 @@ def test_an_application_that_has_ended_runs_no_image(ssh: Path, nodes: list[Node
     assert state.digest == ""
 
 
-def test_one_that_does_not_answer_has_a_row_that_says_so(ssh: Path, nodes: list[Node]) -> None:
+def test_a_device_that_does_not_answer_has_a_row_that_says_so(ssh: Path, nodes: list[Node]) -> None:
     answer(ssh, 2302, STAGED, BOOTED, containers=json.dumps([CONTAINER]))
     states = survey.ask_all(nodes)
     assert states[0] == DeviceState("device-1")
@@ -117,9 +117,9 @@ def test_one_that_does_not_answer_has_a_row_that_says_so(ssh: Path, nodes: list[
     assert "dddddddddddd" in repr(devices.table(states))
 
 
-def test_nonsense_is_an_error_and_no_state(ssh: Path, nodes: list[Node]) -> None:
+def test_an_answer_that_cannot_be_parsed_is_an_error(ssh: Path, nodes: list[Node]) -> None:
     (ssh / "answer-2301").write_text("hello\n")
-    with pytest.raises(NodeError, match="device-1: its answer makes no sense"):
+    with pytest.raises(NodeError, match="device-1: its answer cannot be parsed"):
         survey.ask(nodes[0])
 
 
@@ -128,8 +128,8 @@ def test_watching_ends_when_all_have_reached_the_goal(
 ) -> None:
     for node in nodes:
         answer(ssh, node.port, STAGED, BOOTED, containers="[]")
-    goal = Deadline(30)
-    states = devices.watch(nodes, lambda state: state.staged, goal, "the update is staged")
+    limit = Deadline(30)
+    states = devices.watch(nodes, lambda state: state.staged, limit, "the update is staged")
     assert [state.staged for state in states] == ["b" * 64] * 2
     assert capsys.readouterr().out.count("device-1") == 1
 
@@ -144,16 +144,18 @@ def test_a_command_runs_on_all_of_them(ssh: Path, nodes: list[Node]) -> None:
     for node in nodes:
         (ssh / f"answer-{node.port}").write_text(f"{node.name}\n")
     assert survey.everywhere(nodes, "hostname") == ["device-1\n", "device-2\n"]
-    assert (ssh / "said").read_text().count("sudo sh -c hostname") == 2
+    assert (ssh / "commands").read_text().count("sudo sh -c hostname") == 2
 
 
 def test_a_moved_timer_has_only_the_times_it_was_given(ssh: Path, nodes: list[Node]) -> None:
-    """The command is carried out below another root, and systemd reads the drop-in."""
+    """systemd-analyze reads the drop-in below another root."""
     (ssh / "answer-2301").write_text("")
-    shown = survey.move_timer(nodes[0], survey.LOOKS, "OnActiveSec=10s", "RandomizedDelaySec=20s")
-    said = (ssh / "said").read_text()
-    assert said.rstrip().endswith(f"systemctl restart {survey.LOOKS}'")
-    lines = shown.splitlines()
+    drop_in_text = survey.move_timer(
+        nodes[0], survey.LOOKS, "OnActiveSec=10s", "RandomizedDelaySec=20s"
+    )
+    commands = (ssh / "commands").read_text()
+    assert commands.rstrip().endswith(f"systemctl restart {survey.LOOKS}'")
+    lines = drop_in_text.splitlines()
     assert lines[0] == f"# /run/systemd/system/{survey.LOOKS}.d/90-moved.conf"
 
     units = ssh / "root/usr/lib/systemd/system"
@@ -169,13 +171,13 @@ def test_a_moved_timer_has_only_the_times_it_was_given(ssh: Path, nodes: list[No
     (ssh / "root/bin/true").write_text("#!/bin/sh\n")
     (ssh / "root/bin/true").chmod(0o755)
     verify = ["systemd-analyze", "verify", "--man=no", f"--root={ssh / 'root'}", survey.LOOKS]
-    found = subprocess.run(verify, capture_output=True, text=True, timeout=60)
-    assert [line for line in found.stderr.splitlines() if "rpm-ostreed" in line] == []
+    checked = subprocess.run(verify, capture_output=True, text=True, timeout=60)
+    assert [line for line in checked.stderr.splitlines() if "rpm-ostreed" in line] == []
 
 
-def test_the_table_of_timers_has_those_that_were_asked_for() -> None:
-    found = survey.parse_timers(json.dumps(TIMERS))
-    table = devices.timer_table(found, [survey.LOOKS])
+def test_the_table_of_timers_has_the_requested_ones() -> None:
+    timers = survey.parse_timers(json.dumps(TIMERS))
+    table = devices.timer_table(timers, [survey.LOOKS])
     assert table.rows == [(survey.LOOKS, "Mon 03:00:07", "rpm-ostreed-automatic.service")]
     with pytest.raises(CheckFailedError, match=survey.PODMAN):
-        devices.timer_table(found, [survey.LOOKS, survey.PODMAN])
+        devices.timer_table(timers, [survey.LOOKS, survey.PODMAN])

@@ -22,7 +22,14 @@ from rfe_helpers.fleet.timer import (
 
 MONDAY = datetime(2026, 1, 5, tzinfo=UTC)
 EXPRESSIONS = [
-    *("minutely", "hourly", "daily", "weekly", "monthly", "quarterly", "semiannually", "yearly"),
+    "minutely",
+    "hourly",
+    "daily",
+    "weekly",
+    "monthly",
+    "quarterly",
+    "semiannually",
+    "yearly",
     "*-*-* 01:30:00",
     "*-*-* 01:30:00 UTC",
     "Sun *-*-* 00:00:00",
@@ -42,66 +49,74 @@ EXPRESSIONS = [
 ]
 
 
-def asked_of_systemd(expression: str, count: int) -> list[datetime]:
-    found = run.run(
-        [
-            *("systemd-analyze", "calendar", f"--iterations={count}"),
-            *(f"--base-time={MONDAY:%Y-%m-%d %H:%M:%S} UTC", expression),
-        ],
-        env={"TZ": "UTC"},
-    ).stdout
-    times = re.findall(r"(?:elapse|Iter\. #\d+): \w{3} ([-0-9]+ [:0-9]+) UTC", found)
+def elapses_of_systemd(expression: str, count: int) -> list[datetime]:
+    base_time = f"--base-time={MONDAY:%Y-%m-%d %H:%M:%S} UTC"
+    argv = ["systemd-analyze", "calendar", f"--iterations={count}", base_time, expression]
+    report = run.run(argv, env={"TZ": "UTC"}).stdout
+    times = re.findall(r"(?:elapse|Iter\. #\d+): \w{3} ([-0-9]+ [:0-9]+) UTC", report)
     return [datetime.fromisoformat(text).replace(tzinfo=UTC) for text in times]
 
 
-def computed(expression: str, count: int) -> list[datetime]:
+def elapses_computed(expression: str, count: int) -> list[datetime]:
     parsed = parse_calendar(expression)
     days = 10.0
     while True:
-        # Like systemd, elapses strictly after the moment.
-        found = parsed.elapses(MONDAY, 1.0, days * DAY)
-        if len(found) >= count or days > 2500:
-            return [MONDAY + timedelta(seconds=float(s)) for s in found[:count]]
+        # Strictly after the base time, as in systemd.
+        elapses = parsed.elapses(MONDAY, 1.0, days * DAY)
+        if len(elapses) >= count or days > 2500:
+            return [MONDAY + timedelta(seconds=float(s)) for s in elapses[:count]]
         days *= 8
 
 
 @pytest.mark.parametrize("expression", EXPRESSIONS)
 def test_calendar_expressions_elapse_as_in_systemd(expression: str) -> None:
-    expected = asked_of_systemd(expression, 6)
+    expected = elapses_of_systemd(expression, 6)
     assert expected
-    found = computed(expression, len(expected))
-    assert found == expected[: len(found)]
-    assert len(found) == min(len(expected), 6)
+    elapses = elapses_computed(expression, len(expected))
+    assert elapses == expected[: len(elapses)]
+    assert len(elapses) == min(len(expected), 6)
 
 
 def test_random_calendar_expressions() -> None:
-    """Expressions put together at random; systemd knows what they mean."""
-    chosen = random.Random(7)
+    """Random expressions, against systemd."""
+    rng = random.Random(7)
 
     def part(lowest: int, highest: int) -> str:
-        first, last = sorted(chosen.sample(range(lowest, highest + 1), 2))
-        step = chosen.randint(1, highest - first)
-        return chosen.choice(
+        first, last = sorted(rng.sample(range(lowest, highest + 1), 2))
+        step = rng.randint(1, highest - first)
+        return rng.choice(
             ("*", f"{first}", f"{first},{last}", f"{first}..{last}", f"{first}/{step}")
         )
 
     for _ in range(40):
-        weekdays = chosen.choice(["", "Mon..Wed ", "Sat,Sun ", "Fri "])
+        weekdays = rng.choice(["", "Mon..Wed ", "Sat,Sun ", "Fri "])
         date = f"*-{part(1, 12)}-{part(1, 28)}"
         expression = f"{weekdays}{date} {part(0, 23)}:{part(0, 59)}:{part(0, 59)}"
-        expected = asked_of_systemd(expression, 4)
-        assert computed(expression, len(expected)) == expected, expression
+        expected = elapses_of_systemd(expression, 4)
+        assert elapses_computed(expression, len(expected)) == expected, expression
 
 
 @pytest.mark.parametrize(
     "text",
     [
-        *("", "noon", "25:00", "*-13-01", "Mon..", "Fri..Mon", "*-*-* 00:00 Europe/Berlin"),
-        *("*-*~1/2", "10:00:00.5", "*-*-*-*", "5..3:00", "*:*/0", "1 2 3 4", "20/5:00"),
+        "",
+        "noon",
+        "25:00",
+        "*-13-01",
+        "Mon..",
+        "Fri..Mon",
+        "*-*-* 00:00 Europe/Berlin",
+        "*-*~1/2",
+        "10:00:00.5",
+        "*-*-*-*",
+        "5..3:00",
+        "*:*/0",
+        "1 2 3 4",
+        "20/5:00",
     ],
 )
-def test_what_is_no_calendar_expression_here(text: str) -> None:
-    with pytest.raises(InputError, match="no calendar expression") as caught:
+def test_unsupported_calendar_expressions_are_refused(text: str) -> None:
+    with pytest.raises(InputError, match="is not a supported calendar expression") as caught:
         parse_calendar(text)
     assert "systemd-analyze calendar" in caught.value.remedy
 
@@ -110,15 +125,15 @@ def test_what_is_no_calendar_expression_here(text: str) -> None:
     "text", ["90", "1h 30min", "2d", "1w", "1h30m", "500ms", "1us", "1.5h", "3 hours", "1month"]
 )
 def test_time_spans_are_those_of_systemd(text: str) -> None:
-    found = run.run(["systemd-analyze", "timespan", text]).stdout
-    microseconds = re.search(r"μs: (\d+)", found)
+    report = run.run(["systemd-analyze", "timespan", text]).stdout
+    microseconds = re.search(r"μs: (\d+)", report)
     assert microseconds is not None
     assert span(text) == pytest.approx(int(microseconds[1]) / 1e6)
 
 
 @pytest.mark.parametrize("text", ["", "soon", "5 parsecs", "1h,30min", "-5"])
-def test_what_is_no_time_span(text: str) -> None:
-    with pytest.raises(InputError, match="no time span"):
+def test_what_is_not_a_time_span_is_refused(text: str) -> None:
+    with pytest.raises(InputError, match="is not a time span"):
         span(text)
 
 
@@ -132,7 +147,7 @@ def test_a_moment_is_a_span_or_the_first_elapse(text: str, hours: float) -> None
 
 
 @pytest.mark.parametrize("text", ["soon", "", "2d", "Tue 01:30", "2025-01-01"])
-def test_what_is_no_moment_of_the_next_day(text: str) -> None:
+def test_a_moment_must_be_before_the_end(text: str) -> None:
     with pytest.raises(InputError):
         moment(text, datetime(2026, 1, 5, tzinfo=UTC), DAY)
 
@@ -163,7 +178,7 @@ def test_a_unit_file() -> None:
 
 
 @pytest.mark.parametrize("text", ["OnBootSec=1h", "", "OnUnitActiveSec=1d", "OnCalendar=never"])
-def test_timers_that_the_model_does_not_have(text: str) -> None:
+def test_timers_that_the_model_does_not_support_are_refused(text: str) -> None:
     with pytest.raises(InputError):
         parse_timer(text)
 
@@ -184,19 +199,19 @@ def test_a_date() -> None:
 # starts ---------------------------------------------------------------------------------------
 
 
-def schedule(timer: Timer, devices: int = 20_000) -> Schedule:
+def schedule_of(timer: Timer, devices: int = 20_000) -> Schedule:
     return Schedule(timer, MONDAY, 30 * DAY, devices, np.random.default_rng(3))
 
 
-def everyone(found: Schedule) -> np.ndarray:
-    return np.arange(found.perturb.size)
+def everyone(schedule: Schedule) -> np.ndarray:
+    return np.arange(schedule.perturb.size)
 
 
 def test_accuracy_moves_a_start_to_the_machines_own_second_of_the_minute() -> None:
-    found = schedule(parse_timer("OnCalendar=daily"))
-    which = everyone(found)
-    first = found.following(np.zeros(which.shape), which)
-    second = found.following(first, which)
+    schedule = schedule_of(parse_timer("OnCalendar=daily"))
+    indices = everyone(schedule)
+    first = schedule.following(np.zeros(indices.shape), indices)
+    second = schedule.following(first, indices)
     assert first.min() >= DAY
     assert first.max() <= DAY + 60
     assert first.mean() == pytest.approx(DAY + 30, abs=1)
@@ -205,62 +220,62 @@ def test_accuracy_moves_a_start_to_the_machines_own_second_of_the_minute() -> No
 
 def test_a_fine_accuracy_is_kept() -> None:
     for accuracy in (1e-6, 0.5, 5.0, 30.0):
-        found = schedule(Timer((parse_calendar("daily"),), accuracy=accuracy))
-        which = everyone(found)
-        late = found.following(np.zeros(which.shape), which) - DAY
+        schedule = schedule_of(Timer((parse_calendar("daily"),), accuracy=accuracy))
+        indices = everyone(schedule)
+        late = schedule.following(np.zeros(indices.shape), indices) - DAY
         assert late.min() >= 0
         assert late.max() <= accuracy
 
 
-def test_the_delay_is_drawn_anew_unless_it_is_fixed() -> None:
+def test_the_delay_is_drawn_again_for_each_elapse_unless_it_is_fixed() -> None:
     for fixed in (False, True):
         timer = parse_timer(f"OnCalendar=daily\nRandomizedDelaySec=6h\nFixedRandomDelay={fixed}")
-        found = schedule(timer)
-        which = everyone(found)
-        first = found.following(np.zeros(which.shape), which) % DAY
-        second = found.following(first + DAY, which) % DAY
+        schedule = schedule_of(timer)
+        indices = everyone(schedule)
+        first = schedule.following(np.zeros(indices.shape), indices) % DAY
+        second = schedule.following(first + DAY, indices) % DAY
         assert first.mean() == pytest.approx(3 * 3600 + 30, rel=0.02)
         assert np.allclose(first, second, atol=60) == fixed
 
 
 def test_a_delay_longer_than_the_period_skips_elapses() -> None:
-    """The next elapse is looked for after the actual start, not after the one planned."""
-    found = schedule(parse_timer("OnCalendar=hourly\nRandomizedDelaySec=1d\nAccuracySec=1us"))
-    which = everyone(found)
-    first = found.following(np.zeros(which.shape), which)
-    gap = found.following(first, which) - first
+    """The next elapse is the one after the actual start, not after the planned one."""
+    schedule = schedule_of(parse_timer("OnCalendar=hourly\nRandomizedDelaySec=1d\nAccuracySec=1us"))
+    indices = everyone(schedule)
+    first = schedule.following(np.zeros(indices.shape), indices)
+    gap = schedule.following(first, indices) - first
     # Half an hour to the next full hour, half a day of delay.
     assert gap.mean() == pytest.approx(DAY / 2 + 1800, rel=0.02)
 
 
 def test_devices_out_of_step() -> None:
-    found = schedule(parse_timer("OnUnitInactiveSec=1d\nAccuracySec=1us"))
-    first = found.steady(everyone(found))
+    schedule = schedule_of(parse_timer("OnUnitInactiveSec=1d\nAccuracySec=1us"))
+    first = schedule.steady(everyone(schedule))
     assert (first.min() >= 0, first.max() <= DAY) == (True, True)
     assert first.mean() == pytest.approx(DAY / 2, rel=0.02)
 
 
 def test_a_calendars_delay_from_before_the_release_is_still_running() -> None:
-    found = schedule(parse_timer("OnCalendar=daily\nRandomizedDelaySec=1d\nAccuracySec=1us"))
-    first = found.steady(everyone(found))
+    schedule = schedule_of(parse_timer("OnCalendar=daily\nRandomizedDelaySec=1d\nAccuracySec=1us"))
+    first = schedule.steady(everyone(schedule))
     assert first.min() > 0
     assert first.mean() == pytest.approx(DAY / 2, rel=0.02)
 
 
 def test_a_boot() -> None:
-    monotonic = schedule(parse_timer("OnBootSec=1h\nOnUnitInactiveSec=1d\nAccuracySec=1us"))
-    which = everyone(monotonic)
-    boot = np.full(which.shape, 1000.0)
-    np.testing.assert_allclose(monotonic.after_boot(boot, 0.0, which), 4600, atol=1e-3)
+    monotonic = schedule_of(parse_timer("OnBootSec=1h\nOnUnitInactiveSec=1d\nAccuracySec=1us"))
+    indices = everyone(monotonic)
+    boot = np.full(indices.shape, 1000.0)
+    np.testing.assert_allclose(monotonic.after_boot(boot, 0.0, indices), 4600, atol=1e-3)
     for persistent, expected in ((True, 2 * DAY + 60), (False, 3 * DAY)):
         text = f"OnCalendar=daily\nAccuracySec=1us\nPersistent={persistent}"
-        found = schedule(parse_timer(text))
-        late = np.full(which.shape, 2 * DAY + 60)
-        np.testing.assert_allclose(found.after_boot(late, 100.0, which), expected, atol=1e-3)
+        schedule = schedule_of(parse_timer(text))
+        late = np.full(indices.shape, 2 * DAY + 60)
+        np.testing.assert_allclose(schedule.after_boot(late, 100.0, indices), expected, atol=1e-3)
 
 
 def test_nothing_to_catch_up_for_a_short_outage() -> None:
-    found = schedule(parse_timer("OnCalendar=daily\nAccuracySec=1us\nPersistent=yes"))
-    which = everyone(found)
-    boot = np.full(which.shape, DAY + 500.0)
-    np.testing.assert_allclose(found.after_boot(boot, DAY + 100, which), 2 * DAY, atol=1e-3)
+    schedule = schedule_of(parse_timer("OnCalendar=daily\nAccuracySec=1us\nPersistent=yes"))
+    indices = everyone(schedule)
+    boot = np.full(indices.shape, DAY + 500.0)
+    np.testing.assert_allclose(schedule.after_boot(boot, DAY + 100, indices), 2 * DAY, atol=1e-3)

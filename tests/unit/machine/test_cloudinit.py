@@ -30,7 +30,7 @@ def test_cloud_init_itself_takes_the_user_data(tmp_path: Path) -> None:
 
 
 def test_cloud_init_refuses_what_it_does_not_know(tmp_path: Path) -> None:
-    """So that the test before this one can fail."""
+    """The counterpart of the test above."""
     path = tmp_path / "user-data"
     path.write_text(documents()["user-data"].replace("true", '"perhaps"').replace("users", "user"))
     command = ["cloud-init", "schema", "--config-file", str(path)]
@@ -38,9 +38,9 @@ def test_cloud_init_refuses_what_it_does_not_know(tmp_path: Path) -> None:
 
 
 def test_the_cd_has_the_label_and_the_files(tmp_path: Path) -> None:
-    found = cloudinit.seed(tmp_path / "deep" / "seed.iso", documents())
-    assert found.stat().st_mode & 0o777 == 0o600
-    cd = media.read(found)
+    seed = cloudinit.seed(tmp_path / "deep" / "seed.iso", documents())
+    assert seed.stat().st_mode & 0o777 == 0o600
+    cd = media.read(seed)
     assert cd.label == "cidata"
     for name, text in documents().items():
         copied = cd.extract(name, tmp_path / name).read_text()
@@ -67,5 +67,5 @@ def test_a_directory_of_ones_own_is_read_as_it_is(tmp_path: Path) -> None:
         "meta-data": "",
     }
     (tmp_path / "vendor-data").write_bytes(b"\xff\xfe")
-    with pytest.raises(InputError, match="no text"):
+    with pytest.raises(InputError, match="not a text file"):
         cloudinit.read_directory(tmp_path)

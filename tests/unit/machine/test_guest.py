@@ -1,4 +1,4 @@
-"""Guests: what they are started with; and a real machine with a boot sector for a system."""
+"""Guests: what they are started with, and real machines with a boot sector as their system."""
 
 import json
 import subprocess
@@ -45,10 +45,10 @@ def test_a_guest_gets_a_seed_and_its_ports(lab: Lab, tmp_path: Path) -> None:
 
 
 def test_a_place_for_ssh_can_be_chosen(lab: Lab, tmp_path: Path) -> None:
-    wanted = lab.port("chosen", 2300)
+    port = lab.port("chosen", 2300)
     image = boot_sector(tmp_path, "")
-    started = guest.start(lab, image, memory_mib=256, forwards=((wanted, 22),))
-    assert started.port(22) == wanted
+    started = guest.start(lab, image, memory_mib=256, forwards=((port, 22),))
+    assert started.port(22) == port
     assert not started.machine.spec.snapshot
     started.machine.kill()
 
@@ -59,17 +59,17 @@ def test_an_overlay_leaves_the_image_alone_and_is_kept(lab: Lab, tmp_path: Path)
     info = json.loads(run.run(["qemu-img", "info", "--output=json", disk]).stdout)
     assert info["virtual-size"] == guest.DISK_BYTES
     assert info["backing-filename"] == str(image)
-    stamp = disk.stat().st_mtime_ns
+    modified = disk.stat().st_mtime_ns
     assert guest.overlay(lab, image) == disk
-    assert disk.stat().st_mtime_ns == stamp
+    assert disk.stat().st_mtime_ns == modified
 
 
-def test_an_image_that_is_not_there_or_no_qcow2(lab: Lab, tmp_path: Path) -> None:
-    with pytest.raises(MediaError, match="there is no guest image") as caught:
+def test_an_image_that_does_not_exist_or_is_not_qcow2(lab: Lab, tmp_path: Path) -> None:
+    with pytest.raises(MediaError, match="guest image not found") as caught:
         guest.start(lab, tmp_path / "rhel-9.4-x86_64-kvm.qcow2")
     assert "rfe fetch guest" in caught.value.remedy
     (tmp_path / "disk.raw").write_bytes(bytes(1 << 20))
-    with pytest.raises(MediaError, match="no qcow2 image but raw") as caught:
+    with pytest.raises(MediaError, match="not a qcow2 image but raw") as caught:
         guest.start(lab, tmp_path / "disk.raw")
     assert "qemu-img convert" in caught.value.remedy
 
@@ -78,9 +78,9 @@ def test_cloud_init_of_ones_own_is_used(lab: Lab, tmp_path: Path) -> None:
     for name in ("user-data", "meta-data"):
         (tmp_path / name).write_text(f"mine: {name}\n")
     assert guest.documents(lab, "g", tmp_path)["user-data"] == "mine: user-data\n"
-    ours = guest.documents(lab, "g")
-    assert ours["meta-data"] == guest.documents(lab, "g")["meta-data"]
-    assert ours["meta-data"] != guest.documents(lab, "h")["meta-data"]
+    default = guest.documents(lab, "g")
+    assert default["meta-data"] == guest.documents(lab, "g")["meta-data"]
+    assert default["meta-data"] != guest.documents(lab, "h")["meta-data"]
 
 
 def test_the_name_of_an_image_says_its_architecture() -> None:
@@ -89,17 +89,16 @@ def test_the_name_of_an_image_says_its_architecture() -> None:
 
 
 @pytest.mark.parametrize("text", ["80", "80:", ":80", "0:80", "80:70000", "a:b", "1:2:3", "-1:2"])
-def test_what_is_no_pair_of_ports_is_refused(text: str) -> None:
-    with pytest.raises(InputError, match="no pair of ports"):
+def test_what_is_not_a_pair_of_ports_is_refused(text: str) -> None:
+    with pytest.raises(InputError, match="not a pair of ports"):
         guest.parse_forward(text)
 
 
 def test_memory_is_in_mib_or_gib() -> None:
-    assert [guest.parse_memory(text) for text in ("2048", "512M", "2G", "4g")] == [
-        *(2048, 512, 2048, 4096),
-    ]
+    sizes = [guest.parse_memory(text) for text in ("2048", "512M", "2G", "4g")]
+    assert sizes == [2048, 512, 2048, 4096]
     for text in ("", "much", "2T", "1", "99999G", "2.5G"):
-        with pytest.raises(InputError, match="no memory"):
+        with pytest.raises(InputError, match="not an amount of memory"):
             guest.parse_memory(text)
 
 
@@ -116,29 +115,29 @@ def test_vm_says_what_is_where_and_ends_with_its_machine(lab: Lab, tmp_path: Pat
     image = boot_sector(tmp_path, "")
     command = [sys.executable, "-m", "rfe_helpers.cli.vm", str(image), "--memory", "256"]
     command += ["--headless", "--lab", str(lab.directory), "--name", "g"]
-    # Something that listens to the power button is in the rehearsal; this one must be quit.
+    # The boot sector ignores the power button, so the machine is killed.
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
-        said = []
+        lines = []
         for line in process.stdout:
-            said.append(line)
+            lines.append(line)
             if line.startswith("Ctrl-C"):
                 break
-        found = guest.find(lab, "g")
-        assert found is not None
-        found.machine.kill()
-        said += process.stdout
+        running = guest.find(lab, "g")
+        assert running is not None
+        running.machine.kill()
+        lines += process.stdout
         assert process.wait(timeout=60) == 0
-    text = "".join(said)
-    assert f"127.0.0.1:{found.port(22)} -> 22\n" in text
+    text = "".join(lines)
+    assert f"127.0.0.1:{running.port(22)} -> 22\n" in text
     assert "root, password r: ssh -i" in text
-    assert found.console_url in text
+    assert running.console_url in text
 
 
 def test_vm_without_an_image_says_where_to_get_one(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert vm.main([str(tmp_path / "no.qcow2"), "--headless", "--lab", str(tmp_path / "l")]) == 1
-    said = capsys.readouterr().err
-    assert said.startswith("vm: there is no guest image")
-    assert "rfe fetch guest" in said
+    message = capsys.readouterr().err
+    assert message.startswith("vm: guest image not found")
+    assert "rfe fetch guest" in message

@@ -27,19 +27,19 @@ OLD = {**BOOTED, "checksum": "c" * 64, "version": "13.0", "booted": False}
 
 
 @pytest.fixture
-def machine(tmp_path: Path) -> Node:
+def node(tmp_path: Path) -> Node:
     return Node(Lab(tmp_path / "lab"), "edge-1", port=2222)
 
 
 @pytest.fixture
 def ssh(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A fake ssh: it keeps its last word (the command) and runs the script `answer`."""
+    """A fake ssh: it records its last argument (the command) and runs the script `answer`."""
     answer = tmp_path / "answer"
     answer.write_text("")
     binary = tmp_path / "bin" / "ssh"
     binary.parent.mkdir()
-    said = tmp_path / "said"
-    binary.write_text(f'#!/bin/sh\nfor c; do :; done; echo "$c" >> {said}\n. {answer}\n')
+    commands = tmp_path / "commands"
+    binary.write_text(f'#!/bin/sh\nfor c; do :; done; echo "$c" >> {commands}\n. {answer}\n')
     binary.chmod(0o755)
     monkeypatch.setenv("PATH", f"{binary.parent}:/usr/bin:/bin")
     return answer
@@ -50,9 +50,9 @@ def answer_with(ssh: Path, *deployments: dict[str, object]) -> None:
     ssh.write_text(f"cat <<'END'\n{document}\nEND\n")
 
 
-def test_status_tells_booted_pending_and_rollback_apart(machine: Node, ssh: Path) -> None:
+def test_status_tells_booted_pending_and_rollback_apart(node: Node, ssh: Path) -> None:
     answer_with(ssh, STAGED, BOOTED, OLD)
-    status = machine.status()
+    status = node.status()
     assert status.booted.version == "13.1"
     assert status.pending is not None
     assert status.pending.staged
@@ -60,53 +60,53 @@ def test_status_tells_booted_pending_and_rollback_apart(machine: Node, ssh: Path
     assert status.rollback.version == "13.0"
 
 
-def test_one_deployment_has_no_pending_and_no_rollback(machine: Node, ssh: Path) -> None:
+def test_one_deployment_has_no_pending_and_no_rollback(node: Node, ssh: Path) -> None:
     answer_with(ssh, BOOTED)
-    assert machine.status().pending is None
-    assert machine.status().rollback is None
+    assert node.status().pending is None
+    assert node.status().rollback is None
 
 
-def test_an_odd_status_is_one_clear_error(machine: Node, ssh: Path) -> None:
+def test_a_status_that_cannot_be_parsed_is_one_clear_error(node: Node, ssh: Path) -> None:
     ssh.write_text("echo '{\"deployments\": [{}]}'\n")
-    with pytest.raises(NodeError, match="rpm-ostree status --json is odd"):
-        machine.status()
+    with pytest.raises(NodeError, match="rpm-ostree status --json cannot be parsed"):
+        node.status()
 
 
-def test_a_failing_command_keeps_its_words(machine: Node, ssh: Path) -> None:
+def test_a_failing_command_keeps_its_message(node: Node, ssh: Path) -> None:
     ssh.write_text("echo 'error: no such remote' >&2; exit 1\n")
     with pytest.raises(NodeError, match="ended with 1: error: no such remote"):
-        machine.upgrade()
+        node.upgrade()
 
 
-def test_a_machine_that_is_not_there_names_the_remedy(machine: Node, ssh: Path) -> None:
+def test_a_machine_that_is_not_there_names_the_remedy(node: Node, ssh: Path) -> None:
     ssh.write_text("echo 'Connection refused' >&2; exit 255\n")
     with pytest.raises(NodeError, match="does not answer over SSH") as caught:
-        machine.run("true")
+        node.run("true")
     assert "-p 2222 core@127.0.0.1" in caught.value.remedy
 
 
-def test_root_commands_are_quoted_once(machine: Node, ssh: Path, tmp_path: Path) -> None:
-    machine.sudo("echo 'a b' > /etc/marker")
-    said = (tmp_path / "said").read_text()
-    assert said == "sudo sh -c 'echo '\"'\"'a b'\"'\"' > /etc/marker'\n"
+def test_root_commands_are_quoted_once(node: Node, ssh: Path, tmp_path: Path) -> None:
+    node.sudo("echo 'a b' > /etc/marker")
+    commands = (tmp_path / "commands").read_text()
+    assert commands == "sudo sh -c 'echo '\"'\"'a b'\"'\"' > /etc/marker'\n"
 
 
-def test_waiting_ends_only_with_another_boot(machine: Node, ssh: Path, tmp_path: Path) -> None:
+def test_waiting_ends_only_with_another_boot(node: Node, ssh: Path, tmp_path: Path) -> None:
     count = tmp_path / "count"
     ssh.write_text(f"echo x >> {count}; [ $(wc -l < {count}) -gt 1 ] && echo new || echo old\n")
-    assert machine.wait(Deadline(20), not_boot="old") == "new"
+    assert node.wait(Deadline(20), not_boot="old") == "new"
 
 
-def test_a_machine_that_never_answers_ends_with_the_deadline(machine: Node, ssh: Path) -> None:
+def test_a_machine_that_never_answers_ends_with_the_deadline(node: Node, ssh: Path) -> None:
     ssh.write_text("exit 255\n")
     with pytest.raises(DeadlineExceededError, match="edge-1 answers over SSH: not within 1 s"):
-        machine.wait(Deadline(1))
+        node.wait(Deadline(1))
 
 
-def test_another_host_key_than_before_is_not_waited_for(machine: Node, ssh: Path) -> None:
+def test_another_host_key_than_before_is_not_waited_for(node: Node, ssh: Path) -> None:
     ssh.write_text("echo 'Host key verification failed.' >&2; exit 255\n")
     with pytest.raises(NodeError, match="edge-1 has another host key than before") as caught:
-        machine.wait(Deadline(20))
+        node.wait(Deadline(20))
     assert "known_hosts-edge-1" in caught.value.remedy
     with pytest.raises(NodeError, match="another host key"):
-        machine.run("true")
+        node.run("true")

@@ -118,8 +118,8 @@ def test_an_aarch64_machine_has_what_that_architecture_has() -> None:
     assert after(command, "-cpu") == ["max,pauth-impdef=on"]
     assert after(command, "-vga") == []
     devices = after(command, "-device")
-    for wanted in ("virtio-gpu-pci", "virtio-scsi-pci", "scsi-cd,drive=seed", "usb-kbd"):
-        assert wanted in devices
+    for device in ("virtio-gpu-pci", "virtio-scsi-pci", "scsi-cd,drive=seed", "usb-kbd"):
+        assert device in devices
     assert not [device for device in devices if device.startswith("ide")]
 
 
@@ -164,29 +164,29 @@ def test_the_first_firmware_that_fits_is_taken(tmp_path: Path) -> None:
     describe(tmp_path, "40-arm", targets=[{"architecture": "aarch64", "machines": ["virt-*"]}])
     describe(tmp_path, "50-memory", mapping={"device": "memory", "filename": "/x"})
     describe(tmp_path, "55-gone").unlink()
-    wanted = describe(tmp_path, "60-plain", features=("acpi-s3",))
+    code = describe(tmp_path, "60-plain", features=("acpi-s3",))
     describe(tmp_path, "70-later")
-    assert qemu.find_firmware([str(tmp_path)]).code == wanted
+    assert qemu.find_firmware([str(tmp_path)]).code == code
 
 
 def test_a_description_in_etc_replaces_that_of_the_package(tmp_path: Path) -> None:
     describe(tmp_path / "usr", "60-plain")
-    wanted = describe(tmp_path / "etc", "60-plain")
-    assert qemu.find_firmware([str(tmp_path / "etc"), str(tmp_path / "usr")]).code == wanted
+    code = describe(tmp_path / "etc", "60-plain")
+    assert qemu.find_firmware([str(tmp_path / "etc"), str(tmp_path / "usr")]).code == code
 
 
 def test_firmware_with_secure_boot_must_have_keys(tmp_path: Path) -> None:
     describe(tmp_path, "10-none", features=("secure-boot", "requires-smm"))
-    wanted = describe(tmp_path, "20-keys", features=("enrolled-keys", "secure-boot"))
+    code = describe(tmp_path, "20-keys", features=("enrolled-keys", "secure-boot"))
     describe(tmp_path, "30-plain")
-    assert qemu.find_firmware([str(tmp_path)], secure=True).code == wanted
+    assert qemu.find_firmware([str(tmp_path)], secure=True).code == code
 
 
 def test_firmware_for_aarch64(tmp_path: Path) -> None:
     describe(tmp_path, "10-pc")
     targets = [{"architecture": "aarch64", "machines": ["virt-*"]}]
-    wanted = describe(tmp_path, "20-arm", targets=targets)
-    assert qemu.find_firmware([str(tmp_path)], arch="aarch64").code == wanted
+    code = describe(tmp_path, "20-arm", targets=targets)
+    assert qemu.find_firmware([str(tmp_path)], arch="aarch64").code == code
     with pytest.raises(MachineError) as caught:
         qemu.find_firmware([str(tmp_path)], arch="aarch64", secure=True)
     assert "qemu-efi-aarch64" in caught.value.remedy
@@ -209,7 +209,7 @@ def test_rfe_accel_overrides(monkeypatch: pytest.MonkeyPatch) -> None:
         find_accelerator()
 
 
-def test_what_is_no_kernel_does_not_boot(tmp_path: Path) -> None:
+def test_what_is_not_a_kernel_does_not_boot(tmp_path: Path) -> None:
     kernel = tmp_path / "vmlinuz"
     kernel.write_bytes(b"not a kernel" * 1000)
     assert not boots(kernel, "tcg")
@@ -266,7 +266,7 @@ def test_a_machine_runs_and_is_found_again(lab: Lab, tmp_path: Path) -> None:
     assert again is not None
     assert again.spec == machine.spec
     assert again.screenshot(tmp_path / "shot.png").read_bytes().startswith(b"\x89PNG")
-    with pytest.raises(MachineError, match="runs already"):
+    with pytest.raises(MachineError, match="is already running"):
         Machine.start(lab, machine.spec)
     again.reset()
     machine.wait_until(
@@ -291,7 +291,7 @@ def test_a_machine_that_was_killed_is_an_error_at_once(lab: Lab, tmp_path: Path)
     assert process is not None
     threading.Timer(0.5, os.kill, [process.pid, 9]).start()
     limit = Deadline(20)
-    with pytest.raises(MachineError, match="not running any more"):
+    with pytest.raises(MachineError, match="no longer running"):
         machine.wait_until(lambda: None, limit, "never")
     assert limit.elapsed < 10
     with pytest.raises(MachineError, match="does not answer"):
@@ -310,14 +310,14 @@ def test_a_disk_is_free_as_soon_as_its_machine_is_killed(lab: Lab, tmp_path: Pat
 
 def test_a_panic_is_reset_three_times_and_then_raised(lab: Lab, tmp_path: Path) -> None:
     machine = Machine.start(lab, small(tmp_path, "[ 1.2] Oops: int3: 0000 [#1]\r\n"))
-    said: list[str] = []
+    messages: list[str] = []
     with pytest.raises(
         GuestPanicError,
         match=r"restarted 3 times, and again the guest kernel panicked \(Oops: int3\)",
     ) as caught:
-        machine.wait_until(lambda: None, Deadline(30), "never", said.append, every=0.1)
-    assert len(said) == vm.MOST_RESTARTS
-    assert "restart 1 of at most 3" in said[0]
+        machine.wait_until(lambda: None, Deadline(30), "never", messages.append, every=0.1)
+    assert len(messages) == vm.MOST_RESTARTS
+    assert "restart 1 of at most 3" in messages[0]
     assert caught.value.log == machine.directory / "console.log"
 
 
@@ -326,7 +326,7 @@ def test_a_machine_whose_qemu_crashes_is_started_again(lab: Lab, tmp_path: Path)
     machine = Machine.start(lab, small(tmp_path, "hello\r\n"))
     first = lab.process("machine-small")
     assert first is not None
-    said: list[str] = []
+    messages: list[str] = []
     waiting = Machine.find(lab, "small")
     assert waiting is not None
     threading.Timer(0.3, os.kill, [first.pid, signal.SIGSEGV]).start()
@@ -334,10 +334,10 @@ def test_a_machine_whose_qemu_crashes_is_started_again(lab: Lab, tmp_path: Path)
         lambda: lab.process("machine-small") not in (None, first) and "hello" in waiting.console(),
         Deadline(30),
         "hello of the second",
-        said.append,
+        messages.append,
         every=0.1,
     )
-    assert said == ["QEMU crashed (SIGSEGV); restart 1 of at most 3"]
+    assert messages == ["QEMU crashed (SIGSEGV); restart 1 of at most 3"]
     assert (machine.restarts, waiting.restarts) == (1, 1)
     assert machine.alive
     second = lab.process("machine-small")
@@ -348,7 +348,7 @@ def test_a_machine_whose_qemu_crashes_is_started_again(lab: Lab, tmp_path: Path)
 
 
 def test_a_panic_in_a_machine_that_ends_at_reboots(lab: Lab, tmp_path: Path) -> None:
-    """As during an installation: QEMU's -no-reboot must not end it at our reset."""
+    """As during an installation: QEMU's -no-reboot must not end the machine at our reset."""
     spec = replace(small(tmp_path, "Kernel panic - not syncing: x\r\n"), reboots=False)
     machine = Machine.start(lab, spec)
     with pytest.raises(GuestPanicError):
@@ -363,7 +363,7 @@ def test_a_deadline_shows_the_end_of_the_console(lab: Lab, tmp_path: Path) -> No
     assert "stuck here" in caught.value.message
 
 
-def test_qemus_own_words_are_kept(lab: Lab, tmp_path: Path) -> None:
+def test_the_message_of_qemu_is_kept(lab: Lab, tmp_path: Path) -> None:
     with socket.socket() as busy:
         busy.bind(("127.0.0.1", 0))
         busy.listen()
@@ -395,11 +395,11 @@ def test_a_release_gets_all_instructions(tmp_path: Path, monkeypatch: pytest.Mon
     monkeypatch.setenv("RFE_ACCEL", "tcg")
     lab = Lab(tmp_path / "rhel", "rhel-9.6")
     machine = Machine.start(lab, VmSpec("m", memory_mib=64, network=False))
-    found = Machine.find(lab, "m")
+    running = Machine.find(lab, "m")
     machine.kill()
     run.set_journal(None)
-    assert found is not None
-    assert found.spec.cpu == "max"
+    assert running is not None
+    assert running.spec.cpu == "max"
 
 
 def test_an_existing_disk_is_replaced(tmp_path: Path) -> None:
@@ -417,11 +417,11 @@ def test_a_panic_that_was_recovered_from_is_not_seen_again(lab: Lab, tmp_path: P
     machine = Machine.start(lab, small(tmp_path, panics))
     wait_for(lambda: "panic" in machine.console(), Deadline(30), "it panics")
     machine.reset()
-    found = Machine.find(lab, "small")
-    assert found is not None
-    assert len(found.console_of_boot()) < len(found.console())
-    wait_for(lambda: panics.strip() in found.console_of_boot(), Deadline(30), "it panics again")
-    assert Machine.find(lab, "small").console_of_boot() == found.console_of_boot()  # type: ignore[union-attr]
+    again = Machine.find(lab, "small")
+    assert again is not None
+    assert len(again.console_of_boot()) < len(again.console())
+    wait_for(lambda: panics.strip() in again.console_of_boot(), Deadline(30), "it panics again")
+    assert Machine.find(lab, "small").console_of_boot() == again.console_of_boot()  # type: ignore[union-attr]
 
 
 def test_a_clone_keeps_only_what_differs(tmp_path: Path) -> None:

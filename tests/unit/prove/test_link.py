@@ -1,4 +1,4 @@
-"""A bad line, with a small server behind it."""
+"""A slow or broken link to a small server."""
 
 import http.server
 import socket
@@ -57,11 +57,13 @@ def test_a_request_that_comes_in_two_pieces_is_counted(port: int) -> None:
 
 
 def test_a_delay_and_a_rate_take_their_time(port: int) -> None:
-    """Not less than they must: 50 kB/s for 100 kB, and two round trips before the answer."""
+    """Two round trips of 0.2 s before the answer begins, and 100 kB at 50 kB/s."""
+    began = time.monotonic()
     with Link(port, Quality(delay=0.1, rate=50_000)) as link:
         answer = requests.get(f"http://127.0.0.1:{link.port}/", timeout=60)
     assert answer.content == BODY
     assert answer.elapsed.total_seconds() >= 0.4
+    assert time.monotonic() - began >= 2
 
 
 def test_it_breaks(port: int) -> None:

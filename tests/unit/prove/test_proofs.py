@@ -1,4 +1,4 @@
-"""What proofs of updates say and draw; the proofs themselves need machines (tests/system)."""
+"""The texts and plots of proofs; the proofs themselves need machines (tests/system)."""
 
 from pathlib import Path
 
@@ -44,42 +44,46 @@ def test_boot_entries_have_the_default_first() -> None:
     assert diskcheck.boot_entries("") == []
 
 
-def test_a_disk_without_a_system_is_said_so(tmp_path: Path) -> None:
+def test_a_disk_without_a_system_is_reported(tmp_path: Path) -> None:
     disk = tmp_path / "disk.raw"
     disk.write_bytes(bytes(1_000_000))
-    expected = diskcheck.Expected({}, {}, {}, "edge", {})
-    with pytest.raises(MachineError, match=r"GRUB (finds no|cannot read) /loader/syslinux.cfg"):
+    expected = diskcheck.Expected(commits={}, trees={}, images={}, osname="edge", kept={})
+    message = r"GRUB (does not find|cannot read) /loader/syslinux.cfg"
+    with pytest.raises(MachineError, match=message):
         diskcheck.as_grub_sees(disk, expected)
 
 
-def test_what_cannot_be_read_on_a_disk_is_wrong_with_it(tmp_path: Path) -> None:
-    with pytest.raises(MachineError, match=r"syslinux\.cfg: No such file"), diskcheck._readable():
+def test_a_file_that_cannot_be_read_is_damage(tmp_path: Path) -> None:
+    with (
+        pytest.raises(MachineError, match=r"syslinux\.cfg: No such file"),
+        diskcheck.unreadable_is_damage(),
+    ):
         (tmp_path / "loader/syslinux.cfg").read_text()
 
 
 def test_the_table_of_kills() -> None:
-    found = [
+    results = [
         Round(1, 0.1, 10.0, "old", True, "", 0, 9.0),
         Round(2, 0.99, 20.0, "new", True, "", 1, 9.0),
         Round(3, 1.05, 10.0, "new", False, "a fault", 0, 9.0),
     ]
-    lines = interruptions.table(found).splitlines()
+    lines = interruptions.table(results).splitlines()
     assert lines[0].split() == ["moment", "old", "new", "broken"]
     assert lines[2].split() == ["0.1", "to", "0.2", "1", "0", "0"]
     assert lines[10].split() == ["0.9", "to", "1.0", "0", "1", "0"]
     assert lines[11].split() == ["1.0", "to", "1.1", "0", "0", "1"]
     assert lines[-1] == "3 rounds, 2 ended well"
-    assert interruptions.problems(found) == ["round 3 at 10.5 s: a fault"]
+    assert interruptions.problems(results) == ["round 3 at 10.5 s: a fault"]
 
 
 def test_the_table_of_losses() -> None:
-    found = [
+    outcomes = [
         Outcome(1, "before a flush", "old", ("old",), True, "", 1.0),
         Outcome(2, "before a flush", "old", ("old",), False, "", 1.0),
         Outcome(3, "partly written", "", (), True, "no kernel", 1.0),
         Outcome(4, "early part lost", "new", ("new", "old"), True, "", 1.0),
     ]
-    assert [line.split() for line in powerloss.table(found).splitlines()] == [
+    assert [line.split() for line in powerloss.table(outcomes).splitlines()] == [
         ["before", "a", "flush", "boots", "old", "2"],
         ["early", "part", "lost", "boots", "new", "1"],
         ["partly", "written", "BROKEN", "1"],
@@ -98,7 +102,7 @@ def test_a_picture_has_a_mark_for_each(tmp_path: Path) -> None:
     assert picture.read_bytes().startswith(b"\x89PNG")
 
 
-def test_what_a_proof_needs_first_is_said(tmp_path: Path) -> None:
+def test_what_a_proof_needs_first_is_reported(tmp_path: Path) -> None:
     lab = Lab(tmp_path / "lab")
     with pytest.raises(StepMissingError, match="no machine edge-1"):
         Proof.of(lab.directory, "edge-1")
@@ -107,17 +111,20 @@ def test_what_a_proof_needs_first_is_said(tmp_path: Path) -> None:
         Proof.of(lab.directory, "edge-1")
 
 
-def test_an_update_to_what_runs_already_proves_nothing() -> None:
+def test_an_update_to_the_running_commit_proves_nothing() -> None:
     with pytest.raises(InputError, match="no update to interrupt"):
         interruptions.refuse_no_update("a" * 64, "a" * 64)
     interruptions.refuse_no_update("a" * 64, "b" * 64)
 
 
-def test_machines_that_log_their_writes_and_go_on_from_a_file(tmp_path: Path) -> None:
+def test_machines_that_log_their_writes_and_continue_from_a_file(tmp_path: Path) -> None:
     spec = VmSpec("edge", disk=Path("/d, 1"), write_log=Path("/log"), incoming=Path("/a b"))
-    words = argv(spec, "tcg", tmp_path, tmp_path / "qmp")
+    command = argv(spec, "tcg", tmp_path, tmp_path / "qmp")
     image = "driver=qcow2,node-name=image,file.driver=file,file.filename=/d,, 1"
     logged = "driver=blklogwrites,node-name=disk,file=image,log.driver=file,log.filename=/log"
-    assert [words[i + 1] for i, word in enumerate(words) if word == "-blockdev"] == [image, logged]
-    assert "virtio-blk-pci,drive=disk,bootindex=1" in words
-    assert words[-2:] == ["-incoming", "exec:cat '/a b'"]
+    assert [command[i + 1] for i, word in enumerate(command) if word == "-blockdev"] == [
+        image,
+        logged,
+    ]
+    assert "virtio-blk-pci,drive=disk,bootindex=1" in command
+    assert command[-2:] == ["-incoming", "exec:cat '/a b'"]

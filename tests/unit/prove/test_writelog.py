@@ -47,9 +47,9 @@ def disk(rebuilder: Rebuilder, state: DiskState) -> str:
     """The disk in a state, one letter for 4096 bytes."""
     rebuilder.roll(state)
     content = bytearray(rebuilder.image.read_bytes())
-    for where, data in rebuilder.pieces(state):
-        content[where : where + len(data)] = data
-    return "".join(chr(content[place] or 45) for place in range(0, len(content), 4096))
+    for offset, data in rebuilder.pieces(state):
+        content[offset : offset + len(data)] = data
+    return "".join(chr(content[offset] or 45) for offset in range(0, len(content), 4096))
 
 
 @pytest.fixture
@@ -72,9 +72,9 @@ def test_a_log_is_read(log: Path) -> None:
 
 def test_before_a_flush_everything_is_there(rebuilder: Rebuilder) -> None:
     chosen = writelog.states(rebuilder.entries, 4, seed=1)
-    whole = [state for state in chosen if state.kind == "before a flush"]
-    assert [state.point for state in whole] == [2, 6]
-    assert [disk(rebuilder, state) for state in whole] == ["ab----", "cedddd"]
+    complete = [state for state in chosen if state.kind == "before a flush"]
+    assert [state.point for state in complete] == [2, 6]
+    assert [disk(rebuilder, state) for state in complete] == ["ab----", "cedddd"]
 
 
 def test_what_was_flushed_stays_and_of_the_rest_a_part(rebuilder: Rebuilder) -> None:
@@ -83,11 +83,11 @@ def test_what_was_flushed_stays_and_of_the_rest_a_part(rebuilder: Rebuilder) -> 
     assert chosen == writelog.states(rebuilder.entries, 400, seed=7)
     assert chosen != writelog.states(rebuilder.entries, 400, seed=8)
     after_first = {disk(rebuilder, s) for s in chosen if s.flushed == 3 and s.point == 6}
-    # FUA is always there once it has ended; d may be torn; e may have come before it.
-    assert {found[0] for found in after_first} == {"c"}
-    assert {found[1] for found in after_first} == {"b", "e"}
+    # A write with FUA is always there once it has ended; d may be torn, and e may precede it.
+    assert {content[0] for content in after_first} == {"c"}
+    assert {content[1] for content in after_first} == {"b", "e"}
     assert {"cb----", "cbdddd", "ce----", "cedddd"} <= after_first
-    assert any(0 < found.count("d") < 4 for found in after_first)
+    assert any(0 < content.count("d") < 4 for content in after_first)
 
 
 def test_of_some_only_the_early_part_of_what_was_not_flushed_is_lost(rebuilder: Rebuilder) -> None:
@@ -110,7 +110,7 @@ def test_states_come_in_the_order_of_their_flushes(rebuilder: Rebuilder) -> None
         rebuilder.roll(DiskState(2, 2, (), ""))
 
 
-def test_what_is_no_log_is_refused(tmp_path: Path) -> None:
+def test_what_is_not_a_log_is_refused(tmp_path: Path) -> None:
     (tmp_path / "log").write_bytes(b"x" * 512)
     with pytest.raises(InputError, match="its magic is 0x7878787878787878"):
         writelog.read(tmp_path / "log")

@@ -23,24 +23,24 @@ def texts(drawing) -> list[str]:
 
 
 def test_a_new_lab_begins_with_image_builder(lab):
-    drawn = guidance.life_cycle(lab)
-    assert repr(drawn).startswith("Image Builder ● (about 5 s) → commit ○ (about 2 min, 3.2 GB)")
-    assert texts(drawn).count("○ to do") == 5
-    assert drawn._repr_mimebundle_()["text/plain"] == repr(drawn)
+    drawing = guidance.life_cycle(lab)
+    assert repr(drawing).startswith("Image Builder ● (about 5 s) → commit ○ (about 2 min, 3.2 GB)")
+    assert texts(drawing).count("○ to do") == 5
+    assert drawing._repr_mimebundle_()["text/plain"] == repr(drawing)
 
 
-def test_what_is_done_says_what_it_made(lab):
+def test_a_finished_step_shows_its_result(lab):
     lab.record("image-builder", backend="osbuild-composer")
     lab.record("commit", commit="0123456789abcdef" * 4)
     lab.record("inspect", packages=226)
     lab.record("serve", url="http://127.0.0.1:8001/")
     lab.record("install", machine="edge-1")
-    drawn = guidance.life_cycle(lab)
-    shown = texts(drawn)
-    for words in ("0123456789abcdef", "226 packages", "port 8001", "edge-1", "● next"):
-        assert words in shown
-    assert shown.count("✔ done") == 5
-    assert "update, roll back ●" in repr(drawn)
+    drawing = guidance.life_cycle(lab)
+    words = texts(drawing)
+    for text in ("0123456789abcdef", "226 packages", "port 8001", "edge-1", "● next"):
+        assert text in words
+    assert words.count("✔ done") == 5
+    assert "update, roll back ●" in repr(drawing)
 
 
 def test_boxes_lie_within_the_picture_and_their_words_fit(lab):
@@ -49,7 +49,7 @@ def test_boxes_lie_within_the_picture_and_their_words_fit(lab):
     boxes = [e for e in root.iter("{http://www.w3.org/2000/svg}rect") if "class" in e.attrib]
     right = [int(box.attrib["x"]) + int(box.attrib["width"]) for box in boxes]
     assert max(right) < width
-    # The monospaced line is the widest: 6.7 pixels a letter at 11 pixels.
+    # The monospaced line is the widest, with 6.7 pixels per letter at 11 pixels.
     longest = max(len(text) for text in texts(guidance.life_cycle(lab)))
     assert longest * 6.7 < 146 - 10
 
@@ -69,7 +69,7 @@ def test_a_machine_takes_longer_without_kvm_and_without_a_boot_iso(
     assert fewer_bytes < more_bytes
 
 
-def test_a_time_that_was_measured_here_counts(lab):
+def test_the_time_of_the_last_run_in_the_lab_is_used(lab):
     for name, seconds in (("2026-01-01", 11.0), ("2026-01-02", 12.0)):
         results = [{"name": "20-build-a-commit", "status": "passed", "seconds": seconds}]
         path = lab.path("runs", name, "summary.json")
@@ -87,9 +87,9 @@ def test_a_real_image_builder_takes_longer(tmp_path, monkeypatch):
 
 def test_an_exercise_is_done_or_says_what_to_do():
     assert repr(guidance.exercise("a file", lambda: ["x"], "Make one.")) == "✔ a file"
-    opened = guidance.exercise("a <file>", lambda: [], "Make one.")
-    assert repr(opened) == "○ still open: a <file>. Make one."
-    assert "&lt;file&gt;" in opened.html
+    still_open = guidance.exercise("a <file>", lambda: [], "Make one.")
+    assert repr(still_open) == "○ still open: a <file>. Make one."
+    assert "&lt;file&gt;" in still_open.html
 
 
 def test_an_exercise_on_a_machine_that_is_off_fails_nothing():
@@ -99,9 +99,9 @@ def test_an_exercise_on_a_machine_that_is_off_fails_nothing():
     assert "(edge-1 does not answer)" in repr(guidance.exercise("a file", ask, "Make one."))
 
 
-def test_an_answer_of_another_kind_fails_nothing():
-    said = repr(guidance.exercise("a number", lambda: abs("5") > 3, "Give one."))
-    assert said.startswith("○ still open: a number. Give one. (TypeError: ")
+def test_an_answer_of_another_type_fails_nothing():
+    text = repr(guidance.exercise("a number", lambda: abs("5") > 3, "Give one."))
+    assert text.startswith("○ still open: a number. Give one. (TypeError: ")
     assert "(KeyError: 'name')" in repr(
         guidance.exercise("a name", lambda: {}["name"], "Give one.")
     )

@@ -34,11 +34,11 @@ def test_jupyterlab_is_on_loopback_and_makes_its_own_token(tmp_path):
 
 
 def test_a_terminal_of_jupyterlab_finds_rfe_and_the_lab(lab):
-    found = jupyter.environment(lab)
-    assert shutil.which("rfe", path=found["PATH"]) == str(Path(sys.executable).parent / "rfe")
+    environment = jupyter.environment(lab)
+    assert shutil.which("rfe", path=environment["PATH"]) == str(Path(sys.executable).parent / "rfe")
     command = ["rfe", "lab", "show", "--json"]
     shown = subprocess.run(
-        command, env={**os.environ, **found}, capture_output=True, text=True, check=True
+        command, env={**os.environ, **environment}, capture_output=True, text=True, check=True
     )
     assert json.loads(shown.stdout)["directory"] == str(lab.directory)
 
@@ -54,15 +54,15 @@ def test_another_lab_has_copies_with_its_own_parameters(lab):
     assert root.parent == lab.directory
     assert (root / "pictures" / "life-cycle.svg").is_file()
     for path in all_notebooks():
-        found = nbformat.read(root / path.name, as_version=4)
-        nbformat.validate(found)
-        lines = found.cells[1].source.splitlines()
+        copy = nbformat.read(root / path.name, as_version=4)
+        nbformat.validate(copy)
+        lines = copy.cells[1].source.splitlines()
         assert lines[0].startswith(f'lab: str = "{lab.directory}"  # ')
         assert lines[1].startswith('profile: str = "sandbox"  # ')
-        assert found.cells[2:] == nbformat.read(path, as_version=4).cells[2:]
+        assert copy.cells[2:] == nbformat.read(path, as_version=4).cells[2:]
 
 
-def test_what_somebody_has_written_into_a_copy_stays(lab):
+def test_the_changes_of_a_reader_in_a_copy_stay(lab):
     first = jupyter.notebooks_of(lab) / "00-start-here.ipynb"
     first.write_text("mine")
     jupyter.notebooks_of(lab)
@@ -70,7 +70,7 @@ def test_what_somebody_has_written_into_a_copy_stays(lab):
 
 
 class Config:
-    """What traitlets hands to a configuration file: any section, any setting."""
+    """The object that traitlets gives to a configuration file: any section, any setting."""
 
     def __init__(self):
         self.ContentsManager = self
@@ -88,12 +88,12 @@ def test_a_notebook_is_saved_with_the_twins_of_its_panels():
     cells = [{"cell_type": "code", "outputs": [*outputs, {"output_type": "stream"}]}, {}]
     config.pre_save_hook(model={"type": "notebook", "content": {"cells": cells}}, path="x")
     assert panel == {"text/html": "<b>twin</b>", "text/plain": "twin"}
-    assert VIEW in other, "somebody's own widget is left alone"
+    assert VIEW in other, "a widget without a twin is left alone"
     config.pre_save_hook(model={"type": "file", "content": "text"}, path="x")
     config.pre_save_hook(model={"type": "notebook"}, path="x")
 
 
 def test_jupyterlab_asks_nothing_of_the_internet():
     path = Path(str(SETTINGS / "labconfig" / "default_setting_overrides.json"))
-    found = json.loads(path.read_text())["@jupyterlab/apputils-extension:notification"]
-    assert found == {"checkForUpdates": False, "fetchNews": "false"}
+    settings = json.loads(path.read_text())["@jupyterlab/apputils-extension:notification"]
+    assert settings == {"checkForUpdates": False, "fetchNews": "false"}

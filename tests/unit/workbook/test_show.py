@@ -129,9 +129,9 @@ def test_progress_does_not_flood_a_log(capsys):
     ],
 )
 def test_secrets_are_found_and_hidden(text, kind):
-    found = masking.secrets_in("before " + text)
-    assert len(found) == 1
-    assert kind in found[0]
+    kinds = masking.secrets_in("before " + text)
+    assert len(kinds) == 1
+    assert kind in kinds[0]
     hidden = masking.mask("before " + text + " after")
     assert masking.secrets_in(hidden) == []
     assert "AAAA" not in hidden
@@ -140,12 +140,12 @@ def test_secrets_are_found_and_hidden(text, kind):
 
 
 @pytest.mark.parametrize("text", ["$6.50", "ssh-ed25519 AAAAC3Nz me", "BEGIN PUBLIC KEY", "a" * 64])
-def test_what_is_no_secret_is_left_alone(text):
+def test_what_is_not_a_secret_is_left_alone(text):
     assert masking.secrets_in(text) == []
     assert masking.mask(text) == text
 
 
-def test_bars_are_drawn_and_said_in_words():
+def test_bars_are_drawn_and_given_as_text():
     values = {f"package-{number}": float(number) for number in range(30)}
     picture = show.bars({"by package": values}, "MB", most=5)
     image = Image.open(io.BytesIO(picture.png))
@@ -164,7 +164,7 @@ def test_a_picture_from_a_file(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("found", "lines"),
+    ("entries", "lines"),
     [
         (
             [Deployment("a" * 64, "1", booted=True)],
@@ -184,10 +184,10 @@ def test_a_picture_from_a_file(tmp_path):
         ),
     ],
 )
-def test_deployments_say_what_boots(found, lines):
-    shown = show.deployments(found)
-    assert repr(shown).splitlines() == lines
-    assert shown.html.count("<code>") == len(found)
+def test_deployments_say_what_boots(entries, lines):
+    markup = show.deployments(entries)
+    assert repr(markup).splitlines() == lines
+    assert markup.html.count("<code>") == len(entries)
 
 
 @pytest.mark.parametrize(

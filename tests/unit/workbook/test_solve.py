@@ -35,7 +35,7 @@ def test_in_a_new_lab_everything_before_is_missing(lab):
     assert names(solve.missing(lab, "commit")) == ["10", "20"]
 
 
-def test_a_notebook_that_leaves_no_step_is_run_after_what_it_stands_on(lab):
+def test_a_notebook_without_a_step_is_run_after_those_it_builds_on(lab):
     assert names(solve.missing(lab, "00")) == ["00"]
     assert names(solve.missing(lab, "90")) == ["10", "20", "30", "40", "50", "60", "90"]
 
@@ -43,10 +43,10 @@ def test_a_notebook_that_leaves_no_step_is_run_after_what_it_stands_on(lab):
 def test_what_has_been_done_is_not_done_again(lab):
     built(lab)
     lab.record("inspect", packages=1)
-    assert names(solve.missing(lab, "30")) == ["10"], "Image Builder does not run any more"
+    assert names(solve.missing(lab, "30")) == ["10"], "Image Builder is no longer running"
 
 
-def test_what_was_made_from_something_lost_is_made_anew(lab):
+def test_a_step_is_repeated_when_its_base_is_lost(lab):
     built(lab).unlink()
     lab.record("inspect", packages=1)
     disk = lab.path("machines", "edge-1", "disk.qcow2")
@@ -60,7 +60,7 @@ def test_an_unknown_notebook_is_refused(lab):
         solve.missing(lab, "77")
 
 
-def test_going_back_forgets_what_follows_and_removes_what_it_made(lab):
+def test_going_back_forgets_later_steps_and_removes_their_results(lab):
     artifact = built(lab)
     plain = lab.path("composes", "plain-commit.tar")
     plain.write_text("x")
@@ -78,10 +78,10 @@ def test_going_back_forgets_what_follows_and_removes_what_it_made(lab):
     assert not lab.path("keys", "known_hosts-edge-1").exists()
     assert artifact.exists()
     assert set(lab.state["steps"]) == {"image-builder", "commit", "inspect"}
-    assert process.alive, "what is not of the lab is left alone"
+    assert process.alive, "a process outside the lab is left alone"
     run.stop(process)
 
-    assert solve.reset(lab, "30") == ["removed the commit to compare with"]
+    assert solve.reset(lab, "30") == ["removed the commit for comparison"]
     assert not plain.exists()
     assert solve.reset(lab, "20") == ["removed x-container.tar"]
     assert set(lab.state["steps"]) == {"image-builder"}
@@ -103,7 +103,7 @@ def test_going_back_before_the_update_keeps_the_installed_machine(lab):
     lab.record("install", disk=disk, machine="edge-1")
     lab.record("update", commit="d")
     lab.path("keys", "known_hosts-edge-1").write_text("x")
-    assert solve.reset(lab, "60") == ["put the disk of edge-1 back to how it was installed"]
+    assert solve.reset(lab, "60") == ["restored the disk of edge-1 as it was installed"]
     read = subprocess.run([*QEMU_IO, "read -P 1 0 512", disk], capture_output=True, text=True)
     assert "Pattern verification failed" not in read.stdout
     assert lab.has("install")
@@ -111,12 +111,12 @@ def test_going_back_before_the_update_keeps_the_installed_machine(lab):
     assert not lab.path("keys", "known_hosts-edge-1").exists()
 
 
-def test_a_disk_that_was_never_kept_cannot_be_put_back(tmp_path):
+def test_a_disk_without_a_snapshot_cannot_be_restored(tmp_path):
     disk = disks.create(tmp_path / "disk.qcow2", 1 << 20)
-    with pytest.raises(MachineError, match="cannot be put back"):
+    with pytest.raises(MachineError, match="cannot be restored"):
         disks.revert(disk)
 
 
-def test_a_notebook_that_leaves_nothing_cannot_be_gone_back_to(lab):
+def test_there_is_no_going_back_before_a_notebook_that_leaves_nothing(lab):
     with pytest.raises(InputError, match="leaves nothing behind"):
         solve.reset(lab, "90")

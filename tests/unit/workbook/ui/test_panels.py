@@ -1,11 +1,17 @@
-"""The panels, with real widgets over a real service whose packages and builds are small."""
+"""The panels with real widgets, over a real service with small packages and builds."""
 
 from __future__ import annotations
 
+import ast
+import os
 from pathlib import Path
 
+import ipywidgets as widgets
 import pytest
-from support import sandbox_service
+from nbclient import NotebookClient
+from nbformat.v4 import new_code_cell, new_notebook
+from support import panels, sandbox_service
+from support.panels import buttons, field, message, press, text
 from support.sandbox_service import Running
 
 from rfe_helpers.build.blueprint import Blueprint, PackageSpec
@@ -47,17 +53,6 @@ def lab(tmp_path: Path):
     run.set_journal(None)
 
 
-def said(panel: Panel) -> str:
-    return str(panel._message.value)
-
-
-def press(panel: Panel, text: str) -> None:
-    """Click a button, as the front end does."""
-    (button,) = [button for button in panel._buttons if button.description == text]
-    button.click()
-    panel.wait(60)
-
-
 @pytest.fixture
 def editor(lab: Lab, client: Client):
     editor = BlueprintEditor(lab, client, "edge")
@@ -68,37 +63,47 @@ def editor(lab: Lab, client: Client):
     editor.wait(60)
 
 
-def test_what_a_panel_says_without_widgets(lab, client):
-    panel = BlueprintEditor(lab, client, "edge")
-    bundle = panel._repr_mimebundle_()
+def packages(editor: BlueprintEditor) -> list[str]:
+    """The packages in the list of the editor."""
+    return panels.only(editor, widgets.TagsInput).value
+
+
+def test_a_panel_without_widgets_is_its_twin(lab, client):
+    created = []
+    widgets.Widget.on_widget_constructed(created.append)
+    try:
+        bundle = BlueprintEditor(lab, client, "edge")._repr_mimebundle_()
+    finally:
+        widgets.Widget.on_widget_constructed(None)
     assert set(bundle) == {"text/plain", "text/html"}
     assert 'name = "tmux"' in bundle["text/plain"]
     assert "composer-cli blueprints push edge.toml" in bundle["text/plain"]
-    assert panel._box is None, "a run without a browser makes no widgets"
+    assert created == [], "a run without a browser creates no widgets"
 
 
-def test_the_editor_shows_the_blueprint_and_what_it_brings_in(editor):
-    assert editor._tags.value == ["tmux"]
-    assert "<b>3 packages</b>" in editor._brought.value
-    assert "libevent" in editor._brought.value
+def test_the_editor_shows_the_blueprint_and_its_dependencies(editor):
+    assert packages(editor) == ["tmux"]
+    assert "<b>3 packages</b>" in text(editor, "solution")
+    assert "libevent" in text(editor, "solution")
 
 
 def test_a_found_package_can_be_added_pushed_and_undone(editor, client):
-    editor._search.value = "vim"
+    field(editor, "search packages: python3-*").value = "vim"
     press(editor, "Search")
-    assert "compact version" in editor._found.children[0].children[1].value
+    assert "compact version" in text(editor, "result")
     press(editor, "+")
     assert [spec.name for spec in editor.draft.packages] == ["tmux", "vim-tiny"]
-    assert "vim-tiny" in editor._toml.value
+    assert "vim-tiny" in text(editor, "toml")
     assert len(client.changes("edge")) == 1, "a draft is not pushed"
     press(editor, "Push")
-    assert "edge is at version 0.0.2" in said(editor)
-    assert len(editor._choice.options) == 2
-    editor._choice.value = editor._choice.options[1][1]
-    assert "+name = &quot;vim-tiny&quot;" in editor._compared.value
+    assert "edge is at version 0.0.2" in message(editor)
+    history = field(editor, "History")
+    assert len(history.options) == 2
+    history.value = history.options[1][1]
+    assert "+name = &quot;vim-tiny&quot;" in text(editor, "difference")
     press(editor, "Undo to this")
     assert [spec.name for spec in client.blueprint("edge").packages] == ["tmux"]
-    assert editor._tags.value == ["tmux"]
+    assert packages(editor) == ["tmux"]
 
 
 def test_the_form_changes_customizations_and_keeps_the_others(editor, client):
@@ -106,13 +111,12 @@ def test_the_form_changes_customizations_and_keeps_the_others(editor, client):
         Blueprint("edge", version="0.0.1", customizations={"fips": True, "hostname": "a"})
     )
     editor.refresh()
-    by_label = {field.label: text for field, text in editor._fields.items()}
-    assert by_label["Host name"].value == "a"
-    by_label["Host name"].value = ""
-    by_label["Services on"].value = "sshd.service chronyd.service"
-    assert "✔ nothing is known to go wrong" in editor._remarks.value
-    by_label["User"].value = "core"
-    assert "! customizations.user" in editor._remarks.value
+    assert field(editor, "Host name").value == "a"
+    field(editor, "Host name").value = ""
+    field(editor, "Services on").value = "sshd.service chronyd.service"
+    assert "✔ no problems are known" in text(editor, "remarks")
+    field(editor, "User").value = "core"
+    assert "! customizations.user" in text(editor, "remarks")
     assert editor.draft.customizations == {
         "fips": True,
         "services": {"enabled": ["sshd.service", "chronyd.service"]},
@@ -120,23 +124,23 @@ def test_the_form_changes_customizations_and_keeps_the_others(editor, client):
     }
     press(editor, "Discard draft")
     assert client.blueprint("edge").customizations == {}
-    assert by_label["User"].value == ""
+    assert field(editor, "User").value == ""
 
 
 def test_a_second_window_sees_the_same_draft(editor, lab, client):
     other = BlueprintEditor(lab, client, "edge")
     other.change(packages=())
     editor.refresh()
-    assert editor._tags.value == []
+    assert packages(editor) == []
     assert other.twin().text.count("tmux") == 0
 
 
-def test_a_package_that_is_not_there_is_said_in_the_panel(editor):
-    editor._tags.value = ["nothing-of-this-name"]
+def test_a_package_that_does_not_exist_is_reported_in_the_panel(editor):
+    panels.only(editor, widgets.TagsInput).value = ["nothing-of-this-name"]
     editor.wait(60)
-    assert "✘" in said(editor)
-    assert "nothing-of-this-name" in said(editor)
-    assert not any(button.disabled for button in editor._buttons)
+    assert "✘" in message(editor)
+    assert "nothing-of-this-name" in message(editor)
+    assert not any(button.disabled for button in buttons(editor))
 
 
 @pytest.mark.parametrize(
@@ -159,7 +163,7 @@ def test_a_package_that_is_not_there_is_said_in_the_panel(editor):
         ({"user": [{"name": "a"}]}, ("user", 0, "name"), "", {}),
     ],
 )
-def test_one_customization_is_changed_and_nothing_empty_left(before, path, value, after):
+def test_one_customization_is_changed_and_no_empty_one_left(before, path, value, after):
     assert blueprint_ui.changed(before, path, value) == after
 
 
@@ -173,21 +177,21 @@ def composes(lab: Lab, client: Client):
 
 
 def test_a_compose_is_started_watched_and_downloaded(composes, client, service, lab):
-    assert "debian/13/x86_64/edge (the release" in composes._effective.value
-    composes._type.value = "edge-commit"
-    composes._url.value = ""
+    assert "debian/13/x86_64/edge (the release" in text(composes, "defaults")
+    field(composes, "Type").value = "edge-commit"
+    field(composes, "URL").value = ""
     press(composes, "Start")
-    assert "is in the queue" in said(composes)
-    assert "start-ostree edge edge-commit" in composes._lesson.value
+    assert "is in the queue" in message(composes)
+    assert "start-ostree edge edge-commit" in text(composes, "lesson")
     service.builder.open()
-    client.wait(composes._choice.value, Deadline(60))
+    client.wait(field(composes, "Compose").value, Deadline(60))
     composes.refresh()
-    assert "✔ FINISHED" in composes._stage.value
-    assert "committed" in composes._log.value
+    assert "✔ FINISHED" in text(composes, "stage")
+    assert "committed" in text(composes, "log")
     press(composes, "Download")
     (path,) = lab.path("composes", "").iterdir()
     assert path.read_bytes() == sandbox_service.ARTIFACT
-    assert path.name in said(composes)
+    assert path.name in message(composes)
     assert "✔ FINISHED" in composes.twin().text
     press(composes, "Delete")
     assert client.composes() == ()
@@ -195,29 +199,29 @@ def test_a_compose_is_started_watched_and_downloaded(composes, client, service, 
 
 def test_a_compose_is_cancelled_and_a_failure_says_why(composes, client, service):
     press(composes, "Start")
-    first = composes._choice.value
+    first = field(composes, "Compose").value
     press(composes, "Cancel")
     wait_for(lambda: client.compose(first).status == "FAILED", Deadline(60), "it is cancelled")
     service.builder.open("fail")
     press(composes, "Start")
-    second = composes._choice.value
+    second = field(composes, "Compose").value
     assert second != first
     wait_for(lambda: client.compose(second).status == "FAILED", Deadline(60), "it fails")
     composes.refresh()
-    assert "✘ FAILED" in composes._stage.value
-    assert "no package in this tree" in composes._log.value
+    assert "✘ FAILED" in text(composes, "stage")
+    assert "no package in this tree" in text(composes, "log")
 
 
 def test_a_parent_that_the_release_would_refuse_is_not_sent(composes, client):
-    composes._parent.value = "a" * 64
+    field(composes, "Parent").value = "a" * 64
     press(composes, "Start")
-    assert "to do: give the repository&#x27;s url too" in said(composes)
+    assert "to do: give the repository&#x27;s url too" in message(composes)
     assert client.composes() == ()
 
 
 def test_pressing_a_button_without_a_compose_says_what_to_do(composes):
     press(composes, "Download")
-    assert "there is no compose yet<br>to do: start one" in said(composes)
+    assert "there is no compose yet<br>to do: start one" in message(composes)
 
 
 @pytest.mark.parametrize(
@@ -225,17 +229,17 @@ def test_pressing_a_button_without_a_compose_says_what_to_do(composes):
     [
         ("", "", "", "ref debian/13/x86_64/edge (the release's own); parent none: a first commit"),
         ("x/y", "", "", "ref x/y; parent none"),
-        ("x/y", "", "http://a/repo/", "parent what this ref is at http://a/repo/"),
+        ("x/y", "", "http://a/repo/", "parent the commit of this ref at http://a/repo/"),
     ],
 )
-def test_the_effective_defaults_are_said(lab, client, ref, parent, url, words):
+def test_the_defaults_of_empty_fields_are_shown(lab, client, ref, parent, url, words):
     assert words in ComposePanel(lab, client).defaults(ref, parent, url)
 
 
 class Failing(Panel):
     title = "Failing"
 
-    def _build(self):
+    def build(self):
         return [self.button("Known", self.known, ""), self.button("Unknown", self.unknown, "")]
 
     def refresh(self):
@@ -251,20 +255,39 @@ class Failing(Panel):
         self.work("Trying", lambda progress: {}["nothing"])
 
 
-def test_errors_are_said_with_their_remedy_and_never_as_a_traceback():
+def test_errors_are_shown_with_their_remedy_and_never_as_a_traceback():
     panel = Failing()
     assert panel.box.children
     press(panel, "Known")
-    assert "✘ there is no room &lt;here&gt;<br>to do: make some" in said(panel)
+    assert "✘ there is no room &lt;here&gt;<br>to do: make some" in message(panel)
     press(panel, "Unknown")
-    assert "unexpected KeyError: &#x27;nothing&#x27; (test_panels.py, line" in said(panel)
-    assert "Traceback" not in said(panel)
-    assert not any(button.disabled for button in panel._buttons)
+    assert "unexpected KeyError: &#x27;nothing&#x27; (test_panels.py, line" in message(panel)
+    assert "Traceback" not in message(panel)
+    assert not any(button.disabled for button in buttons(panel))
 
 
-def test_somebody_who_can_click_gets_widget_and_twin(monkeypatch):
-    monkeypatch.setattr("rfe_helpers.workbook.ui.parts.live_front_end", lambda: True)
-    panel = Failing()
-    bundle = panel._repr_mimebundle_()
-    assert bundle[VIEW]["model_id"] == panel.box.model_id
-    assert "<p>x</p>" in bundle["text/html"]
+def in_a_kernel(lab: Lab, **variables: str) -> tuple[dict, str]:
+    """What a Jupyter kernel displays for a panel, and the id of the panel's widget."""
+    source = f"""\
+from rfe_helpers.lab.lab import Lab
+from rfe_helpers.workbook.ui import MachinePanel
+panel = MachinePanel(Lab({str(lab.directory)!r}), "edge-1")
+panel"""
+    cells = [new_code_cell(source), new_code_cell("panel.box.model_id")]
+    client = NotebookClient(new_notebook(cells=cells), kernel_name="python3", timeout=60)
+    environment = {k: v for k, v in os.environ.items() if k != "JPY_SESSION_NAME"}
+    shown, identity = client.execute(env={**environment, **variables}).cells
+    return shown.outputs[0].data, ast.literal_eval(identity.outputs[0].data["text/plain"])
+
+
+@pytest.mark.parametrize("variable", ["RFE_WIDGETS", "JPY_SESSION_NAME"])
+def test_a_user_who_can_click_gets_widget_and_twin(lab, variable):
+    data, identity = in_a_kernel(lab, **{variable: "1"})
+    assert data[VIEW]["model_id"] == identity
+    assert "○ off" in data["text/html"]
+
+
+def test_a_kernel_that_nobody_watches_shows_the_twin_only(lab):
+    data, _ = in_a_kernel(lab)
+    assert set(data) == {"text/plain", "text/html"}
+    assert "○ off" in data["text/html"]

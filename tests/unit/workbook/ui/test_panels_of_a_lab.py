@@ -1,12 +1,15 @@
-"""The panels over what a lab holds: commits, a machine, the system on it."""
+"""The panels for the commits of a lab, its machine, and the system on that."""
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
 
+import ipywidgets as widgets
 import pytest
+from support import panels
 from support.disks import boot_sector
+from support.panels import field, message, press, text
 from support.trees import make_commit_tar, make_tree
 
 from rfe_helpers.commit.ostree import Package, Repo
@@ -29,30 +32,20 @@ def lab(tmp_path: Path):
     run.set_journal(None)
 
 
-def said(panel: Panel) -> str:
-    return str(panel._message.value)
-
-
 def shown(panel: Panel) -> Panel:
-    """The panel with its widgets, as it is shown to somebody; it does not refresh by itself."""
+    """The panel with its widgets, as shown to a user; it does not refresh by itself."""
     panel.every = 3600
     assert panel.box.children
     return panel
 
 
-def press(panel: Panel, text: str) -> None:
-    (button,) = [button for button in panel._buttons if button.description == text]
-    button.click()
-    panel.wait(60)
-
-
 def commit_tar(lab: Lab, name: str, files: dict[str, str], *packages: str) -> Path:
-    """A commit.tar in the lab, of a small tree with these files and packages."""
+    """A commit.tar in the lab, of a small tree with `files` and `packages`."""
     work = lab.path("work", name, "x").parent
     repo = Repo(work / "repo").init()
     tree = make_tree(work / "tree.tar", files)
-    listed = [Package(package, "0", "1.0", "1", "x86_64") for package in packages]
-    repo.commit_tar(tree, REF, subject=name, version="1", packages=listed)
+    package_list = [Package(package, "0", "1.0", "1", "x86_64") for package in packages]
+    repo.commit_tar(tree, REF, subject=name, version="1", packages=package_list)
     tree.unlink()
     (work / "compose.json").write_text("{}")
     return make_commit_tar(lab.path("composes", f"{name}-commit.tar"), work)
@@ -73,61 +66,59 @@ def browser(lab: Lab) -> CommitBrowser:
 
 def test_packages_are_filtered(browser: CommitBrowser):
     shown(browser)
-    assert "2 packages" in browser._packages.value
-    browser._filter.value = "nan"
-    assert "nano" in browser._packages.value
-    assert "bash" not in browser._packages.value
+    assert "2 packages" in text(browser, "packages")
+    field(browser, "part of a name").value = "nan"
+    assert "nano" in text(browser, "packages")
+    assert "bash" not in text(browser, "packages")
     assert browser.about(browser.source).rows[0] == ("Ref", REF)
 
 
 def test_the_tree_is_walked_and_a_file_is_read_without_its_secrets(browser: CommitBrowser):
     shown(browser)
     press(browser, "Open")
-    assert browser._path.value.startswith("<code>/</code>, ")
+    assert text(browser, "path").startswith("<code>/</code>, ")
+    entries = panels.only(browser, widgets.Select)
 
     def enter(name: str) -> None:
-        paths = [file.path.rpartition("/")[2] for file in browser._entries]
-        browser._list.value = paths.index(name)
+        (entries.value,) = [value for label, value in entries.options if name in label.split()]
         press(browser, "Open")
 
     enter("usr")
-    assert browser._list.options[0][0].startswith("▸ bin   1")
+    assert entries.options[0][0].startswith("▸ bin   1")
     enter("etc")
     enter("motd")
-    assert "welcome" in browser._content.value
-    assert "ostree --repo=repo cat" in browser._lesson.value
+    assert "welcome" in text(browser, "content")
+    assert "ostree --repo=repo cat" in text(browser, "lesson")
     enter("shadow")
-    assert "core:(a password hash, hidden)" in browser._content.value
+    assert "core:(a password hash, hidden)" in text(browser, "content")
     press(browser, "Up")
     enter("bin")
     enter("sh")
-    assert "a link to bash" in browser._content.value
+    assert "a link to bash" in text(browser, "content")
     enter("data")
-    assert "2 B of binary data" in browser._content.value
+    assert "2 B of binary data" in text(browser, "content")
 
 
 def test_two_commits_are_compared(browser: CommitBrowser):
     shown(browser)
-    by_label = dict(browser._second.options)
-    browser._second.value = by_label["bbbbbbbb commit.tar"]
+    first, second = field(browser, "Commit"), field(browser, "Second")
+    second.value = dict(second.options)["bbbbbbbb commit.tar"]
     press(browser, "Compare")
-    assert (
-        "2 packages not the same; files: 1 added, 6 removed, 0 modified"
-        in browser._difference.value
-    )
-    browser._second.value = browser._first.value
+    differences = "2 packages not the same; files: 1 added, 6 removed, 0 modified"
+    assert differences in text(browser, "difference")
+    second.value = first.value
     press(browser, "Compare")
-    assert "both are the same commit<br>to do: choose another" in said(browser)
+    assert "both are the same commit<br>to do: choose another" in message(browser)
 
 
-def test_sizes_of_a_tree_without_a_package_database_are_refused_in_words(browser: CommitBrowser):
+def test_sizes_of_a_tree_without_a_package_database_are_refused(browser: CommitBrowser):
     shown(browser)
     press(browser, "Measure")
-    assert "has no dpkg database" in said(browser)
-    assert "Traceback" not in said(browser)
+    assert "has no dpkg database" in message(browser)
+    assert "Traceback" not in message(browser)
 
 
-def test_the_twin_of_the_browser_tells_the_commit(browser: CommitBrowser):
+def test_the_twin_of_the_browser_shows_the_commit(browser: CommitBrowser):
     twin = repr(browser)
     assert "2 packages, the first 8 here" in twin
     assert "rfe commit packages" in twin
@@ -135,7 +126,7 @@ def test_the_twin_of_the_browser_tells_the_commit(browser: CommitBrowser):
 
 @pytest.fixture
 def machine(lab: Lab, tmp_path: Path) -> MachinePanel:
-    """A machine that says something on its console and goes on for ever."""
+    """A machine that writes to its console and then runs for ever."""
     text = "\x1b[!p\x1b]104\x07[\x1b[0;32m  OK  \x1b[0m] Started\r\nm login: \r\n"
     disk = boot_sector(lab.path("machines", "m", "x").parent, text)
     lab.record(
@@ -152,26 +143,27 @@ def machine(lab: Lab, tmp_path: Path) -> MachinePanel:
 
 def test_a_machine_is_started_shown_reset_and_stopped(machine: MachinePanel):
     shown(machine)
-    assert "○ off" in machine._state.value
-    assert machine._screen.layout.display == "none"
+    assert "○ off" in text(machine, "state")
+    screen = panels.only(machine, widgets.Image)
+    assert screen.layout.display == "none"
     press(machine, "Stop")
-    assert "m is off<br>to do: start it first" in said(machine)
+    assert "m is off<br>to do: start it first" in message(machine)
     press(machine, "Start")
-    assert "✔ m is on" in said(machine)
+    assert "✔ m is on" in message(machine)
     wait_for(lambda: "login:" in machine.console(), Deadline(60), "it boots")
     assert "[  OK  ] Started\nm login:" in machine.console()
     machine.refresh()
-    assert "● running" in machine._state.value
-    assert bytes(machine._screen.value).startswith(b"\x89PNG")
-    assert "ssh -i" in machine._state.value
+    assert "● running" in text(machine, "state")
+    assert bytes(screen.value).startswith(b"\x89PNG")
+    assert "ssh -i" in text(machine, "state")
     assert "login:" in machine.twin().text
     other = MachinePanel(machine.lab, "m")
     assert other.machine is not None, "a second window finds it"
     press(machine, "Reset")
-    assert "✔ reset" in said(machine)
+    assert "✔ reset" in message(machine)
     other.machine.kill()
     machine.refresh()
-    assert "○ off" in machine._state.value
+    assert "○ off" in text(machine, "state")
 
 
 def deployment(checksum: str, *, booted: bool = False, staged: bool = False) -> dict[str, object]:
@@ -189,8 +181,8 @@ def deployment(checksum: str, *, booted: bool = False, staged: bool = False) -> 
 
 @pytest.fixture
 def ssh(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A fake ssh that notes the command and answers as a system would, after one update."""
-    said = tmp_path / "said"
+    """A fake ssh that records the command and answers as a system does after one update."""
+    commands = tmp_path / "commands"
     status = json.dumps(
         {"deployments": [deployment("2", staged=True), deployment("1", booted=True)]}
     )
@@ -198,45 +190,45 @@ def ssh(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     binary.parent.mkdir()
     binary.write_text(f"""#!/bin/sh
 for c; do :; done
-echo "$c" >> {said}
+echo "$c" >> {commands}
 case "$c" in
   *status*) echo '{status}' ;;
   *timers*) echo 'Tue 03:00 rpm-ostreed-automatic.timer' ;;
   *podman*) echo 'no podman on this system' ;;
-  *boot_id*) echo "boot-$(grep -c reboot {said})" ;;
+  *boot_id*) echo "boot-$(grep -c reboot {commands})" ;;
   *rollback*) ;;
   *upgrade*) echo Staged deployment; echo 'Run "systemctl reboot" to start it' ;;
 esac
 """)
     binary.chmod(0o755)
     monkeypatch.setenv("PATH", f"{binary.parent}:/usr/bin:/bin")
-    return said
+    return commands
 
 
-def test_a_system_is_looked_at_updated_rebooted_and_rolled_back(lab: Lab, ssh: Path):
+def test_a_system_is_queried_updated_rebooted_and_rolled_back(lab: Lab, ssh: Path):
     panel = NodePanel(Node(lab, "edge-1", port=2222))
     shown(panel)
-    assert "staged: boots next" in panel._boxes.value
+    assert "staged: boots next" in text(panel, "deployments")
     press(panel, "Look")
-    assert "rpm-ostreed-automatic.timer" in panel._timers.value
-    assert "no podman" in panel._containers.value
+    assert "rpm-ostreed-automatic.timer" in text(panel, "timers")
+    assert "no podman" in text(panel, "containers")
     press(panel, "Update")
-    assert "✔ Run &quot;systemctl reboot&quot;" in said(panel)
+    assert "✔ Run &quot;systemctl reboot&quot;" in message(panel)
     press(panel, "Reboot")
-    assert "✔ it is up again" in said(panel)
+    assert "✔ it is up again" in message(panel)
     press(panel, "Roll back")
-    assert "boots next: press Reboot" in said(panel)
-    assert "sudo rpm-ostree rollback" in panel._lesson.value
+    assert "boots next: press Reboot" in message(panel)
+    assert "sudo rpm-ostree rollback" in text(panel, "lesson")
     commands = ssh.read_text()
     for command in ("rpm-ostree upgrade", "systemctl reboot", "rpm-ostree rollback"):
         assert command in commands
 
 
-def test_a_system_that_does_not_answer_is_said_in_words(lab: Lab, ssh: Path):
+def test_a_system_that_does_not_answer_is_reported(lab: Lab, ssh: Path):
     binary = ssh.parent / "bin" / "ssh"
     binary.write_text("#!/bin/sh\necho 'Connection refused' >&2\nexit 255\n")
     panel = NodePanel(Node(lab, "edge-1", port=2222))
     assert "edge-1 does not answer over SSH: Connection refused" in panel.twin().text
     shown(panel)
-    assert "✘ edge-1 does not answer" in said(panel)
-    assert "is the machine running?" in said(panel)
+    assert "✘ edge-1 does not answer" in message(panel)
+    assert "check that the machine is running" in message(panel)
