@@ -28,7 +28,7 @@ PROMISES = (
     "no device has rebooted: the boot ids are the same",
     "all devices have rebooted",
     "jq has come with the update",
-    "systemd has started it again",
+    "systemd has started the application again",
     "version 2 answers",
     "podman has rolled the application back",
     "version 3 was tried, and failed",
