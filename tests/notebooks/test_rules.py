@@ -5,6 +5,8 @@ import importlib
 import inspect
 import itertools
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import nbformat
@@ -14,6 +16,7 @@ import pytest
 from rfe_helpers.lab import profile
 from rfe_helpers.workbook.headless import NOTEBOOKS, all_notebooks
 
+ROOT = Path(__file__).parents[2]
 PATHS = all_notebooks()
 SECRET_NAMES = re.compile(r"password|passwd|secret|token|api_?key|credential", re.IGNORECASE)
 
@@ -145,6 +148,20 @@ def test_names_and_keywords_that_it_takes_from_the_faces_exist(book):
                     if not any(each.kind is each.VAR_KEYWORD for each in parameters):
                         keywords = {each.arg for each in node.keywords if each.arg}
                         assert keywords <= {each.name for each in parameters}, ast.unparse(node)
+
+
+@pytest.mark.timeout(600)
+def test_attributes_and_arguments_that_cells_use_exist(tmp_path):
+    """As mypy sees them; a name may have two types in two cells, so other remarks do not count."""
+    for path in PATHS:
+        cells = code_cells(nbformat.read(path, as_version=nbformat.NO_CONVERT))
+        script = tmp_path / f"notebook_{path.name[:2]}.py"
+        script.write_text("\n".join(cell.source for cell in cells) + "\n")
+    command = [sys.executable, "-m", "mypy", *sorted(tmp_path.glob("*.py"))]
+    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=500)
+    assert f"{len(PATHS)} source files" in result.stdout, result.stdout + result.stderr
+    codes = ("[attr-defined]", "[call-arg]")
+    assert [line for line in result.stdout.splitlines() if line.endswith(codes)] == []
 
 
 def test_cells_are_short(book):
