@@ -2,8 +2,11 @@
 
 import ast
 import importlib
+import inspect
 import itertools
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import nbformat
@@ -13,6 +16,7 @@ import pytest
 from rfe_helpers.lab import profile
 from rfe_helpers.workbook.headless import NOTEBOOKS, all_notebooks
 
+ROOT = Path(__file__).parents[2]
 PATHS = all_notebooks()
 SECRET_NAMES = re.compile(r"password|passwd|secret|token|api_?key|credential", re.IGNORECASE)
 
@@ -112,6 +116,52 @@ def test_it_imports_from_the_faces_in_six_lines_at_most(book):
 
 def tree(cell):
     return ast.parse(cell.source)  # fails for magics and `!`, which are not wanted
+
+
+def named(node, names):
+    """What an expression of dotted names stands for, None if it starts with none of `names`."""
+    if isinstance(node, ast.Name):
+        return names.get(node.id)
+    if not isinstance(node, ast.Attribute):
+        return None
+    owner = named(node.value, names)
+    return getattr(owner, node.attr) if inspect.ismodule(owner) or inspect.isclass(owner) else None
+
+
+def test_names_and_keywords_that_it_takes_from_the_faces_exist(book):
+    names = {}
+    for node in tree(book.cells[2]).body:
+        if isinstance(node, ast.Import):
+            names |= {each.name: importlib.import_module(each.name) for each in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            face = importlib.import_module(node.module)
+            names |= {each.name: getattr(face, each.name) for each in node.names}
+    for cell in code_cells(book):
+        for node in ast.walk(tree(cell)):
+            if isinstance(node, ast.Attribute):
+                named(node, names)  # fails for what is not there
+            elif isinstance(node, ast.Call):
+                function = named(node.func, names)
+                if function is not None:
+                    assert callable(function), ast.unparse(node.func)
+                    parameters = inspect.signature(function).parameters.values()
+                    if not any(each.kind is each.VAR_KEYWORD for each in parameters):
+                        keywords = {each.arg for each in node.keywords if each.arg}
+                        assert keywords <= {each.name for each in parameters}, ast.unparse(node)
+
+
+@pytest.mark.timeout(600)
+def test_attributes_and_arguments_that_cells_use_exist(tmp_path):
+    """As mypy sees them; a name may have two types in two cells, so other remarks do not count."""
+    for path in PATHS:
+        cells = code_cells(nbformat.read(path, as_version=nbformat.NO_CONVERT))
+        script = tmp_path / f"notebook_{path.name[:2]}.py"
+        script.write_text("\n".join(cell.source for cell in cells) + "\n")
+    command = [sys.executable, "-m", "mypy", *sorted(tmp_path.glob("*.py"))]
+    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=500)
+    assert f"{len(PATHS)} source files" in result.stdout, result.stdout + result.stderr
+    codes = ("[attr-defined]", "[call-arg]")
+    assert [line for line in result.stdout.splitlines() if line.endswith(codes)] == []
 
 
 def test_cells_are_short(book):

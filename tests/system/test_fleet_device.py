@@ -24,14 +24,14 @@ from rfe_helpers.serve import registry
 pytestmark = [pytest.mark.full, pytest.mark.timeout(5400)]
 RFE = Path(sys.executable).parent / "rfe"
 PROMISES = (
-    "all run the old commit",
-    "and none has rebooted: the boot ids are the same",
-    "all have rebooted",
+    "all devices still run the old commit",
+    "no device has rebooted: the boot ids are the same",
+    "all devices have rebooted",
     "jq has come with the update",
-    "systemd has started it again",
-    "what answers is version 2",
+    "systemd has started the application again",
+    "version 2 answers",
     "podman has rolled the application back",
-    "version 3 has been tried, and has failed",
+    "version 3 was tried, and failed",
 )
 
 

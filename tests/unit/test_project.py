@@ -4,6 +4,7 @@ import ast
 import re
 import shlex
 import subprocess
+import textwrap
 import tomllib
 from fnmatch import fnmatch
 from pathlib import Path
@@ -11,12 +12,14 @@ from pathlib import Path
 import pytest
 from support import commands
 
+import rfe_helpers
 from rfe_helpers.cli import main, vm
 from rfe_helpers.workbook.headless import all_notebooks, find_notebooks
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
 CONTRIBUTING = (ROOT / "CONTRIBUTING.md").read_text()
+DOCS = sorted((ROOT / "docs").glob("*.md"))
 TRACKED = subprocess.run(
     ["git", "ls-files", "--cached", "--others", "--exclude-standard"],
     cwd=ROOT,
@@ -46,10 +49,13 @@ def test_environment_yml_is_the_runtime_of_pyproject():
 
 
 def readme_commands() -> list[str]:
-    blocks = re.findall(r"^```\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
+    """The commands of README.md and docs/*.md: in blocks of no named language, and in the text."""
+    text = "\n".join([README, *(path.read_text() for path in DOCS)])
+    fences = re.findall(r"^```(\w*)\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+    blocks = [block for language, block in fences if not language]
     lines = [line.partition(" #")[0].strip() for block in blocks for line in block.splitlines()]
-    inline = re.findall(r"`((?:rfe|make) [^`]+)`", README)
-    commented = re.findall(r"# .*?; (rfe run [0-9 ]+) for", README)
+    inline = re.findall(r"`((?:rfe|make) [^`]+)`", text)
+    commented = re.findall(r"# .*?; (rfe run [0-9 ]+) for", text)
     return [line for line in [*lines, *inline, *commented] if line]
 
 
@@ -78,11 +84,34 @@ def test_the_readme_has_its_commands():
     assert {"make jupyter", "make workbook", "rfe run", "rfe doctor"} <= set(readme_commands())
 
 
-def test_the_readme_lists_every_notebook_and_its_links_lead_somewhere():
+def test_the_readme_lists_every_notebook_and_every_guide():
     for path in all_notebooks():
         assert f"(notebooks/{path.name})" in README
-    for target in re.findall(r"\]\(([^)#]+)\)", README):
-        assert "://" in target or (ROOT / target).exists(), target
+    for name in ("trainers", "ci", "rhel", "sandbox", "figures"):
+        assert f"(docs/{name}.md)" in README
+
+
+def test_the_readme_fits_a_screen_and_a_half():
+    assert len(README.splitlines()) <= 75
+
+
+@pytest.mark.parametrize(
+    "path", [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *DOCS], ids=lambda path: path.name
+)
+def test_links_and_files_that_are_named_lead_somewhere(path):
+    text = path.read_text()
+    for target in re.findall(r"\]\(([^)#]+)\)", text):
+        assert "://" in target or (path.parent / target).exists(), target
+    for name in re.findall(r"`((?:rfe_helpers|tests|benchmarks|notebooks|docs)/[\w./-]*)`", text):
+        assert (ROOT / name).exists(), name
+
+
+def test_the_ten_lines_of_the_readme_are_those_of_the_package():
+    (readme,) = re.findall(r"^```python\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
+    lines = (rfe_helpers.__doc__ or "").splitlines()
+    example = "\n".join(line for line in lines if not line or line.startswith("    "))
+    code, _, _chapters = example.partition("    lab         ")
+    assert ast.dump(ast.parse(readme)) == ast.dump(ast.parse(textwrap.dedent(code)))
 
 
 def test_help_of_make_lists_what_people_type():
