@@ -2,53 +2,64 @@
 
 from __future__ import annotations
 
-import argparse
 from pathlib import Path
-from typing import Any
 
-from rfe_helpers.cli.parts import add_command, add_group, print_json
+import click
+
+from rfe_helpers import build
+from rfe_helpers.build import templates
+from rfe_helpers.cli.shared import (
+    Group,
+    completing,
+    json_option,
+    print_json,
+    profile_option,
+    read_text,
+)
 from rfe_helpers.errors import BlueprintError
+from rfe_helpers.fleet import description
+from rfe_helpers.lab.profile import load
+
+TEMPLATES = (*templates.NAMES, "demo")
 
 
-def add_commands(commands: Any) -> None:
-    """`rfe blueprint` and its commands."""
-    group = add_group(commands, "blueprint", "what Image Builder is asked to build")
-    show = add_command(group, "template", template, "print a blueprint to begin with, TOML")
-    show.add_argument("name", metavar="NAME", help="edge, installer or demo")
-    check = add_command(group, "lint", lint, "say what goes wrong with a blueprint", as_json=True)
-    check.add_argument("file", type=Path, metavar="FILE", help="TOML")
-    check.add_argument("--type", default="", metavar="TYPE", help="image type (the edge commit)")
-    for command in (show, check):
-        command.add_argument("--profile", default="sandbox", help="the release (%(default)s)")
+@click.group("blueprint", cls=Group)
+def group() -> None:
+    """Print blueprints to begin with, and check them."""
 
 
-def template(arguments: argparse.Namespace) -> int:
-    from rfe_helpers.build import templates, to_toml
-    from rfe_helpers.fleet import description
-    from rfe_helpers.lab import profile
-
-    release = profile.load(arguments.profile)
-    is_demo = arguments.name == "demo"
-    text = to_toml(description.demo(release)) if is_demo else templates.text(arguments.name)
+@group.command(example="rfe blueprint template edge --profile rhel-9.4")
+@click.argument("name", shell_complete=completing(lambda: TEMPLATES))
+@profile_option()
+def template(name: str, profile: str) -> None:
+    """Print a blueprint to begin with, as TOML. NAME is edge, installer or demo."""
+    release = load(profile)
+    demo = name == "demo"
+    text = build.to_toml(description.demo(release)) if demo else templates.text(name)
     print(text, end="")
-    return 0
 
 
-def lint(arguments: argparse.Namespace) -> int:
-    """Status 0 if there is nothing to say, 1 otherwise."""
-    from dataclasses import asdict
+@group.command(example="rfe blueprint lint edge.toml --profile rhel-9.4")
+@click.argument("file", type=click.Path(path_type=Path))
+@click.option(
+    "--type",
+    "image_type",
+    default="",
+    metavar="TYPE",
+    help="The image type to be composed; by default the edge commit.",
+)
+@profile_option()
+@json_option
+def lint(file: Path, image_type: str, profile: str, as_json: bool) -> int:
+    """Say what goes wrong with the blueprint in FILE.
 
-    from rfe_helpers.build.blueprint import parse_toml
-    from rfe_helpers.build.linter import lint
-    from rfe_helpers.lab import profile
-
-    try:
-        blueprint = parse_toml(arguments.file.read_bytes())
-    except OSError as error:
-        raise BlueprintError(f"cannot read {arguments.file}: {error.strerror}") from None
-    findings = lint(blueprint, profile.load(arguments.profile), arguments.type)
-    if arguments.json:
-        print_json([asdict(finding) for finding in findings])
+    The exit status is 0 if there is nothing to say, 1 otherwise.
+    """
+    findings = build.lint(
+        build.parse_toml(read_text(file, BlueprintError)), load(profile), image_type
+    )
+    if as_json:
+        print_json(findings)
     else:
-        print("\n".join(map(str, findings)) or f"{arguments.file}: nothing to say")
+        print("\n".join(map(str, findings)) or f"{file}: nothing to say")
     return int(bool(findings))

@@ -2,50 +2,40 @@
 
 from __future__ import annotations
 
-import argparse
-from dataclasses import asdict, is_dataclass
+from dataclasses import is_dataclass
 from typing import Any
 
-from rfe_helpers.cli.parts import add_command, print_json
+import click
+
+from rfe_helpers.cli.shared import Command, completing, json_option, print_json
+from rfe_helpers.lab.profile import load, names
 
 
-def add_commands(commands: Any) -> None:
-    """`rfe profiles` and its argument."""
-    shown = add_command(
-        commands, "profiles", profiles, "the releases, or all that is known of one", as_json=True
-    )
-    shown.add_argument("name", nargs="?", metavar="NAME", help="of a profile, such as rhel-9.4")
-
-
-def profiles(arguments: argparse.Namespace) -> int:
-    from rfe_helpers.lab import profile
-
-    if arguments.name:
-        return _show(profile.load(arguments.name), as_json=arguments.json)
-    found = [profile.load(name) for name in profile.names()]
-    if arguments.json:
-        print_json([_plain(each) for each in found])
-        return 0
-    width = max(len(each.name) for each in found)
-    for each in found:
-        note = f", no edge images: `rfe profiles {each.name}` says more" if each.instead else ""
-        print(f"{each.name:<{width}}  {each.title}{note}")
-    return 0
-
-
-def _show(shown: Any, *, as_json: bool) -> int:
+@click.command(cls=Command, example="rfe profiles rhel-9.4")
+@click.argument("name", required=False, shell_complete=completing(names))
+@json_option
+def profiles(name: str | None, as_json: bool) -> None:
+    """List the releases, or show all that is known of one, such as rhel-9.4."""
+    releases = [load(each) for each in ([name] if name else names())]
     if as_json:
-        print_json(_plain(shown))
-        return 0
-    for key, value in vars(shown).items():
+        print_json(releases[0] if name else releases)
+    elif name:
+        _show(releases[0])
+    else:
+        width = max(len(release.name) for release in releases)
+        for each in releases:
+            note = f", no edge images: `rfe profiles {each.name}` says more" if each.instead else ""
+            print(f"{each.name:<{width}}  {each.title}{note}")
+
+
+def _show(release: Any) -> None:
+    for key, value in vars(release).items():
         if is_dataclass(value) or key == "sources":
             print(f"\n[{key}]")
-            table = dict(value) if key == "sources" else vars(value)
-            for name, fact in table.items():
+            for name, fact in (dict(value) if key == "sources" else vars(value)).items():
                 _print(name, fact)
         elif value:
             _print(key, value)
-    return 0
 
 
 def _print(name: str, fact: object) -> None:
@@ -53,12 +43,3 @@ def _print(name: str, fact: object) -> None:
         print(f"{name}:", *fact, sep="\n    ")
     elif not isinstance(fact, tuple):
         print(f"{name}: {'none' if fact == '' else fact}")
-
-
-def _plain(shown: Any) -> dict[str, Any]:
-    """A profile as JSON holds it."""
-    parts = {
-        key: asdict(value) if is_dataclass(value) and not isinstance(value, type) else value
-        for key, value in vars(shown).items()
-    }
-    return {**parts, "sources": dict(shown.sources)}

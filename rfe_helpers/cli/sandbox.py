@@ -1,0 +1,57 @@
+"""`rfe sandbox` and `rfe cache`: the sandbox's Image Builder, and all that it needs offline."""
+
+from __future__ import annotations
+
+import click
+
+from rfe_helpers import build, workbook
+from rfe_helpers.cli.shared import Command, Group, existing_lab, lab_option
+from rfe_helpers.core.units import size
+from rfe_helpers.lab.lab import Lab
+
+# What the notebooks and their exercises put into blueprints.
+WORKBOOK_PACKAGES = ("tmux", "jq", "htop", "tree", "podman", "nftables")
+
+
+@click.group("sandbox", cls=Group)
+def group() -> None:
+    """Start, stop and look at the sandbox's Image Builder."""
+
+
+@group.command(example="rfe sandbox start")
+@lab_option
+def start(directory: str) -> None:
+    """Start it in the background, unless it is running."""
+    lab = Lab(directory)
+    build.connect(lab, "sandbox")
+    print(build.status(lab))
+
+
+@group.command(example="rfe sandbox stop")
+@lab_option
+def stop(directory: str) -> None:
+    """Stop it; what it has built stays."""
+    build.stop(existing_lab(directory))
+    print("stopped")
+
+
+@group.command(example="rfe sandbox status")
+@lab_option
+def status(directory: str) -> None:
+    """Say whether it is running, and where its socket is."""
+    print(build.status(existing_lab(directory)))
+
+
+@click.command(cls=Command, example="rfe cache tmux jq htop nginx")
+@click.argument("packages", nargs=-1, metavar="[PACKAGE]...")
+def cache(packages: tuple[str, ...]) -> None:
+    """Fetch all that the sandbox needs, to work offline.
+
+    Name the packages that your blueprints will ask for. Without any, those of the notebooks are
+    fetched: tmux, jq, htop, tree, podman and nftables.
+    """
+    with workbook.Progress("Filling the cache") as progress:
+        directory = build.fill_cache(packages or WORKBOOK_PACKAGES, progress)
+    total = sum(path.stat().st_size for path in directory.iterdir())
+    print(f"{size(total)} of packages in {directory}: ", end="")
+    print("composes and installations need no network now")
