@@ -8,29 +8,20 @@ import click
 
 from rfe_helpers import build
 from rfe_helpers.build import templates
-from rfe_helpers.cli.shared import (
-    Group,
-    completing,
-    json_option,
-    print_json,
-    profile_option,
-    read_text,
-)
+from rfe_helpers.cli import shared
 from rfe_helpers.errors import BlueprintError
 from rfe_helpers.fleet import description
 from rfe_helpers.lab.profile import load
 
-TEMPLATES = (*templates.NAMES, "demo")
 
-
-@click.group("blueprint", cls=Group)
+@click.group("blueprint", cls=shared.Group)
 def group() -> None:
     """Print blueprints to begin with, and check them."""
 
 
 @group.command(example="rfe blueprint template edge --profile rhel-9.4")
-@click.argument("name", shell_complete=completing(lambda: TEMPLATES))
-@profile_option()
+@click.argument("name", shell_complete=shared.completing(lambda: [*templates.NAMES, "demo"]))
+@shared.profile_option()
 def template(name: str, profile: str) -> None:
     """Print a blueprint to begin with, as TOML. NAME is edge, installer or demo."""
     release = load(profile)
@@ -41,25 +32,16 @@ def template(name: str, profile: str) -> None:
 
 @group.command(example="rfe blueprint lint edge.toml --profile rhel-9.4")
 @click.argument("file", type=click.Path(path_type=Path))
-@click.option(
-    "--type",
-    "image_type",
-    default="",
-    metavar="TYPE",
-    help="The image type to be composed; by default the edge commit.",
-)
-@profile_option()
-@json_option
+@click.option("--type", "image_type", default="", help="Image type; by default the edge commit.")
+@shared.profile_option()
+@shared.json_option
 def lint(file: Path, image_type: str, profile: str, as_json: bool) -> int:
     """Say what goes wrong with the blueprint in FILE.
 
     The exit status is 0 if there is nothing to say, 1 otherwise.
     """
-    findings = build.lint(
-        build.parse_toml(read_text(file, BlueprintError)), load(profile), image_type
-    )
-    if as_json:
-        print_json(findings)
-    else:
-        print("\n".join(map(str, findings)) or f"{file}: nothing to say")
+    blueprint = build.parse_toml(shared.read_text(file, BlueprintError))
+    findings = build.lint(blueprint, load(profile), image_type)
+    text = "\n".join(map(str, findings)) or f"{file}: nothing to say"
+    shared.print_result(findings, text, as_json=as_json)
     return int(bool(findings))

@@ -5,10 +5,10 @@ from __future__ import annotations
 import click
 
 from rfe_helpers import commit
-from rfe_helpers.cli.shared import Group, json_option, print_facts, print_json, with_options
+from rfe_helpers.cli import shared
 
 
-@click.group("commit", cls=Group)
+@click.group("commit", cls=shared.Group)
 def group() -> None:
     """Look inside commits and compare them.
 
@@ -16,10 +16,10 @@ def group() -> None:
     """
 
 
-source_options = with_options(
+source_options = shared.with_options(
     click.argument("source"),
     click.option("--ref", help="Which ref, if there are several."),
-    json_option,
+    shared.json_option,
 )
 
 
@@ -28,10 +28,8 @@ source_options = with_options(
 def show(source: str, ref: str | None, as_json: bool) -> None:
     """Show ref, id, parent, version and sizes of SOURCE."""
     facts = commit.open_commit(source, ref).to_dict()
-    if as_json:
-        print_json(facts)
-    else:
-        print_facts({name: value for name, value in facts.items() if name != "compose"})
+    text = shared.facts_text({name: value for name, value in facts.items() if name != "compose"})
+    shared.print_result(facts, text, as_json=as_json)
 
 
 @group.command(example="rfe commit packages http://10.0.2.2:8080/repo/")
@@ -39,10 +37,7 @@ def show(source: str, ref: str | None, as_json: bool) -> None:
 def packages(source: str, ref: str | None, as_json: bool) -> None:
     """List the packages in SOURCE, one per line."""
     packages = commit.open_commit(source, ref).packages()
-    if as_json:
-        print_json(packages)
-    else:
-        print("\n".join(map(str, packages)))
+    shared.print_result(packages, "\n".join(map(str, packages)), as_json=as_json)
 
 
 @group.command(example="rfe commit files 1f2e3d-commit.tar")
@@ -50,21 +45,19 @@ def packages(source: str, ref: str | None, as_json: bool) -> None:
 def files(source: str, ref: str | None, as_json: bool) -> None:
     """List the files in SOURCE with mode and size."""
     files = commit.open_commit(source, ref).files()
-    if as_json:
-        print_json(files)
-    else:
-        print("\n".join(f"{file.mode:06o} {file.size:>10} {file.path}" for file in files))
+    lines = (f"{file.mode:06o} {file.size:>10} {file.path}" for file in files)
+    shared.print_result(files, "\n".join(lines), as_json=as_json)
 
 
 @group.command(example="rfe commit diff 1f2e3d-commit.tar http://10.0.2.2:8080/repo/")
 @click.argument("old")
 @click.argument("new")
-@json_option
+@shared.json_option
 def diff(old: str, new: str, as_json: bool) -> None:
     """Show how the commit in NEW differs from the one in OLD: packages and files."""
     difference = commit.diff(commit.open_commit(old), commit.open_commit(new))
     if as_json:
-        print_json(difference)
+        shared.print_json(difference)
         return
     packages = (difference.removed, difference.added, difference.changed)
     for sign, values in zip("-+~", packages, strict=True):

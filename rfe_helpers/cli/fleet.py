@@ -10,20 +10,12 @@ from typing import Any
 import click
 
 from rfe_helpers import build, fleet, install
-from rfe_helpers.cli.shared import (
-    Group,
-    json_option,
-    parsed,
-    print_json,
-    profile_option,
-    read_text,
-    with_options,
-)
+from rfe_helpers.cli import shared
 from rfe_helpers.errors import InputError
 from rfe_helpers.lab.profile import load
 
 
-@click.group("fleet", cls=Group)
+@click.group("fleet", cls=shared.Group)
 def group() -> None:
     """Plan the update of a fleet, and configure devices that keep themselves current."""
 
@@ -64,11 +56,17 @@ def _share(text: str) -> float:
     return share
 
 
-SPAN, SHARE, AMOUNT = parsed("span", _span), parsed("share", _share), parsed("n", _amount)
+SPAN, SHARE, AMOUNT = (
+    shared.parsed("span", _span),
+    shared.parsed("share", _share),
+    shared.parsed("n", _amount),
+)
 
 
 @group.command(example='rfe fleet plan --devices 1e6 --splay 6h --window "Sun 01:30"')
-@click.option("--devices", type=parsed("n", _count), required=True, help="How many, such as 1e6.")
+@click.option(
+    "--devices", type=shared.parsed("n", _count), required=True, help="How many, such as 1e6."
+)
 @click.option("--timer", "settings", multiple=True, metavar="SETTING", help="May be repeated.")
 @click.option("--splay", type=SPAN, help="RandomizedDelaySec of their timer.")
 @click.option("--together", is_flag=True, help="All of them boot at the release.")
@@ -86,7 +84,7 @@ SPAN, SHARE, AMOUNT = parsed("span", _span), parsed("share", _share), parsed("n"
 @click.option("--mirror-mbit", type=AMOUNT, help="Mbit that the mirror can send in a second.")
 @click.option("--requests", type=AMOUNT, help="What one device asks for; by default as measured.")
 @click.option("--bytes", type=AMOUNT, help="What one device fetches; by default as measured.")
-@json_option
+@shared.json_option
 def plan(
     settings: tuple[str, ...],
     splay: float | None,
@@ -126,7 +124,7 @@ def plan(
     if as_json:
         rows = [{"splay": splay, **plan.to_dict()} for splay, plan in plans.items()]
         smallest = None if least == math.inf else least
-        print_json({"smallest_splay": smallest, "cost": cost, "plans": rows})
+        shared.print_json({"smallest_splay": smallest, "cost": cost, "plans": rows})
         return
     print(f"{model.devices:,} devices, the update released {moment:%a %Y-%m-%d %H:%M} UTC")
     print(fleet.answers.cost_line(cost))
@@ -142,7 +140,7 @@ def _given(**values: Any) -> dict[str, Any]:
 
 
 # The fields of fleet.Device.
-device_options = with_options(
+device_options = shared.with_options(
     click.option("--policy", metavar="POLICY", help="none, check, stage or apply."),
     click.option("--on-calendar", metavar="WHEN", help="When to look for updates."),
     click.option("--window", metavar="WHEN", help="When to reboot into a staged update."),
@@ -163,11 +161,11 @@ def _device(no_notify: bool, no_quadlet: bool, **fields: str | None) -> fleet.De
 @click.option("--url", required=True, help="The repository, as the device sees it.")
 @click.option("--ssh-key", type=click.Path(path_type=Path), required=True, help="A public key.")
 @click.option("--user", default="core", help="Who may log in with it.")
-@profile_option()
+@shared.profile_option()
 @device_options
 def kickstart(url: str, ssh_key: Path, user: str, profile: str, **fields: Any) -> None:
     """Print edge2.ks, the kickstart of a device that keeps itself current."""
-    key = read_text(ssh_key)
+    key = shared.read_text(ssh_key)
     if "PRIVATE KEY" in key:
         raise InputError(f"{ssh_key} is a private key", remedy="give the .pub beside it")
     release = load(profile)

@@ -7,22 +7,22 @@ from pathlib import Path
 import click
 
 from rfe_helpers import serve
+from rfe_helpers.cli import shared
 from rfe_helpers.cli.notebooks import complete_notebook
-from rfe_helpers.cli.shared import Group, existing_lab, json_option, lab_option, print_json
 from rfe_helpers.lab.lab import Lab
 
 
-@click.group("lab", cls=Group)
+@click.group("lab", cls=shared.Group)
 def group() -> None:
     """Look at a lab: what the notebooks have made and left running."""
 
 
 @group.command(example="rfe lab show")
-@json_option
-@lab_option
+@shared.json_option
+@shared.lab_option
 def show(as_json: bool, directory: str) -> None:
     """Show steps, processes, containers, ports and disk space."""
-    lab = existing_lab(directory)
+    lab = shared.existing_lab(directory)
     state = lab.state
     shown = {
         "directory": str(lab.directory),
@@ -34,7 +34,7 @@ def show(as_json: bool, directory: str) -> None:
         "bytes": _bytes_in(lab.directory),
     }
     if as_json:
-        print_json({**shown, "results": state["steps"]})
+        shared.print_json({**shown, "results": state["steps"]})
         return
     print(f"{shown['directory']}: profile {shown['profile']}, {shown['bytes'] / 1e6:.0f} MB")
     for title in ("steps", "processes", "ports"):
@@ -50,7 +50,7 @@ def _bytes_in(directory: Path) -> int:
 
 @group.command("open", example="rfe lab open --lab ~/lab-anna")
 @click.option("--no-browser", is_flag=True, help="Only print the address.")
-@lab_option
+@shared.lab_option
 def open_lab(no_browser: bool, directory: str) -> None:
     """Open the notebooks in JupyterLab."""
     from rfe_helpers.workbook import jupyter
@@ -60,20 +60,20 @@ def open_lab(no_browser: bool, directory: str) -> None:
 
 @group.command(example="rfe lab reset 50")
 @click.argument("notebook", shell_complete=complete_notebook)
-@lab_option
+@shared.lab_option
 def reset(notebook: str, directory: str) -> None:
     """Go back to the state before NOTEBOOK, such as 50."""
     from rfe_helpers.workbook import solve
 
-    done = solve.reset(existing_lab(directory), notebook)
+    done = solve.reset(shared.existing_lab(directory), notebook)
     print("\n".join(done) or "nothing to do: the lab has not come that far")
 
 
 @group.command(example="rfe lab clean")
-@lab_option
+@shared.lab_option
 def clean(directory: str) -> None:
     """End everything that runs for a lab and delete the lab."""
-    lab = existing_lab(directory)
+    lab = shared.existing_lab(directory)
     for process in lab.clean(serve.remove_container):
         print(f"ended {process}")
     print(f"removed {lab.directory}")

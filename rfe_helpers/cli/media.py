@@ -7,29 +7,21 @@ from pathlib import Path
 import click
 
 from rfe_helpers import install, workbook
-from rfe_helpers.cli.shared import (
-    Command,
-    Group,
-    json_option,
-    print_facts,
-    print_json,
-    profile_option,
-    read_text,
-)
+from rfe_helpers.cli import shared
 from rfe_helpers.errors import KickstartError, MediaError
 from rfe_helpers.lab.profile import load
 
 FILE = click.Path(path_type=Path)
 
 
-@click.group("media", cls=Group)
+@click.group("media", cls=shared.Group)
 def group() -> None:
     """Look at installer ISOs, and check sticks against them."""
 
 
 @group.command(example="rfe media show boot.iso")
 @click.argument("iso", type=FILE)
-@json_option
+@shared.json_option
 def show(iso: Path, as_json: bool) -> None:
     """Show label, release, and the commit inside."""
     boot = install.media.read(iso)
@@ -47,10 +39,7 @@ def show(iso: Path, as_json: bool) -> None:
         facts |= {"ref": inside.ref, "commit": inside.commit, "version": inside.version}
     except MediaError:
         pass  # a boot ISO has none, and that is all right
-    if as_json:
-        print_json(facts)
-    else:
-        print_facts(facts)
+    shared.print_result(facts, shared.facts_text(facts), as_json=as_json)
 
 
 @group.command(example="rfe media verify boot.iso /dev/sdX")
@@ -68,9 +57,9 @@ def verify(iso: Path, target: Path | None) -> None:
         print(f"{target} has all {install.media.verify_written(target, iso)} bytes of {iso}")
 
 
-@click.command(cls=Command, example="rfe fetch iso --profile centos-stream-9")
+@click.command(cls=shared.Command, example="rfe fetch iso --profile centos-stream-9")
 @click.argument("kind", type=click.Choice(("guest", "iso")))
-@profile_option("The release: `rfe profiles` lists them.", required=True)
+@shared.profile_option("The release: `rfe profiles` lists them.", required=True)
 def fetch(kind: str, profile: str) -> None:
     """Fetch the guest image or the boot ISO of a release, or say where to get it."""
     release = load(profile)
@@ -79,14 +68,14 @@ def fetch(kind: str, profile: str) -> None:
     print(path)
 
 
-@click.command(cls=Command, example="rfe kickstart-iso edge.ks boot.iso edge.iso")
+@click.command(cls=shared.Command, example="rfe kickstart-iso edge.ks boot.iso edge.iso")
 @click.argument("kickstart", type=FILE)
 @click.argument("iso", type=FILE)
 @click.argument("target", type=FILE)
-@profile_option("The release whose installer reads the kickstart.", default="sandbox")
+@shared.profile_option("The release whose installer reads the kickstart.", default="sandbox")
 def kickstart_iso(kickstart: Path, iso: Path, target: Path, profile: str) -> None:
     """Put KICKSTART, once checked, into TARGET, a copy of the boot ISO."""
     install.kickstart.validate(
-        read_text(kickstart, KickstartError), load(profile).kickstart.version
+        shared.read_text(kickstart, KickstartError), load(profile).kickstart.version
     )
     print(install.mkksiso.with_kickstart(iso, kickstart, target))

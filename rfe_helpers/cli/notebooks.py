@@ -10,14 +10,7 @@ import click
 
 import rfe_helpers
 from rfe_helpers import workbook
-from rfe_helpers.cli.shared import (
-    Command,
-    completing,
-    json_option,
-    lab_option,
-    print_json,
-    profile_option,
-)
+from rfe_helpers.cli import shared
 from rfe_helpers.errors import InputError
 from rfe_helpers.lab.lab import Lab
 
@@ -25,15 +18,15 @@ if TYPE_CHECKING:
     from rfe_helpers.workbook.results import Summary
 
 
-@completing
+@shared.completing
 def complete_notebook() -> list[str]:
     """Without headless.all_notebooks(), which is slow to import."""
     directory = Path(rfe_helpers.__file__).parents[1] / "notebooks"
     return sorted(path.stem for path in directory.glob("[0-9]*.ipynb"))
 
 
-@click.command(cls=Command, example="rfe doctor")
-@json_option
+@click.command(cls=shared.Command, example="rfe doctor")
+@shared.json_option
 def doctor(as_json: bool) -> int:
     """Show what this machine has, what it lacks, and how to get it.
 
@@ -43,7 +36,7 @@ def doctor(as_json: bool) -> int:
     stops = any(finding.stops for finding in findings)
     command = workbook.doctor.install_command(findings)
     if as_json:
-        print_json({"ready": not stops, "install": command, "findings": findings})
+        shared.print_json({"ready": not stops, "install": command, "findings": findings})
         return int(stops)
     signs = {"ok": "✔", "warning": "!", "missing": "✘", "too old": "✘"}
     for finding in findings:
@@ -57,10 +50,12 @@ def doctor(as_json: bool) -> int:
     return int(stops)
 
 
-@click.command(cls=Command, example='rfe run 20 -p packages "tmux vim-tiny"')
+@click.command(cls=shared.Command, example='rfe run 20 -p packages "tmux vim-tiny"')
 @click.argument("notebooks", nargs=-1, metavar="[NOTEBOOK]...", shell_complete=complete_notebook)
 @click.option("--all", "everything", is_flag=True, help="Run every notebook, the long ones too.")
-@profile_option("The release to work with; by default that of the lab, or sandbox.", default=None)
+@shared.profile_option(
+    "The release to work with; by default that of the lab, or sandbox.", default=None
+)
 @click.option(
     "-p",
     "--parameter",
@@ -70,8 +65,8 @@ def doctor(as_json: bool) -> int:
     metavar="NAME VALUE",
     help="Set a parameter in the notebooks that have it; may be repeated.",
 )
-@json_option
-@lab_option
+@shared.json_option
+@shared.lab_option
 def run(
     notebooks: tuple[str, ...],
     everything: bool,
@@ -97,13 +92,13 @@ def run(
         lambda line: print(line, file=stream, flush=True),
     )
     if as_json:
-        print_json(summary.to_json())
+        shared.print_json(summary.to_json())
     return _status(summary, stream)
 
 
-@click.command(cls=Command, example="rfe solve 40")
+@click.command(cls=shared.Command, example="rfe solve 40")
 @click.argument("notebook", shell_complete=complete_notebook)
-@lab_option
+@shared.lab_option
 def solve(notebook: str, directory: str) -> int:
     """Bring a lab to the state after NOTEBOOK, such as 40: run the notebooks that are missing."""
     from rfe_helpers.workbook import solve

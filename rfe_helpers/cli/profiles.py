@@ -7,18 +7,18 @@ from typing import Any
 
 import click
 
-from rfe_helpers.cli.shared import Command, completing, json_option, print_json
+from rfe_helpers.cli import shared
 from rfe_helpers.lab.profile import load, names
 
 
-@click.command(cls=Command, example="rfe profiles rhel-9.4")
-@click.argument("name", required=False, shell_complete=completing(names))
-@json_option
+@click.command(cls=shared.Command, example="rfe profiles rhel-9.4")
+@click.argument("name", required=False, shell_complete=shared.completing(names))
+@shared.json_option
 def profiles(name: str | None, as_json: bool) -> None:
     """List the releases, or show all that is known of one, such as rhel-9.4."""
     releases = [load(each) for each in ([name] if name else names())]
     if as_json:
-        print_json(releases[0] if name else releases)
+        shared.print_json(releases[0] if name else releases)
     elif name:
         _show(releases[0])
     else:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from rfe_helpers import prove
-from rfe_helpers.cli.shared import Group, lab_option, with_options
+from rfe_helpers.cli import shared
 from rfe_helpers.core import files
 
 if TYPE_CHECKING:
@@ -23,13 +23,13 @@ NUMBER = click.IntRange(min=1)
 FILE = click.Path(path_type=Path)
 
 
-@click.group("prove", cls=Group)
+@click.group("prove", cls=shared.Group)
 def group() -> None:
     """Prove that an interrupted update leaves the old system or the new, and nothing between."""
 
 
-run_options = with_options(
-    lab_option,
+run_options = shared.with_options(
+    shared.lab_option,
     click.option("--machine", default="edge-1", help="The machine, switched off."),
     click.option("--seed", type=int, help="Of the random moments; by default a new one."),
     click.option("--out", type=FILE, metavar="DIR", help="For the results; by default in the lab."),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from rfe_helpers import build, workbook
-from rfe_helpers.cli.shared import Command, Group, existing_lab, lab_option
+from rfe_helpers.cli import shared
 from rfe_helpers.core.units import size
 from rfe_helpers.lab.lab import Lab
 
@@ -13,13 +13,13 @@ from rfe_helpers.lab.lab import Lab
 WORKBOOK_PACKAGES = ("tmux", "jq", "htop", "tree", "podman", "nftables")
 
 
-@click.group("sandbox", cls=Group)
+@click.group("sandbox", cls=shared.Group)
 def group() -> None:
     """Start, stop and look at the sandbox's Image Builder."""
 
 
 @group.command(example="rfe sandbox start")
-@lab_option
+@shared.lab_option
 def start(directory: str) -> None:
     """Start it in the background, unless it is running."""
     lab = Lab(directory)
@@ -28,21 +28,21 @@ def start(directory: str) -> None:
 
 
 @group.command(example="rfe sandbox stop")
-@lab_option
+@shared.lab_option
 def stop(directory: str) -> None:
     """Stop it; what it has built stays."""
-    build.stop(existing_lab(directory))
+    build.stop(shared.existing_lab(directory))
     print("stopped")
 
 
 @group.command(example="rfe sandbox status")
-@lab_option
+@shared.lab_option
 def status(directory: str) -> None:
     """Say whether it is running, and where its socket is."""
-    print(build.status(existing_lab(directory)))
+    print(build.status(shared.existing_lab(directory)))
 
 
-@click.command(cls=Command, example="rfe cache tmux jq htop nginx")
+@click.command(cls=shared.Command, example="rfe cache tmux jq htop nginx")
 @click.argument("packages", nargs=-1, metavar="[PACKAGE]...")
 def cache(packages: tuple[str, ...]) -> None:
     """Fetch all that the sandbox needs, to work offline.

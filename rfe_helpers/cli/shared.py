@@ -198,8 +198,18 @@ def _plain(value: Any) -> object:
     return str(value)
 
 
-def print_facts(facts: Mapping[str, object]) -> None:
+def print_result(value: object, text: str, *, as_json: bool) -> None:
+    """Print a value as JSON, or what it says to people."""
+    if as_json:
+        print_json(value)
+    else:
+        print(text)
+
+
+def facts_text(facts: Mapping[str, object]) -> str:
     """Names and values, a line each."""
     width = max(map(len, facts)) + 2
-    for name, value in facts.items():
-        print(f"{name + ':':<{width}} {'none' if value in (None, '') else value}")
+    return "\n".join(
+        f"{name + ':':<{width}} {'none' if value in (None, '') else value}"
+        for name, value in facts.items()
+    )
