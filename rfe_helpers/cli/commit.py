@@ -37,7 +37,7 @@ def show(source: str, ref: str | None, as_json: bool) -> None:
 def packages(source: str, ref: str | None, as_json: bool) -> None:
     """List the packages in SOURCE, one per line."""
     packages = commit.open_commit(source, ref).packages()
-    shared.print_result(packages, "\n".join(map(str, packages)), as_json=as_json)
+    shared.print_lines(packages, as_json=as_json)
 
 
 @group.command(example="rfe commit files 1f2e3d-commit.tar")
@@ -54,7 +54,7 @@ def files(source: str, ref: str | None, as_json: bool) -> None:
 @click.argument("new")
 @shared.json_option
 def diff(old: str, new: str, as_json: bool) -> None:
-    """Show how the commit in NEW differs from the one in OLD: packages and files."""
+    """List the packages and files that differ between OLD and NEW."""
     difference = commit.diff(commit.open_commit(old), commit.open_commit(new))
     if as_json:
         shared.print_json(difference)

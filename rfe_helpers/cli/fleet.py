@@ -99,7 +99,7 @@ def plan(
     as_json: bool,
     **devices: Any,
 ) -> None:
-    """Show the load on the mirror, and when the devices have the update.
+    """Show the load on the mirror and the progress of an update.
 
     A SPAN is a time as systemd writes it, such as "1h 30min"; a SHARE is 10% or 0.1; a SETTING is
     as in a [Timer] section, such as OnCalendar=03:00. Without one, the timer is rpm-ostree's.
@@ -141,7 +141,9 @@ def _given(**values: Any) -> dict[str, Any]:
 
 # The fields of fleet.Device.
 device_options = shared.with_options(
-    click.option("--policy", metavar="POLICY", help="none, check, stage or apply."),
+    click.option(
+        "--policy", metavar="POLICY", help="One of none, check, stage (the default) and apply."
+    ),
     click.option("--on-calendar", metavar="WHEN", help="When to look for updates."),
     click.option("--window", metavar="WHEN", help="When to reboot into a staged update."),
     click.option("--splay", metavar="SPAN", help="RandomizedDelaySec of timers that ask a server."),
@@ -164,7 +166,10 @@ def _device(no_notify: bool, no_quadlet: bool, **fields: str | None) -> fleet.De
 @shared.profile_option()
 @device_options
 def kickstart(url: str, ssh_key: Path, user: str, profile: str, **fields: Any) -> None:
-    """Print edge2.ks, the kickstart of a device that keeps itself current."""
+    """Print the kickstart of a device that keeps itself current.
+
+    It is edge2.ks of the demo. What is not given is as rpm-ostree and the workbook have it.
+    """
     key = shared.read_text(ssh_key)
     if "PRIVATE KEY" in key:
         raise InputError(f"{ssh_key} is a private key", remedy="give the .pub beside it")
@@ -178,6 +183,6 @@ def kickstart(url: str, ssh_key: Path, user: str, profile: str, **fields: Any) -
 @click.option("--blueprint", "title", default="fleet", metavar="NAME", help="Its name.")
 @device_options
 def blueprint(title: str, **fields: Any) -> None:
-    """Print the same as customizations of a blueprint, TOML."""
+    """Print the same as a blueprint, in TOML."""
     what = "Devices that keep themselves current"
     print(build.to_toml(fleet.description.blueprint(_device(**fields), title, what)), end="")

@@ -26,7 +26,9 @@ COMMANDS = {
     "profiles": ("profiles.profiles", "List the releases, or show all that is known of one."),
     "fetch": ("media.fetch", "Fetch a guest image or boot ISO, or say where to get it."),
     "kickstart-iso": ("media.kickstart_iso", "Put a kickstart into a copy of a boot ISO."),
-    "blueprint": ("blueprint.group", "Print blueprints to begin with, and check them."),
+    "blueprint": ("blueprint.group", "Write, check, store and look at blueprints."),
+    "compose": ("compose.group", "Look at composes, and fetch what they made."),
+    "sources": ("sources.group", "Look at package repositories, add and delete some."),
     "prove": ("prove.group", "Prove that an interrupted update leaves a whole system."),
 }
 

@@ -46,9 +46,9 @@ def show(iso: Path, as_json: bool) -> None:
 @click.argument("iso", type=FILE)
 @click.argument("target", type=FILE, required=False)
 def verify(iso: Path, target: Path | None) -> None:
-    """Check an ISO, or TARGET against it: a device or file that the ISO was written to.
+    """Check an ISO, or a stick against the ISO.
 
-    TARGET is only read.
+    TARGET is the device or file that the ISO was written to; it is only read.
     """
     carries = install.media.check(iso)
     if target is None:

@@ -25,7 +25,7 @@ FILE = click.Path(path_type=Path)
 
 @click.group("prove", cls=shared.Group)
 def group() -> None:
-    """Prove that an interrupted update leaves the old system or the new, and nothing between."""
+    """Prove that an interrupted update leaves the old system or the new, and nothing in between."""
 
 
 run_options = shared.with_options(
@@ -63,7 +63,7 @@ class Run:
 
 
 @group.command(example="rfe prove crash --rounds 10")
-@click.option("--rounds", type=NUMBER, default=10, metavar="N", help="How often.")
+@click.option("--rounds", type=NUMBER, default=10, metavar="N", help="How many rounds.")
 @run_options
 def crash(rounds: int, **options: Any) -> int:
     """Kill the machine during its update, again and again.
@@ -93,11 +93,15 @@ def crash(rounds: int, **options: Any) -> int:
 
 
 @group.command(example="rfe prove power --states 50")
-@click.option("--states", type=NUMBER, default=50, metavar="N", help="How many disks.")
-@click.option("--fsck-every", type=NUMBER, default=1, metavar="N", help="ostree fsck on each N-th.")
+@click.option("--states", type=NUMBER, default=50, metavar="N", help="How many disk states.")
+@click.option(
+    "--fsck-every", type=NUMBER, default=1, metavar="N", help="Run ostree fsck on each N-th."
+)
 @run_options
 def power(states: int, fsck_every: int, **options: Any) -> int:
-    """Check the disk as a loss of power during the update would leave it (needs root).
+    """Check the disk as a loss of power would leave it (needs root).
+
+    The writes of one update are recorded, and cut off at many moments.
 
     The exit status is 1 if a disk is broken.
     """

@@ -21,7 +21,7 @@ def group() -> None:
 @group.command(example="rfe sandbox start")
 @shared.lab_option
 def start(directory: str) -> None:
-    """Start it in the background, unless it is running."""
+    """Start the service in the background, unless it is running."""
     lab = Lab(directory)
     build.connect(lab, "sandbox")
     print(build.status(lab))
@@ -30,7 +30,7 @@ def start(directory: str) -> None:
 @group.command(example="rfe sandbox stop")
 @shared.lab_option
 def stop(directory: str) -> None:
-    """Stop it; what it has built stays."""
+    """Stop the service; what it has built stays."""
     build.stop(shared.existing_lab(directory))
     print("stopped")
 
@@ -38,7 +38,7 @@ def stop(directory: str) -> None:
 @group.command(example="rfe sandbox status")
 @shared.lab_option
 def status(directory: str) -> None:
-    """Say whether it is running, and where its socket is."""
+    """Say whether the service is running, and where its socket is."""
     print(build.status(shared.existing_lab(directory)))
 
 

@@ -18,6 +18,7 @@ from click.shell_completion import CompletionItem, shell_complete
 from rfe_helpers.errors import InputError, LabError, RfeError
 
 if TYPE_CHECKING:
+    from rfe_helpers.build import Client
     from rfe_helpers.lab.lab import Lab
 
 # For the command at the top of a line; those below inherit them.
@@ -176,6 +177,13 @@ def existing_lab(directory: str) -> Lab:
     return Lab(path)
 
 
+def builder(directory: str) -> Client:
+    """The Image Builder of the lab in a directory."""
+    from rfe_helpers import build
+
+    return build.connect(existing_lab(directory))
+
+
 def read_text(path: Path, error: type[RfeError] = InputError) -> str:
     """The text of a file, raising `error` if it cannot be read."""
     try:
@@ -204,6 +212,19 @@ def print_result(value: object, text: str, *, as_json: bool) -> None:
         print_json(value)
     else:
         print(text)
+
+
+def print_lines(values: Sequence[object], *, as_json: bool) -> None:
+    """Print values one per line, or as JSON."""
+    print_result(values, "\n".join(map(str, values)), as_json=as_json)
+
+
+def print_table(columns: Sequence[str], rows: Sequence[object], *, as_json: bool) -> None:
+    """Print dataclasses, some of their fields as a table, or all as JSON."""
+    from rfe_helpers.workbook.show import Table
+
+    values = [[getattr(row, column) for column in columns] for row in rows]
+    print_result(rows, str(Table(columns, values)), as_json=as_json)
 
 
 def facts_text(facts: Mapping[str, object]) -> str:
