@@ -35,22 +35,16 @@ def template(name: str, profile: str) -> None:
 
 @group.command(example="rfe blueprint lint edge.toml --profile rhel-9.4")
 @click.argument("file", type=click.Path(path_type=Path))
-@click.option(
-    "--type",
-    "image_type",
-    default="",
-    show_default=False,
-    help="Image type; by default the edge commit.",
-)
+@click.option("--type", "image_type", help="Image type; by default the edge commit.")
 @shared.profile_option()
 @shared.json_option
-def lint(file: Path, image_type: str, profile: str, as_json: bool) -> int:
+def lint(file: Path, image_type: str | None, profile: str, as_json: bool) -> int:
     """Say what goes wrong with the blueprint in FILE.
 
     The exit status is 0 if there is nothing to say, 1 otherwise.
     """
     blueprint = build.parse_toml(shared.read_text(file, BlueprintError))
-    findings = build.lint(blueprint, load(profile), image_type)
+    findings = build.lint(blueprint, load(profile), image_type or "")
     text = "\n".join(map(str, findings)) or f"{file}: nothing to say"
     shared.print_result(findings, text, as_json=as_json)
     return int(bool(findings))

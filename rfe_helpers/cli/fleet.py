@@ -56,24 +56,17 @@ def _share(text: str) -> float:
     return share
 
 
-SPAN, SHARE, AMOUNT = (
-    shared.parsed("span", _span),
-    shared.parsed("share", _share),
-    shared.parsed("n", _amount),
-)
+SPAN, SHARE = shared.parsed("span", _span), shared.parsed("share", _share)
+AMOUNT, COUNT = shared.parsed("n", _amount), shared.parsed("n", _count)
 
 
 @group.command(example='rfe fleet plan --devices 1e6 --splay 6h --window "Sun 01:30"')
-@click.option(
-    "--devices", type=shared.parsed("n", _count), required=True, help="How many, such as 1e6."
-)
+@click.option("--devices", type=COUNT, required=True, help="How many, such as 1e6.")
 @click.option("--timer", "settings", multiple=True, metavar="SETTING", help="May be repeated.")
 @click.option("--splay", type=SPAN, help="RandomizedDelaySec of their timer.")
 @click.option("--together", is_flag=True, help="All of them boot at the release.")
 @click.option("--release", default="2026-01-05 00:00", metavar="DATE", help="Of the update, UTC.")
-@click.option(
-    "--window", metavar="WHEN", help="For reboots: SPAN after the release, or OnCalendar."
-)
+@click.option("--window", metavar="WHEN", help="When they reboot, such as 8h or Sun 01:30.")
 @click.option("--horizon", type=SPAN, default="7d", help="How far to look ahead.")
 @click.option("--rollout", type=SPAN, default="0s", help="The time to update one after the other.")
 @click.option("--off", type=SHARE, default="0%", help="Devices that are off at the release.")
@@ -101,8 +94,9 @@ def plan(
 ) -> None:
     """Show the load on the mirror and the progress of an update.
 
-    A SPAN is a time as systemd writes it, such as "1h 30min"; a SHARE is 10% or 0.1; a SETTING is
-    as in a [Timer] section, such as OnCalendar=03:00. Without one, the timer is rpm-ostree's.
+    A SPAN is a time as systemd writes it, such as "1h 30min"; WHEN is a SPAN after the release or
+    a calendar expression; a SHARE is 10% or 0.1; a SETTING is as in a [Timer] section, such as
+    OnCalendar=03:00. Without one, the timer is rpm-ostree's.
     """
     from rfe_helpers.workbook.show import Table
 
@@ -141,9 +135,7 @@ def _given(**values: Any) -> dict[str, Any]:
 
 # The fields of fleet.Device.
 device_options = shared.with_options(
-    click.option(
-        "--policy", metavar="POLICY", help="One of none, check, stage (the default) and apply."
-    ),
+    click.option("--policy", metavar="POLICY", help="none, check, stage (default) or apply."),
     click.option("--on-calendar", metavar="WHEN", help="When to look for updates."),
     click.option("--window", metavar="WHEN", help="When to reboot into a staged update."),
     click.option("--splay", metavar="SPAN", help="RandomizedDelaySec of timers that ask a server."),

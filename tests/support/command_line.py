@@ -11,7 +11,7 @@ def parse(line: click.Command, words: Sequence[str]) -> click.Context:
     """Parse words down to their command, which is not run. Raises click.UsageError."""
     context = click.Context(line)
     rest = list(words)
-    while isinstance(line, click.Group):
+    while isinstance(line, click.Group) and rest:
         name, command, rest = line.resolve_command(context, rest)
         assert command is not None
         line, context = command, click.Context(command, context, info_name=name)
