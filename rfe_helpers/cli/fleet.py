@@ -2,240 +2,179 @@
 
 from __future__ import annotations
 
-import argparse
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from rfe_helpers.cli.parts import add_command, add_group, print_json
+import click
+
+from rfe_helpers import build, fleet, install
+from rfe_helpers.cli import shared
 from rfe_helpers.errors import InputError
+from rfe_helpers.lab.profile import load
 
 
-def add_commands(commands: Any) -> None:
-    """`rfe fleet` and its commands."""
-    group = add_group(commands, "fleet", "how an update reaches very many devices")
-    plan = add_command(
-        group, "plan", fleet_plan, "load on the mirror, and when devices have it", as_json=True
-    )
-    _plan_options(plan)
-    edge2 = add_command(
-        group, "kickstart", fleet_kickstart, "print edge2.ks, for one that keeps current"
-    )
-    edge2.add_argument("--url", required=True, help="of the repository, as the device sees it")
-    edge2.add_argument("--ssh-key", required=True, metavar="FILE", help="a public key to log in")
-    edge2.add_argument("--user", default="core", help="who may log in (%(default)s)")
-    edge2.add_argument("--profile", default="sandbox", help="the release (%(default)s)")
-    twin = add_command(
-        group, "blueprint", fleet_blueprint, "print the same as customizations, TOML"
-    )
-    twin.add_argument("--blueprint", default="fleet", metavar="NAME", help="its name (%(default)s)")
-    for command in (edge2, twin):
-        _device_options(command)
-
-
-def _plan_options(plan: Any) -> None:
-    for option, kind, metavar, default, text in (
-        ("devices", _count, "N", None, "how many devices, such as 1000000 or 1e6"),
-        ("splay", _span, "SPAN", None, 'RandomizedDelaySec of their timer, such as "6h" (none)'),
-        ("window", str, "WHEN", None, 'a span after the release, or OnCalendar as "Sun 01:30"'),
-        ("release", str, "DATE", "2026-01-05 00:00", "of the update, UTC (%(default)s, a Monday)"),
-        ("horizon", _span, "SPAN", 7 * 86400.0, "how far to look ahead (7d)"),
-        ("rollout", _span, "SPAN", 0.0, "let devices update one after the other in this time"),
-        ("off", _share, "SHARE", 0.0, "of the devices that are off at the release, such as 10%%"),
-        ("off-for", _span, "SPAN", 86400.0, "within which those come back (1d)"),
-        ("cut", _share, "SHARE", 0.0, "of the devices that a power cut takes off"),
-        ("cut-at", _span, "SPAN", 43200.0, "after the release when that happens (12h)"),
-        ("mirror-requests", _amount, "N", math.inf, "that the mirror can answer in a second"),
-        ("mirror-mbit", _amount, "N", math.inf, "per second that the mirror can send"),
-        ("requests", _amount, "N", None, "that one device makes for the update"),
-        ("bytes", _amount, "N", None, "that one device fetches for the update"),
-    ):
-        plan.add_argument(
-            f"--{option}",
-            type=kind,
-            metavar=metavar,
-            default=default,
-            required=option == "devices",
-            help=text,
-        )
-    plan.add_argument(
-        "--timer",
-        action="append",
-        default=[],
-        metavar="SETTING",
-        help="of the timer, such as OnCalendar=03:00; may be repeated (as rpm-ostree has it)",
-    )
-    plan.add_argument(
-        "--together", action="store_true", help="let all devices boot when the update is released"
-    )
-
-
-def _device_options(command: Any) -> None:
-    """The fields of device.Device; what is not given is as it has it."""
-    for option, text in (
-        ("policy", "none, check, stage or apply"),
-        ("on-calendar", "when to look for updates (as rpm-ostree has it)"),
-        ("window", "OnCalendar= of the reboot into a staged update"),
-        ("splay", "RandomizedDelaySec= of every timer that asks a server"),
-        ("image", "container image of an application, with its registry"),
-        ("name", "of the application's service"),
-        ("registry", "one that is spoken to without TLS"),
-    ):
-        command.add_argument(f"--{option}", default=argparse.SUPPRESS, help=text)
-    for option, field, text in (
-        ("no-notify", "notifies", "the application does not say when it is ready"),
-        ("no-quadlet", "quadlet", "for podman before 4.4"),
-    ):
-        command.add_argument(f"--{option}", dest=field, action="store_false", help=text)
+@click.group("fleet", cls=shared.Group)
+def group() -> None:
+    """Plan the update of a fleet, and configure devices that keep themselves current."""
 
 
 def _span(text: str) -> float:
-    from rfe_helpers.fleet import timer
-
-    try:
-        found = timer.span(text)
-    except InputError as error:
-        raise argparse.ArgumentTypeError(f"{error.message}; {error.remedy}") from None
-    if found > 366 * timer.DAY:
-        raise argparse.ArgumentTypeError(f"{text!r} is longer than a year")
-    return found
+    seconds = fleet.span(text)
+    if seconds > 366 * fleet.DAY:
+        raise InputError(f"{text!r} is longer than a year")
+    return seconds
 
 
 def _amount(text: str) -> float:
     """A positive number; thousands may be set apart as in 1_000_000."""
     try:
-        found = float(text)
+        number = float(text)
     except ValueError:
-        found = math.nan
-    if not 0 < found < math.inf:
-        raise argparse.ArgumentTypeError(f"{text!r} is no number above zero")
-    return found
+        number = math.nan
+    if not 0 < number < math.inf:
+        raise InputError(f"{text!r} is not a number above zero")
+    return number
 
 
 def _count(text: str) -> int:
-    found = _amount(text)
-    if found != int(found) or found > 100e6:
-        raise argparse.ArgumentTypeError(f"{text!r} is no whole number from 1 to 100 million")
-    return int(found)
+    number = _amount(text)
+    if number != int(number) or number > 100e6:
+        raise InputError(f"{text!r} is not a whole number from 1 to 100 million")
+    return int(number)
 
 
 def _share(text: str) -> float:
     """A part of the whole, 0.1 or 10%."""
     try:
-        found = float(text.removesuffix("%")) / (100 if text.endswith("%") else 1)
+        share = float(text.removesuffix("%")) / (100 if text.endswith("%") else 1)
     except ValueError:
-        found = math.nan
-    if not 0 <= found <= 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is no share: 10%, or a number from 0 to 1")
-    return found
+        share = math.nan
+    if not 0 <= share <= 1:
+        raise InputError(f"{text!r} is not a share: write 10%, or a number from 0 to 1")
+    return share
 
 
-def fleet_plan(arguments: argparse.Namespace) -> int:
-    from dataclasses import asdict
+SPAN, SHARE = shared.parsed("span", _span), shared.parsed("share", _share)
+AMOUNT, COUNT = shared.parsed("n", _amount), shared.parsed("n", _count)
 
-    from rfe_helpers import fleet
-    from rfe_helpers.fleet import answers, timer
+
+@group.command(example='rfe fleet plan --devices 1e6 --splay 6h --window "Sun 01:30"')
+@click.option("--devices", type=COUNT, required=True, help="How many, such as 1e6.")
+@click.option("--timer", "settings", multiple=True, metavar="SETTING", help="May be repeated.")
+@click.option("--splay", type=SPAN, help="RandomizedDelaySec of their timer.")
+@click.option("--together", is_flag=True, help="All of them boot at the release.")
+@click.option("--release", default="2026-01-05 00:00", metavar="DATE", help="Of the update, UTC.")
+@click.option("--window", metavar="WHEN", help="When they reboot, such as 8h or Sun 01:30.")
+@click.option("--horizon", type=SPAN, default="7d", help="How far to look ahead.")
+@click.option("--rollout", type=SPAN, default="0s", help="The time to update one after the other.")
+@click.option("--off", type=SHARE, default="0%", help="Devices that are off at the release.")
+@click.option("--off-for", "off_seconds", type=SPAN, default="1d", help="When all are back.")
+@click.option("--cut", type=SHARE, default="0%", help="Devices that a power cut takes off.")
+@click.option("--cut-at", type=SPAN, default="12h", help="When it does, after the release.")
+@click.option("--mirror-requests", type=AMOUNT, help="Requests that the mirror bears in a second.")
+@click.option("--mirror-mbit", type=AMOUNT, help="Mbit that the mirror can send in a second.")
+@click.option("--requests", type=AMOUNT, help="What one device asks for; by default as measured.")
+@click.option("--bytes", type=AMOUNT, help="What one device fetches; by default as measured.")
+@shared.json_option
+def plan(
+    settings: tuple[str, ...],
+    splay: float | None,
+    release: str,
+    window: str | None,
+    horizon: float,
+    rollout: float,
+    mirror_requests: float | None,
+    mirror_mbit: float | None,
+    requests: float | None,
+    bytes: float | None,
+    as_json: bool,
+    **devices: Any,
+) -> None:
+    """Show the load on the mirror and the progress of an update.
+
+    A SPAN is a time as systemd writes it, such as "1h 30min"; WHEN is a SPAN after the release or
+    a calendar expression; a SHARE is 10% or 0.1; a SETTING is as in a [Timer] section, such as
+    OnCalendar=03:00. Without one, the timer is rpm-ostree's.
+    """
     from rfe_helpers.workbook.show import Table
 
-    release = timer.utc(arguments.release)
-    options: dict[str, Any] = {"horizon": arguments.horizon, "release": release}
-    window = None
-    if arguments.window is not None:
-        window = timer.moment(arguments.window, release, arguments.horizon)
-    devices, cost = _fleet(arguments), _cost(arguments)
-    mirror = fleet.Mirror(arguments.mirror_requests, arguments.mirror_mbit * 1e6 / 8)
-    splays = sorted({0.0, devices.timer.randomized_delay})
-    found = fleet.sweep(devices, cost, splays, mirror, window=window, **options)
+    moment = fleet.utc(release)
+    opens = None if window is None else fleet.moment(window, moment, horizon)
+    timer = fleet.parse_timer("\n".join(settings)) if settings else fleet.RPM_OSTREE
+    if splay is not None:
+        timer = replace(timer, randomized_delay=splay)
+    if rollout:
+        devices["rollout"] = ((0.0, 0.0), (rollout, 1.0))
+    model = fleet.Fleet(timer=timer, **devices)
+    cost = replace(fleet.cost.RECORDED, **_given(requests=requests, bytes=bytes))
+    mirror = fleet.Mirror(mirror_requests or math.inf, (mirror_mbit or math.inf) * 1e6 / 8)
+    splays = sorted({0.0, timer.randomized_delay})
+    until: dict[str, Any] = {"horizon": horizon, "release": moment}
+    plans = fleet.sweep(model, cost, splays, mirror, window=opens, **until)
     limited = mirror != fleet.Mirror()
-    needed = fleet.smallest_splay(devices, cost, mirror, **options) if limited else None
-    if arguments.json:
-        plans = [{"splay": splay, **plan.to_dict()} for splay, plan in found.items()]
-        least = None if needed == math.inf else needed
-        print_json({"smallest_splay": least, "cost": asdict(cost), "plans": plans})
-        return 0
-    print(f"{devices.devices:,} devices, the update released {release:%a %Y-%m-%d %H:%M} UTC")
-    print(answers.cost_line(cost))
-    named = answers.by_splay(found)
-    print(f"\n{Table(('', *named), answers.answers(named))}")
-    if needed is not None:
-        print(f"\nSmallest splay that the mirror can bear: {answers.least(needed)}")
-    return 0
+    least = fleet.smallest_splay(model, cost, mirror, **until) if limited else None
+    if as_json:
+        rows = [{"splay": splay, **plan.to_dict()} for splay, plan in plans.items()]
+        smallest = None if least == math.inf else least
+        shared.print_json({"smallest_splay": smallest, "cost": cost, "plans": rows})
+        return
+    print(f"{model.devices:,} devices, the update released {moment:%a %Y-%m-%d %H:%M} UTC")
+    print(fleet.answers.cost_line(cost))
+    named = fleet.answers.by_splay(plans)
+    print(f"\n{Table(('', *named), fleet.answers.answers(named))}")
+    if least is not None:
+        print(f"\nSmallest splay that the mirror can bear: {fleet.answers.least(least)}")
 
 
-def _fleet(arguments: argparse.Namespace) -> Any:
-    from dataclasses import replace
-
-    from rfe_helpers import fleet
-
-    timer = fleet.RPM_OSTREE
-    if arguments.timer:
-        timer = fleet.parse_timer("\n".join(arguments.timer))
-    if arguments.splay is not None:
-        timer = replace(timer, randomized_delay=arguments.splay)
-    return fleet.Fleet(
-        arguments.devices,
-        timer,
-        together=arguments.together,
-        off=arguments.off,
-        off_seconds=arguments.off_for,
-        cut=arguments.cut,
-        cut_at=arguments.cut_at,
-        rollout=((0.0, 0.0), (arguments.rollout, 1.0)) if arguments.rollout else ((0.0, 1.0),),
-    )
+def _given(**values: Any) -> dict[str, Any]:
+    """What was given on the command line; the rest has defaults of its own."""
+    return {name: value for name, value in values.items() if value is not None}
 
 
-def _cost(arguments: argparse.Namespace) -> Any:
-    """What one device costs: as recorded, but for what is given."""
-    from dataclasses import replace
+# The fields of fleet.Device.
+device_options = shared.with_options(
+    click.option("--policy", metavar="POLICY", help="none, check, stage (default) or apply."),
+    click.option("--on-calendar", metavar="WHEN", help="When to look for updates."),
+    click.option("--window", metavar="WHEN", help="When to reboot into a staged update."),
+    click.option("--splay", metavar="SPAN", help="RandomizedDelaySec of timers that ask a server."),
+    click.option("--image", help="Container image of an application, with its registry."),
+    click.option("--name", help="The name of the application's service."),
+    click.option("--registry", help="A registry that is spoken to without TLS."),
+    click.option("--no-notify", is_flag=True, help="The application does not say READY=1."),
+    click.option("--no-quadlet", is_flag=True, help="For podman before 4.4."),
+)
 
-    from rfe_helpers.fleet.cost import RECORDED
 
-    given = {"requests": arguments.requests, "bytes": arguments.bytes}
-    return replace(RECORDED, **{name: value for name, value in given.items() if value is not None})
+def _device(no_notify: bool, no_quadlet: bool, **fields: str | None) -> fleet.Device:
+    return fleet.Device(notifies=not no_notify, quadlet=not no_quadlet, **_given(**fields))
 
 
-def fleet_kickstart(arguments: argparse.Namespace) -> int:
-    from dataclasses import replace
+@group.command(example="rfe fleet kickstart --url http://10.0.2.2:8080/repo/ --ssh-key id.pub")
+@click.option("--url", required=True, help="The repository, as the device sees it.")
+@click.option("--ssh-key", type=click.Path(path_type=Path), required=True, help="A public key.")
+@click.option("--user", default="core", help="Who may log in with it.")
+@shared.profile_option()
+@device_options
+def kickstart(url: str, ssh_key: Path, user: str, profile: str, **fields: Any) -> None:
+    """Print the kickstart of a device that keeps itself current.
 
-    from rfe_helpers.fleet import description
-    from rfe_helpers.install import kickstart
-    from rfe_helpers.lab import profile
-
-    try:
-        key = Path(arguments.ssh_key).expanduser().read_text()
-    except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or "this is no text"
-        raise InputError(f"cannot read the key {arguments.ssh_key}: {reason}") from None
+    It is edge2.ks of the demo. What is not given is as rpm-ostree and the workbook have it.
+    """
+    key = shared.read_text(ssh_key)
     if "PRIVATE KEY" in key:
-        raise InputError(f"{arguments.ssh_key} is a private key", remedy="give the .pub beside it")
-    release = profile.load(arguments.profile)
-    described = _device(arguments)
-    if not release.device.quadlet:
-        described = replace(described, quadlet=False)
-    text = kickstart.render(
-        release,
-        url=arguments.url,
-        user=arguments.user,
-        ssh_key=key,
-        post=description.post(described),
-    )
-    print(text, end="")
-    return 0
+        raise InputError(f"{ssh_key} is a private key", remedy="give the .pub beside it")
+    release = load(profile)
+    fields["no_quadlet"] |= not release.device.quadlet
+    post = fleet.description.post(_device(**fields))
+    print(install.kickstart.render(release, url=url, user=user, ssh_key=key, post=post), end="")
 
 
-def fleet_blueprint(arguments: argparse.Namespace) -> int:
-    from rfe_helpers.build import to_toml
-    from rfe_helpers.fleet import description
-
+@group.command(example="rfe fleet blueprint --splay 6h")
+@click.option("--blueprint", "title", default="fleet", metavar="NAME", help="Its name.")
+@device_options
+def blueprint(title: str, **fields: Any) -> None:
+    """Print the same as a blueprint, in TOML."""
     what = "Devices that keep themselves current"
-    print(to_toml(description.blueprint(_device(arguments), arguments.blueprint, what)), end="")
-    return 0
-
-
-def _device(arguments: argparse.Namespace) -> Any:
-    from dataclasses import fields
-
-    from rfe_helpers.fleet.description import Device
-
-    names = {field.name for field in fields(Device)}
-    return Device(**{name: value for name, value in vars(arguments).items() if name in names})
+    print(build.to_toml(fleet.description.blueprint(_device(**fields), title, what)), end="")

@@ -2,42 +2,33 @@
 
 from __future__ import annotations
 
-import argparse
 from typing import Any
 
-from rfe_helpers.cli.parts import add_command, print_json
+import click
+from msgspec import to_builtins
+
+from rfe_helpers.cli import shared
+from rfe_helpers.lab.profile import load, names
 
 
-def add_commands(commands: Any) -> None:
-    """`rfe profiles` and its argument."""
-    shown = add_command(
-        commands, "profiles", profiles, "the releases, or all that is known of one", as_json=True
-    )
-    shown.add_argument("name", nargs="?", metavar="NAME", help="of a profile, such as rhel-9.4")
-
-
-def profiles(arguments: argparse.Namespace) -> int:
-    from msgspec import to_builtins
-
-    from rfe_helpers.lab import profile
-
-    if arguments.name:
-        return _show(to_builtins(profile.load(arguments.name)), as_json=arguments.json)
-    found = [profile.load(name) for name in profile.names()]
-    if arguments.json:
-        print_json(to_builtins(found))
-        return 0
-    width = max(len(each.name) for each in found)
-    for each in found:
-        note = f", no edge images: `rfe profiles {each.name}` says more" if each.instead else ""
-        print(f"{each.name:<{width}}  {each.title}{note}")
-    return 0
-
-
-def _show(facts: dict[str, Any], *, as_json: bool) -> int:
+@click.command(cls=shared.Command, example="rfe profiles rhel-9.4")
+@click.argument("name", required=False, shell_complete=shared.completing(names))
+@shared.json_option
+def profiles(name: str | None, as_json: bool) -> None:
+    """List the releases, or show all that is known of one, such as rhel-9.4."""
+    releases = [load(each) for each in ([name] if name else names())]
     if as_json:
-        print_json(facts)
-        return 0
+        shared.print_json(to_builtins(releases[0] if name else releases))
+    elif name:
+        _show(to_builtins(releases[0]))
+    else:
+        width = max(len(release.name) for release in releases)
+        for each in releases:
+            note = f", no edge images: `rfe profiles {each.name}` says more" if each.instead else ""
+            print(f"{each.name:<{width}}  {each.title}{note}")
+
+
+def _show(facts: dict[str, Any]) -> None:
     for key, value in facts.items():
         if isinstance(value, dict):
             print(f"\n[{key}]")
@@ -45,7 +36,6 @@ def _show(facts: dict[str, Any], *, as_json: bool) -> int:
                 _print(name, fact)
         elif value:
             _print(key, value)
-    return 0
 
 
 def _print(name: str, fact: object) -> None:

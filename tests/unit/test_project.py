@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from support import commands
+from support.command_line import parse
 
 import rfe_helpers
 from rfe_helpers.cli import main, vm
@@ -66,15 +67,15 @@ def test_every_command_of_the_readme_is_one(line):
         targets = re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE)
         assert words[1] in targets
     elif words[0] == "rfe":
-        arguments = main.parser().parse_args(words[1:])
-        if getattr(arguments, "notebooks", None):
-            find_notebooks(arguments.notebooks)
+        context = parse(main.rfe, words[1:])
+        if context.params.get("notebooks"):
+            find_notebooks(context.params["notebooks"])
     elif words[0] == "export":
         script = f"{line}; command -v rfe"
         found = subprocess.run(["sh", "-c", script], cwd=ROOT, capture_output=True, text=True)
         assert found.stdout == f"{ROOT}/.venv/bin/rfe\n"
     elif words[0] == "vm":
-        vm.parser().parse_args(words[1:])
+        parse(vm.vm, words[1:])
     else:
         assert words[0] == "papermill"
         assert (ROOT / words[1]).is_file()

@@ -1,20 +1,25 @@
+import inspect
 import json
 import os
 import re
+import shlex
 import signal
 import subprocess
 import sys
 
+import click
 import pytest
+from support.command_line import commands, parse
 from support.trees import make_commit_tar, make_tree
 
 from rfe_helpers.build import blueprint
-from rfe_helpers.cli import main
+from rfe_helpers.cli import main, vm
 from rfe_helpers.commit.ostree import Repo
 from rfe_helpers.core import run
 from rfe_helpers.install import kickstart
 from rfe_helpers.lab import profile
-from rfe_helpers.lab.lab import Lab
+from rfe_helpers.lab.lab import DEFAULT, Lab, default_directory
+from rfe_helpers.workbook.headless import all_notebooks
 
 RFE = [sys.executable, "-c", "import sys; from rfe_helpers.cli.main import main; sys.exit(main())"]
 
@@ -39,22 +44,75 @@ def test_wrong_usage_ends_with_2(arguments):
     assert caught.value.code == 2
 
 
-def test_every_command_has_help_and_a_handler():
-    def leaves(parser, words=()):
-        groups = [
-            a for a in parser._actions if hasattr(a, "choices") and isinstance(a.choices, dict)
-        ]
-        if not groups:
-            yield words, parser
-        for name, child in (groups[0].choices if groups else {}).items():
-            yield from leaves(child, (*words, name))
+@pytest.mark.parametrize("line", [main.rfe, vm.vm], ids=["rfe", "vm"])
+def test_every_command_has_help_in_one_style_and_an_example_of_itself(line):
+    listed = dict(commands(line))
+    if line is main.rfe:
+        assert {("doctor",), ("lab", "clean"), ("commit",)} <= set(listed)
+    for words, command in listed.items():
+        assert re.fullmatch(r"[A-Z].*[.]", inspect.cleandoc(command.help), re.DOTALL), words
+        for option in command.params:
+            if isinstance(option, click.Option):
+                assert re.fullmatch(r"[A-Za-z].*\.", option.help, re.DOTALL), (words, option.name)
+        if not isinstance(command, click.Group):
+            name, *example = shlex.split(command.example)
+            assert (name, *example[: len(words)]) == (line.name, *words)
+            parse(line, example)
 
-    found = dict(leaves(main.parser()))
-    assert ("doctor",) in found
-    assert ("lab", "clean") in found
-    for words, parser in found.items():
-        assert callable(parser.get_default("handler")), words
-        assert parser.description, words
+
+def test_the_list_of_commands_is_short_and_says_how_to_switch_completion_on(capsys):
+    assert main.main(["--help"]) == 0
+    out = capsys.readouterr().out
+    assert re.search(r"^  doctor +Show what this machine has", out, re.MULTILINE)
+    assert 'eval "$(_RFE_COMPLETE=bash_source rfe)"' in out
+    assert max(map(len, out.splitlines())) <= 80
+
+
+@pytest.mark.parametrize(
+    ("line", "offered"),
+    [
+        ("rfe la", {"lab"}),
+        ("rfe lab ", {"show", "open", "reset", "clean"}),
+        ("rfe profiles rhel-9.", {n for n in profile.names() if n.startswith("rhel-9.")}),
+        ("rfe run --profile sand", {"sandbox"}),
+        ("rfe run ", {path.stem for path in all_notebooks()}),
+        ("rfe solve 4", {"40-serve-the-commit"}),
+        ("rfe blueprint template ed", {"edge"}),
+        ("rfe run --al", {"--all"}),
+    ],
+)
+def test_the_shell_completes(line, offered):
+    result = subprocess.run(
+        [*RFE],
+        env={
+            **os.environ,
+            "_RFE_COMPLETE": "bash_complete",
+            "COMP_WORDS": line,
+            "COMP_CWORD": str(line.count(" ")),
+        },
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert (result.returncode, result.stderr) == (0, "")
+    assert {item.partition(",")[2] for item in result.stdout.splitlines()} == offered
+
+
+def test_the_lab_of_commands_is_that_of_the_package(monkeypatch):
+    monkeypatch.delenv("RFE_LAB", raising=False)
+    assert parse(main.rfe, ["lab", "show"]).params["directory"] == DEFAULT
+    for value, directory in (("/elsewhere", "/elsewhere"), ("", DEFAULT)):
+        monkeypatch.setenv("RFE_LAB", value)
+        assert parse(main.rfe, ["lab", "show"]).params["directory"] == directory
+        assert default_directory() == directory
+
+
+def test_a_file_that_cannot_be_written_is_one_line(tmp_path):
+    """What the package does not raise as an error of its own."""
+    result = rfe("media", "verify", str(tmp_path), str(tmp_path))
+    assert result.returncode == 1
+    assert result.stderr.startswith("rfe: ")
+    assert "Traceback" not in result.stderr
 
 
 def test_an_error_is_printed_once_with_its_remedy_and_ends_with_1(tmp_path):
@@ -205,11 +263,11 @@ def test_fleet_plan_takes_what_happens_to_devices(capsys):
     [
         (["--splay", "soon"], 2, "'soon' is not a time span; write it as systemd does"),
         (["--splay", "2y"], 2, "longer than a year"),
-        (["--devices", "0"], 2, "'0' is no number above zero"),
-        (["--devices", "2.5"], 2, "no whole number from 1 to 100 million"),
-        (["--devices", "1e12"], 2, "no whole number from 1 to 100 million"),
-        (["--mirror-requests", "nan"], 2, "'nan' is no number"),
-        (["--off", "110%"], 2, "'110%' is no share"),
+        (["--devices", "0"], 2, "'0' is not a number above zero"),
+        (["--devices", "2.5"], 2, "not a whole number from 1 to 100 million"),
+        (["--devices", "1e12"], 2, "not a whole number from 1 to 100 million"),
+        (["--mirror-requests", "nan"], 2, "'nan' is not a number"),
+        (["--off", "110%"], 2, "'110%' is not a share"),
         (["--window", "never"], 1, "'never' is not a supported calendar expression"),
         (["--window", "8d"], 1, "give a moment within 7.0 days, or a longer horizon"),
         (["--timer", "OnStartupSec=5"], 1, "the model does not support timers with OnStartupSec="),
@@ -304,15 +362,28 @@ def test_a_reader_that_goes_away_is_no_error():
     assert result.stderr == ""
 
 
-def test_the_command_line_starts_quickly():
-    """`rfe commit packages` must not pay for Jupyter, papermill or matplotlib."""
-    modules = "rfe_helpers.cli.main, rfe_helpers.commit.commit"
-    program = f"import sys, {modules}; print(*sys.modules)"
-    loaded = subprocess.run(
+HEAVY = {"IPython", "papermill", "matplotlib", "nbformat", "requests", "uvicorn", "jupyter_core"}
+
+
+@pytest.mark.parametrize(
+    ("program", "absent"),
+    [
+        ("import rfe_helpers.cli.commit, rfe_helpers.commit.commit", HEAVY),
+        (
+            "from rfe_helpers.cli.main import main; main(['--help'])",
+            HEAVY | {"numpy", "ipywidgets", "traitlets", "rfe_helpers.lab", "rfe_helpers.cli.lab"},
+        ),
+    ],
+)
+def test_the_command_line_starts_quickly(program, absent):
+    """`rfe --help` and `rfe commit packages` must not pay for Jupyter, papermill or matplotlib."""
+    program = f"import sys; {program}; print(*sys.modules)"
+    shown = subprocess.run(
         [sys.executable, "-c", program], capture_output=True, text=True, check=True
-    ).stdout.split()
-    for heavy in ("IPython", "papermill", "matplotlib", "nbformat", "requests", "uvicorn"):
-        assert heavy not in loaded
+    ).stdout
+    loaded = set(shown.splitlines()[-1].split())
+    assert "rfe_helpers.cli.shared" in loaded
+    assert not absent & loaded
 
 
 def test_profiles_are_listed_and_shown(capsys):
@@ -335,4 +406,4 @@ def test_a_proof_of_nothing_is_wrong_usage(words, capsys):
     with pytest.raises(SystemExit) as ended:
         main.main(["prove", *words])
     assert ended.value.code == 2
-    assert f"{words[2]} is no number from 1 on" in capsys.readouterr().err
+    assert f"{words[2]} is not in the range x>=1" in capsys.readouterr().err

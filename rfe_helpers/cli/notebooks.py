@@ -1,0 +1,119 @@
+"""`rfe doctor`, `rfe run` and `rfe solve`: whether notebooks can run here, and runs of them."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, TextIO
+
+import click
+
+import rfe_helpers
+from rfe_helpers import workbook
+from rfe_helpers.cli import shared
+from rfe_helpers.errors import InputError
+from rfe_helpers.lab.lab import Lab
+
+if TYPE_CHECKING:
+    from rfe_helpers.workbook.results import Summary
+
+
+@shared.completing
+def complete_notebook() -> list[str]:
+    """Without headless.all_notebooks(), which is slow to import."""
+    directory = Path(rfe_helpers.__file__).parents[1] / "notebooks"
+    return sorted(path.stem for path in directory.glob("[0-9]*.ipynb"))
+
+
+@click.command(cls=shared.Command, example="rfe doctor")
+@shared.json_option
+def doctor(as_json: bool) -> int:
+    """Show what this machine has, what it lacks, and how to get it.
+
+    The exit status is 1 if something that the notebooks need is missing.
+    """
+    findings = workbook.doctor.examine()
+    stops = any(finding.stops for finding in findings)
+    command = workbook.doctor.install_command(findings)
+    if as_json:
+        shared.print_json({"ready": not stops, "install": command, "findings": findings})
+        return int(stops)
+    signs = {"ok": "✔", "warning": "!", "missing": "✘", "too old": "✘"}
+    for finding in findings:
+        word = "" if finding.status in ("ok", "warning") else f"{finding.status}: "
+        print(f"{signs[finding.status]} {finding.name}: {word}{finding.detail}")
+        if finding.remedy:
+            print(f"    to do: {finding.remedy}")
+    if command:
+        print(f"\nAll missing packages at once: {command}")
+    print("\nNot ready: see the lines with ✘." if stops else "\nReady.")
+    return int(stops)
+
+
+@click.command(cls=shared.Command, example='rfe run 20 -p packages "tmux vim-tiny"')
+@click.argument("notebooks", nargs=-1, metavar="[NOTEBOOK]...", shell_complete=complete_notebook)
+@click.option("--all", "everything", is_flag=True, help="Run every notebook, the long ones too.")
+@shared.profile_option(
+    "The release to work with; by default that of the lab, or sandbox.", default=None
+)
+@click.option(
+    "-p",
+    "--parameter",
+    "parameters",
+    type=(str, str),
+    multiple=True,
+    metavar="NAME VALUE",
+    help="Set a parameter in the notebooks that have it; may be repeated.",
+)
+@shared.json_option
+@shared.lab_option
+def run(
+    notebooks: tuple[str, ...],
+    everything: bool,
+    profile: str | None,
+    parameters: tuple[tuple[str, str], ...],
+    as_json: bool,
+    directory: str,
+) -> int:
+    """Run notebooks without a browser.
+
+    A NOTEBOOK is 20, 20-build-a-commit or a path. Without one, those that every reader takes
+    are run, 00 to 60 and 90.
+    """
+    headless = workbook.headless
+    if everything and notebooks:
+        raise InputError("--all and names of notebooks do not go together")
+    paths = headless.all_notebooks() if everything else headless.find_notebooks(notebooks)
+    stream = sys.stderr if as_json else sys.stdout
+    summary = headless.run_notebooks(
+        paths,
+        Lab(directory, profile),
+        dict(parameters),
+        lambda line: print(line, file=stream, flush=True),
+    )
+    if as_json:
+        shared.print_json(summary.to_json())
+    return _status(summary, stream)
+
+
+@click.command(cls=shared.Command, example="rfe solve 40")
+@click.argument("notebook", shell_complete=complete_notebook)
+@shared.lab_option
+def solve(notebook: str, directory: str) -> int:
+    """Bring a lab to the state after NOTEBOOK, such as 40: run the notebooks that are missing."""
+    from rfe_helpers.workbook import solve
+
+    summary = solve.solve(Lab(directory), notebook, None, lambda line: print(line, flush=True))
+    if summary is None:
+        print(f"nothing to do: the lab is already as it is after notebook {notebook}")
+        return 0
+    return _status(summary, sys.stdout)
+
+
+def _status(summary: Summary, stream: TextIO) -> int:
+    """Say how a run ended; returns the exit status."""
+    for result in summary.notebooks:
+        if result.failure is not None:
+            print(f"rfe: {result.name}: {result.failure.message}", file=sys.stderr)
+    print(f"{summary.status}: {summary.report}", file=stream)
+    return {"passed": 0, "interrupted": 130}.get(summary.status, 1)

@@ -1,0 +1,40 @@
+"""A lab whose Image Builder is the sandbox's service in this process, with a fake outside."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from support import sandbox_service
+from support.sandbox_service import Running
+
+from rfe_helpers.core import run
+from rfe_helpers.lab.lab import Lab
+from rfe_helpers.sandbox.service.packages import Index
+
+
+@pytest.fixture(scope="module")
+def index(tmp_path_factory: pytest.TempPathFactory) -> Index:
+    """The package index of the fake Debian repository."""
+    directory = tmp_path_factory.mktemp("debian")
+    sources = sandbox_service.debian_repository(directory / "repository")
+    return Index(directory / "cache", sources)
+
+
+@pytest.fixture
+def service(tmp_path: Path, index: Index) -> Iterator[Running]:
+    with sandbox_service.running(tmp_path / "service", index) as service:
+        yield service
+
+
+@pytest.fixture
+def builder_lab(tmp_path: Path, service: Running) -> Iterator[Lab]:
+    """Its socket leads to the service; a sleeping process stands for that of the service."""
+    lab = Lab(tmp_path / "lab")
+    process = run.start(["sleep", "600"], log=lab.log("sleep"))
+    lab.add_process("image-builder", process)
+    lab.socket("image-builder.sock").symlink_to(service.socket)
+    yield lab
+    run.stop(process)
+    run.set_journal(None)
