@@ -121,11 +121,11 @@ def plan(
         shared.print_json({"smallest_splay": smallest, "cost": cost, "plans": rows})
         return
     print(f"{model.devices:,} devices, the update released {moment:%a %Y-%m-%d %H:%M} UTC")
-    print(fleet.answers.cost_line(cost))
-    named = fleet.answers.by_splay(plans)
-    print(f"\n{Table(('', *named), fleet.answers.answers(named))}")
+    print(fleet.figures.cost_line(cost))
+    named = fleet.figures.by_splay(plans)
+    print(f"\n{Table(('', *named), fleet.figures.answers(named))}")
     if least is not None:
-        print(f"\nSmallest splay that the mirror can bear: {fleet.answers.least(least)}")
+        print(f"\nSmallest splay that the mirror can bear: {fleet.figures.least(least)}")
 
 
 def _given(**values: Any) -> dict[str, Any]:

@@ -194,15 +194,20 @@ def read_text(path: Path, error: type[RfeError] = InputError) -> str:
 
 
 def print_json(value: object) -> None:
-    """A value as indented JSON: dataclasses and mappings as objects, other things as text."""
+    """A value as indented JSON: structs, dataclasses and mappings as objects, other things as
+    text."""
     print(json.dumps(value, indent=2, default=_plain))
 
 
 def _plain(value: Any) -> object:
+    import msgspec
+
     if isinstance(value, Mapping):
         return dict(value)
     if is_dataclass(value):
         return {field.name: getattr(value, field.name) for field in fields(value)}
+    if isinstance(value, msgspec.Struct):  # by our names, not by those of the API
+        return msgspec.structs.asdict(value)
     return str(value)
 
 

@@ -1,4 +1,4 @@
-from . import answers, application, cost, description, survey
+from . import application, cost, description, figures, survey
 from .description import Device
 from .plots import plot_completion, plot_load, plot_splay
 from .rollout import RPM_OSTREE, Fleet, Mirror, Plan, Pull, plan, smallest_splay, sweep
@@ -17,12 +17,12 @@ __all__ = [
     "Mirror",
     "Plan",
     "Pull",
-    "answers",
     "application",
     "ask_all",
     "cost",
     "description",
     "everywhere",
+    "figures",
     "moment",
     "move_timer",
     "parse_timer",

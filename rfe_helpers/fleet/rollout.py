@@ -164,7 +164,7 @@ def smallest_splay(
     `longest` is not enough; then the rollout itself has to be slower.
 
         delay = smallest_splay(fleet, Pull(requests=45, bytes=667_000), Mirror(requests=5000))
-        print(answers.least(delay))
+        print(figures.least(delay))
     """
     devices = min(fleet.devices, sample)
     factor = fleet.devices / devices

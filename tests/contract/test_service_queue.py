@@ -18,8 +18,8 @@ from rfe_helpers.core.wait import Deadline, wait_for
 from rfe_helpers.errors import BuilderError
 from rfe_helpers.sandbox.build.tree import Request, Work
 from rfe_helpers.sandbox.service.app import MAXIMUM_BODY
-from rfe_helpers.sandbox.service.jobs import Queue, _processes_of
 from rfe_helpers.sandbox.service.packages import Index
+from rfe_helpers.sandbox.service.queue import Queue, _processes_of
 from rfe_helpers.sandbox.service.store import ComposePlan, Store
 
 

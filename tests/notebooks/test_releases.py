@@ -69,6 +69,6 @@ def test_a_wrong_password_ends_the_notebook_with_the_reason(there: Rhel, tmp_pat
     summary = run_notebooks(find_notebooks(["10"]), lab, PARAMETERS, lambda line: None)
     failure = summary.notebooks[0].failure
     assert failure is not None
-    assert "does not know this user with this password" in failure.message
+    assert "does not accept this user and password" in failure.message
     assert files_with(PASSWORD, lab.directory) == []
     run.set_journal(None)

@@ -31,8 +31,8 @@ from rfe_helpers.core.wait import Deadline, wait_for
 from rfe_helpers.errors import BuilderError
 from rfe_helpers.sandbox.build.tree import Request, Work
 from rfe_helpers.sandbox.service.app import create_app
-from rfe_helpers.sandbox.service.jobs import Queue
 from rfe_helpers.sandbox.service.packages import Index
+from rfe_helpers.sandbox.service.queue import Queue
 from rfe_helpers.sandbox.service.store import Store
 from rfe_helpers.sandbox.service.wire import Service
 

@@ -23,7 +23,7 @@ FACES = {
     """,
     "rfe_helpers.fleet": """
         APPLYUPDATE DAY Device DeviceState Fleet LOOKS Mirror PODMAN Plan Pull RPM_OSTREE
-        answers application ask_all cost description everywhere moment move_timer
+        application ask_all cost description everywhere figures moment move_timer
         parse_timer plan plot_completion plot_load plot_splay smallest_splay span survey
         sweep timers utc
     """,

@@ -23,8 +23,8 @@ import uvicorn
 from rfe_helpers.core import files
 from rfe_helpers.errors import BuilderError
 from rfe_helpers.sandbox.service.app import create_app
-from rfe_helpers.sandbox.service.jobs import Builder, Queue
 from rfe_helpers.sandbox.service.packages import Index
+from rfe_helpers.sandbox.service.queue import Builder, Queue
 from rfe_helpers.sandbox.service.store import Store
 from rfe_helpers.sandbox.service.wire import Service
 

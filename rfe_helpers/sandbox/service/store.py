@@ -4,7 +4,7 @@ On disk, in the state directory, which only its owner may read:
 
     lock               held (flock) by the service that uses the directory
     store.sqlite       the database of this module, with its write-ahead log beside it
-    composes/<id>/     the output of a build: artifact, manifest.json, osbuild.log (jobs.py)
+    composes/<id>/     the output of a build: artifact, manifest.json, osbuild.log (queue.py)
 
 Tables:
 

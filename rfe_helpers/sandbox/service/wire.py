@@ -13,8 +13,8 @@ from starlette.responses import Response
 from rfe_helpers.build.blueprint import NAME
 from rfe_helpers.sandbox.build import image_types
 from rfe_helpers.sandbox.service import sources
-from rfe_helpers.sandbox.service.jobs import Queue
 from rfe_helpers.sandbox.service.packages import Index
+from rfe_helpers.sandbox.service.queue import Queue
 from rfe_helpers.sandbox.service.store import Store
 
 JSON = "application/json"
