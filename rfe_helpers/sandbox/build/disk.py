@@ -1,57 +1,36 @@
 """A disk image from directories: partitions, file systems, GRUB for BIOS and for UEFI.
 
-Everything is written into one file, at offsets: no loop device, no mount and no root are needed.
-Run inside a tree (`inside_image.py`), so that file systems and GRUB are of the version that the
-image boots with. Needs sfdisk, mkfs.ext4, mkfs.vfat, mcopy, grub-mkimage. Standard library only.
+Everything is written into one file, at offsets: no loop device and no root are needed, only a mount
+namespace in which to mount. Run inside a tree (`inside_image.py`), so that file systems and GRUB
+are of the version that the image boots with. Needs sfdisk, mkfs.ext4, mkfs.vfat, mtools and GRUB's
+tools. Standard library only.
+
+systemd-repart makes the same partitions and file systems, but lets nobody choose the UUIDs of the
+file systems, which fstab and the kernel's arguments name before there are any.
 """
 
 from __future__ import annotations
 
 import json
-import os
 import re
-import struct
+import secrets
+import shutil
 import uuid
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 from rfe_helpers.sandbox.installer.edge_installer.console import InstallError, run
-from rfe_helpers.sandbox.installer.edge_installer.disk import LAYOUT
+from rfe_helpers.sandbox.installer.edge_installer.disk import LAYOUT, Target
 
 SECTOR = 512
-BIOS_GRUB = Path("/usr/lib/grub/i386-pc/boot.img")
+I386_PC = Path("/usr/lib/grub/i386-pc")
+# GRUB begins with the grub.cfg in /boot, the third partition of the disk that it was loaded from.
+PREFIX = "(,gpt3)/grub"
 MODULES = (
     *("part_gpt", "ext2", "fat", "search", "search_fs_uuid", "configfile", "syslinuxcfg"),
     *("normal", "linux", "serial", "terminal", "echo", "test", "ls", "minicmd", "gzio"),
 )
-BIOS_MODULES = ("biosdisk", "linux16", *MODULES)  # syslinuxcfg says linux16 there
-UEFI_MODULES = ("efi_gop", "all_video", *MODULES)
-# GRUB's core finds the file system with its configuration by UUID, whatever the disk is called,
-# and then begins with the grub.cfg there.
-EARLY = """search --no-floppy --fs-uuid --set=root {boot_uuid}
-set prefix=($root)/grub
-"""
-# Where boot.img has the place of the core image, and the jump that is taken for disks whose BIOS
-# passes no drive number (GRUB's include/grub/i386/pc/boot.h).
-_KERNEL_SECTOR, _DRIVE_CHECK = 0x5C, 0x66
-# The core's first sector ends with its list of blocks: first sector, number, segment.
-_BLOCKLIST = SECTOR - 12
 _IMMUTABLE = 0x10  # chattr +i: EXT4_IMMUTABLE_FL
-_BOOT_CODE = 440  # before the signature and the table of the protective MBR
-
-
-@dataclass(frozen=True)
-class Identity:
-    """What names the file systems of an image: made before there are any, for fstab and GRUB."""
-
-    root_uuid: str = field(default_factory=lambda: str(uuid.uuid4()))
-    boot_uuid: str = field(default_factory=lambda: str(uuid.uuid4()))
-    esp_uuid: str = field(default_factory=lambda: _fat_id(os.urandom(4).hex()))
-
-
-def _fat_id(digits: str) -> str:
-    """The serial number of a FAT file system as udev writes it, such as 1A2B-3C4D."""
-    return f"{digits[:4]}-{digits[4:]}".upper()
 
 
 @dataclass(frozen=True)
@@ -62,23 +41,28 @@ class Partition:
     size: int
 
 
-def make(image: Path, size: int, identity: Identity, *, root: Path, boot: Path) -> None:
-    """Make an image of `size` bytes whose root and /boot (ext4) hold these directories.
+def new(image: Path, root: Path) -> Target:
+    """An image to be made with `root` as its root; the UUIDs of its file systems are chosen now."""
+    serial = secrets.token_hex(4).upper()  # of a FAT file system, which udev writes as 1A2B-3C4D
+    identities = str(uuid.uuid4()), str(uuid.uuid4()), f"{serial[:4]}-{serial[4:]}"
+    return Target(image, root, *identities, "ext4")
 
-    /boot must have `grub/grub.cfg`. Owners, modes, links and attributes are kept as they are seen
+
+def make(target: Target, size: int, boot: Path) -> None:
+    """Make an image of `size` bytes whose root and /boot (ext4) hold the target's root and `boot`.
+
+    `boot` must have `grub/grub.cfg`. Owners, modes, links and attributes are kept as they are seen
     here. Raises InstallError with a tool's own words, if there is no room in a file system too.
     """
+    image = target.disk
     with image.open("wb") as file:
         file.truncate(size)
     run("sfdisk", "--quiet", image, stdin=LAYOUT)
-    bios, esp, boot_place, root_place = partitions(image)
-    _ext4(image, boot_place, "boot", identity.boot_uuid, boot)
-    _ext4(image, root_place, "root", identity.root_uuid, root)
-    early = image.with_suffix(".cfg")
-    early.write_text(EARLY.format(boot_uuid=identity.boot_uuid))
-    _uefi(image, esp, identity.esp_uuid, early)
-    _bios(image, bios, early)
-    early.unlink()
+    _, esp, boot_place, root_place = partitions(image)
+    _ext4(image, boot_place, "boot", target.boot_uuid, boot)
+    _ext4(image, root_place, "root", target.root_uuid, target.root)
+    _uefi(image, esp, target.esp_uuid)
+    install_bios(image)
 
 
 def partitions(image: Path) -> list[Partition]:
@@ -107,46 +91,41 @@ def protect(image: Path, directory: Path) -> None:
     run("debugfs", "-w", "-R", f"set_inode_field /{directory} flags {flags:#x}", system)
 
 
-def _uefi(image: Path, place: Partition, identity: str, early: Path) -> None:
+def _grub(platform: str, target: Path, *modules: str) -> None:
+    run("grub-mkimage", "-O", platform, "-p", PREFIX, "-o", target, *modules, *MODULES)
+
+
+def _uefi(image: Path, place: Partition, identity: str) -> None:
     """An EFI system partition with GRUB at the path that firmware looks at without being told."""
     loader = image.with_suffix(".efi")
-    arguments = ("-p", "/grub", "-c", early, "-o", loader)
-    run("grub-mkimage", "-O", "x86_64-efi", *arguments, *UEFI_MODULES)
+    _grub("x86_64-efi", loader, "efi_gop", "all_video")
+    # fmt: off
     run(
+        "mkfs.vfat", "-F", "32", "-n", "ESP", "-i", identity.replace("-", ""),
         # It would choose clusters for the whole image: too few of them for FAT32, says firmware.
-        *("mkfs.vfat", "-F", "32", "-s", "1", "-n", "ESP", "-i", identity.replace("-", "")),
-        *("--offset", str(place.start // SECTOR), image, str(place.size // 1024)),
+        "-s", "1",
+        "--offset", str(place.start // SECTOR), image, str(place.size // 1024),
     )
+    # fmt: on
     drive = f"{image}@@{place.start}"
     run("mmd", "-i", drive, "::/EFI", "::/EFI/BOOT")
     run("mcopy", "-i", drive, loader, "::/EFI/BOOT/BOOTX64.EFI")
     loader.unlink()
 
 
-def _bios(image: Path, place: Partition, early: Path) -> None:
+def install_bios(image: Path) -> None:
     """GRUB's core in the BIOS boot partition, and its first stage in the disk's first sector.
 
-    What grub-install does, which wants a block device.
+    Done by grub-bios-setup, which also insists on opening the device that its own files lie on. It
+    needs that only where there is no BIOS boot partition, so it is shown a table of mounts in which
+    that device is the image (as mkosi does).
     """
-    core = image.with_suffix(".core")
-    arguments = ("-p", "/grub", "-c", early, "-o", core)
-    run("grub-mkimage", "-O", "i386-pc", *arguments, *BIOS_MODULES)
-    first, following = boot_sectors(BIOS_GRUB.read_bytes(), core.read_bytes(), place)
-    with image.open("r+b") as file:
-        file.write(first)
-        file.seek(place.start)
-        file.write(following)
-    core.unlink()
-
-
-def boot_sectors(boot: bytes, core: bytes, place: Partition) -> tuple[bytes, bytes]:
-    """GRUB's first stage and core, told where on the disk the core lies. Raises ValueError if it
-    does not fit into its partition."""
-    if len(core) > place.size:
-        raise ValueError(f"GRUB's core has {len(core)} bytes, its partition {place.size}")
-    sector, count = place.start // SECTOR, -(-len(core) // SECTOR)
-    first, following = bytearray(boot[:_BOOT_CODE]), bytearray(core)
-    struct.pack_into("<Q", first, _KERNEL_SECTOR, sector)
-    first[_DRIVE_CHECK : _DRIVE_CHECK + 2] = b"\x90\x90"
-    struct.pack_into("<QH", following, _BLOCKLIST, sector + 1, count - 1)
-    return bytes(first), bytes(following)
+    directory = image.with_suffix(".grub")
+    directory.mkdir()
+    shutil.copy(I386_PC / "boot.img", directory)
+    _grub("i386-pc", directory / "core.img", "biosdisk", "linux16")  # syslinuxcfg says linux16
+    mounts = directory / "mountinfo"
+    mounts.write_text(f"1 0 1:1 / / - ext4 {image}\n")
+    script = 'mount --bind "$1" /proc/$$/mountinfo && exec "$2" "--directory=$3" "$4"'
+    run("sh", "-c", script, "sh", mounts, I386_PC / "grub-bios-setup", directory, image)
+    shutil.rmtree(directory)

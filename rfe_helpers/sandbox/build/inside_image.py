@@ -1,14 +1,18 @@
-"""What happens inside a tree while an image with a commit deployed is made.
+"""What happens inside a tree while a disk image is made.
 
 Run by the tree's own Python in its chroot (`python3 -m rfe_helpers.sandbox.build.inside_image
-DIR`), in a mount namespace of its own, so that its mounts end with it. DIR holds the repository
-with the commit, `payload/`, and `spec.json`; it gets `image.raw.xz`:
+DIR`), in a mount namespace of its own, so that its mounts end with it. DIR, below /tmp, holds
+`spec.json` and gets `image.raw`:
 
-    {"ref": s, "url": s, "osname": s, "remote": s, "size": bytes, "arguments": [s, …],
+    {"size": bytes}
+
+makes an image of the tree itself, as an ordinary Debian (guest/image.sh). With
+
+    {"ref": s, "url": s, "osname": s, "remote": s, "arguments": [s, …],
      "customizations": {…} in the shape of a blueprint, already validated by the service}
 
-The commit is deployed into a directory, by the same code that installs machines, and the image is
-made of that (disk.py).
+as well, a commit from the repository `payload/` in DIR is deployed into a directory, by the same
+code that installs machines, and the image is made of that. Both are written by disk.py.
 """
 
 from __future__ import annotations
@@ -31,10 +35,12 @@ from rfe_helpers.sandbox.installer.edge_installer.plan import Payload
 # system into the partition (repart.d(5), systemd.mount(5)).
 GROW = "[Partition]\nType=root\n"
 GROWING = "defaults,x-systemd.growfs"
+# What belongs to the machine that makes the image: mount points there, with their modes.
+_MOUNT_POINTS = {"dev": "755", "run": "755", "tmp": "1777"}
 
 
 def main(directory: Path) -> None:
-    """Make `image.raw.xz`; exits with the reason if it cannot be made."""
+    """Make `image.raw`; exits with the reason if it cannot be made."""
     spec = json.loads((directory / "spec.json").read_text())
     os.environ["OSTREE_SYSROOT_DEBUG"] = "mutable-deployments"  # it is to be removed again
     try:
@@ -46,26 +52,43 @@ def main(directory: Path) -> None:
 
 
 def make(spec: dict[str, Any], directory: Path) -> None:
-    """Deploy, configure, and pack what has come of it."""
-    identity = disk.Identity()
-    root, image = directory / "root", directory / "image.raw"
-    target = Target(image, root, identity.root_uuid, identity.boot_uuid, identity.esp_uuid, "ext4")
-    (root / "boot/efi").mkdir(parents=True)
-    stage("deploy")
-    payload = Payload(
-        spec["osname"], spec["remote"], f"file://{directory}/payload", spec["ref"], False, 0
-    )
-    deployment = system.deploy(target, payload, tuple(spec["arguments"]))
-    shutil.rmtree(directory / "payload")
-    configure(spec, target, deployment)
-    system.write_grub_configuration(target)
+    """Deploy and configure, or take the tree as it is, and make an image of that."""
+    target = disk.new(directory / "image.raw", directory / "root")
+    boot = directory / "boot"
+    deployment = deploy(spec, target, boot) if "ref" in spec else None
+    if deployment is None:
+        show_tree(target, boot)
     stage("image")
-    boot = (root / "boot").rename(directory / "boot")
-    (root / "boot").mkdir()
-    disk.make(image, spec["size"], identity, root=root, boot=boot)
-    disk.protect(image, deployment.relative_to(root))
-    stage("xz")
-    run("xz", "-T0", "-0", "--memlimit-compress=2GiB", image)
+    disk.make(target, spec["size"], boot)
+    if deployment is not None:
+        disk.protect(target.disk, deployment.relative_to(target.root))
+
+
+def show_tree(target: Target, boot: Path) -> None:
+    """Make an ordinary Debian of the tree, and show it at the target's root without what is mounted
+    on it, with its /boot moved to `boot`."""
+    script = Path(__file__).parents[1] / "guest/image.sh"
+    run("sh", script, target.root_uuid, target.boot_uuid, target.esp_uuid)
+    Path("/boot").rename(boot)
+    Path("/boot").mkdir()
+    target.root.mkdir()
+    run("mount", "--bind", "/", target.root)
+    for name, mode in _MOUNT_POINTS.items():
+        run("mount", "-t", "tmpfs", "-o", f"mode={mode}", "tmpfs", target.root / name)
+
+
+def deploy(spec: dict[str, Any], target: Target, boot: Path) -> Path:
+    """Deploy the commit and configure it; returns the directory of the deployment."""
+    stage("deploy")
+    (target.root / "boot/efi").mkdir(parents=True)
+    repository = boot.with_name("payload")
+    payload = Payload(spec["osname"], spec["remote"], f"file://{repository}", spec["ref"], False, 0)
+    deployment = system.deploy(target, payload, tuple(spec["arguments"]))
+    shutil.rmtree(repository)
+    configure(spec, target, deployment)
+    system.write_grub_configuration(target).rename(boot)
+    (target.root / "boot").mkdir()
+    return deployment
 
 
 def configure(spec: dict[str, Any], target: Target, deployment: Path) -> None:
@@ -82,8 +105,8 @@ def configure(spec: dict[str, Any], target: Target, deployment: Path) -> None:
         run("chroot", view, "ostree", "remote", "add", *unverified, spec["remote"], spec["url"])
         inside = Path(__file__).with_name("inside.py")
         shutil.copy(inside, view / "tmp/inside.py")
-        wanted = json.dumps(spec["customizations"])
-        run("chroot", view, "python3", "/tmp/inside.py", "customize", "-", stdin=wanted)  # noqa: S108
+        customizations = json.dumps(spec["customizations"])
+        run("chroot", view, "python3", "/tmp/inside.py", "customize", "-", stdin=customizations)  # noqa: S108
     finally:
         run("umount", "--lazy", view)
 

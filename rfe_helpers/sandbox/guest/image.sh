@@ -1,6 +1,6 @@
 #!/bin/sh
 # Runs inside the tree of the guest image: from the base of edge systems to an ordinary Debian that
-# cloud-init sets up. $1 is the label of its file system.
+# cloud-init sets up. $1, $2 and $3 are the UUIDs of its root, /boot and EFI system partition.
 set -eu
 release=$(ls /usr/lib/modules)
 mv "/usr/lib/modules/$release/initramfs.img" /boot/initramfs.img
@@ -12,7 +12,18 @@ rm -rf /usr/bin/rpm-ostree /usr/lib/edge /etc/rpm-ostreed.conf /usr/lib/tmpfiles
     /usr/lib/systemd/system/systemd-sysusers.service.d \
     /usr/lib/systemd/system-preset/10-edge.preset
 
-echo "LABEL=$1 / ext4 defaults 0 1" >/etc/fstab
+cat >/etc/fstab <<END
+UUID=$1 / ext4 defaults 0 1
+UUID=$2 /boot ext4 defaults 0 2
+UUID=$3 /boot/efi vfat umask=0077 0 2
+END
+# No menu: there is one kernel and nobody to choose.
+mkdir -p /boot/efi /boot/grub
+cat >/boot/grub/grub.cfg <<END
+linux /vmlinuz root=UUID=$1 ro console=tty0 console=ttyS0,115200
+initrd /initramfs.img
+boot
+END
 echo guest >/etc/hostname
 printf '%s\n' '\S' '' '\n on \l, address \4' >/etc/issue
 mkdir -p /etc/cloud/cloud.cfg.d
@@ -25,3 +36,7 @@ systemctl disable --quiet cockpit.socket
 : >/etc/machine-id
 rm -f /etc/ssh/ssh_host_* /etc/resolv.conf
 ln -s ../run/systemd/resolve/stub-resolv.conf /etc/resolv.conf
+
+# mmdebstrap undoes these only after the image is made.
+rm -rf /var/lib/apt/lists /var/cache/apt /usr/sbin/policy-rc.d
+mv /sbin/start-stop-daemon.REAL /sbin/start-stop-daemon
