@@ -22,7 +22,7 @@ from rfe_helpers.core.progress import OnProgress
 from rfe_helpers.core.wait import Deadline
 from rfe_helpers.errors import CommandFailedError, InputError, MachineError, MediaError
 from rfe_helpers.install import kickstart
-from rfe_helpers.lab import keys
+from rfe_helpers.lab import keys, ports
 from rfe_helpers.lab.lab import Lab
 from rfe_helpers.machine import cloudinit, disks
 from rfe_helpers.machine.node import Node
@@ -30,7 +30,6 @@ from rfe_helpers.machine.qemu import FULL_CPU, VmSpec, find_program
 from rfe_helpers.machine.vm import Machine
 
 PASSWORD = "r"  # noqa: S105  # the demo's, on machines that are reachable from loopback only
-SSH_PORT, CONSOLE_PORT = 2222, 9091
 DISK_BYTES = 40 * 1024**3
 _MEMORY = re.compile(r"([0-9]{1,7})([MGmg]?)")
 _WINDOWS = ("gtk", "sdl", "cocoa")
@@ -135,12 +134,12 @@ def _all_forwards(
     lab: Lab, name: str, forwards: Sequence[tuple[int, int]]
 ) -> tuple[tuple[int, int], ...]:
     """`forwards`, and those of SSH and the web console unless they are among them."""
-    ports = {inside: outside for outside, inside in forwards}
-    if 22 not in ports:
-        ports[22] = lab.port(f"ssh-{name}", SSH_PORT)
-    if 9090 not in ports:
-        ports[9090] = lab.port(f"console-{name}", CONSOLE_PORT)
-    return tuple((outside, inside) for inside, outside in sorted(ports.items()))
+    outside_of = {inside: outside for outside, inside in forwards}
+    if 22 not in outside_of:
+        outside_of[22] = lab.port(f"ssh-{name}", ports.SSH)
+    if 9090 not in outside_of:
+        outside_of[9090] = lab.port(f"console-{name}", ports.CONSOLE)
+    return tuple((outside, inside) for inside, outside in sorted(outside_of.items()))
 
 
 def overlay(lab: Lab, image: Path, name: str = "builder", size_bytes: int = DISK_BYTES) -> Path:

@@ -12,6 +12,7 @@ from rfe_helpers.commit.ostree import Repo
 from rfe_helpers.core.progress import OnProgress
 from rfe_helpers.core.wait import Deadline
 from rfe_helpers.errors import InputError, MachineError, StepMissingError
+from rfe_helpers.lab import ports
 from rfe_helpers.lab.lab import Lab
 from rfe_helpers.machine.vm import Machine
 from rfe_helpers.prove import interruptions, powerloss
@@ -74,7 +75,7 @@ class Proof:
             "killed",
             self.disk,
             self.lab.folder("machines", "killed"),
-            port=self.lab.port("ssh-killed", 2222),
+            port=self.lab.port("ssh-killed", ports.SSH),
             new=self.new,
             on_progress=on_progress,
         )
@@ -91,7 +92,7 @@ class Proof:
             "recorded",
             self.disk,
             self.lab.folder("machines", "recorded", "recording"),
-            port=self.lab.port("ssh-recorded", 2222),
+            port=self.lab.port("ssh-recorded", ports.SSH),
             deadline=Deadline(RECORD_SECONDS),
             on_progress=on_progress,
         )

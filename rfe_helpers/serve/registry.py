@@ -22,10 +22,10 @@ from rfe_helpers.core import files, run
 from rfe_helpers.core.network import HOST_FROM_GUEST, LOOPBACK
 from rfe_helpers.core.wait import Deadline, wait_for
 from rfe_helpers.errors import CommandFailedError, ServeError, ToolMissingError
+from rfe_helpers.lab import ports
 from rfe_helpers.lab.lab import Lab
 
 PROCESS = "registry"
-_PORT = 5000
 _PROGRAMS = ("docker-registry", "registry")  # its names in Debian and in Fedora
 _START_SECONDS = 60
 # An image has a manifest of one of these types.
@@ -123,7 +123,7 @@ def start(lab: Lab, deadline: Deadline | None = None) -> Registry:
             f"not installed: {_PROGRAMS[0]}",
             remedy="run `rfe doctor`: it prints the command that installs it",
         )
-    registry = Registry(lab.port(PROCESS, _PORT), lab.log(PROCESS))
+    registry = Registry(lab.port(PROCESS, ports.REGISTRY), lab.log(PROCESS))
     with _alone(lab):
         if lab.process(PROCESS) is None:
             config = lab.path("registry", "config.yml")
@@ -148,7 +148,7 @@ def find(lab: Lab) -> Registry | None:
     """The lab's registry; None if it does not run."""
     if lab.process(PROCESS) is None:
         return None
-    return Registry(lab.port(PROCESS, _PORT), lab.log(PROCESS))
+    return Registry(lab.port(PROCESS, ports.REGISTRY), lab.log(PROCESS))
 
 
 def stop(lab: Lab) -> None:

@@ -29,11 +29,11 @@ from rfe_helpers.core.network import HOST_FROM_GUEST, LOOPBACK
 from rfe_helpers.core.progress import OnProgress
 from rfe_helpers.core.wait import Deadline, wait_for
 from rfe_helpers.errors import InputError, PodmanError, StepMissingError
+from rfe_helpers.lab import ports
 from rfe_helpers.lab.lab import Lab
 from rfe_helpers.serve import with_nginx, with_podman
 from rfe_helpers.serve.server import Content, Server
 
-_PORT = 8000
 _SECONDS = 600
 _ANSWER_SECONDS = 60  # after the server has started
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
@@ -181,7 +181,7 @@ def remember(lab: Lab) -> Earlier | None:
 
 def port_of(lab: Lab) -> int:
     """The port of the site that the lab published last, or else the lab's own."""
-    return published(lab).port if _state(lab).exists() else lab.port("web", _PORT)
+    return published(lab).port if _state(lab).exists() else lab.port("web", ports.WEB)
 
 
 def stop(lab: Lab) -> None:

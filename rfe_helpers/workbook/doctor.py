@@ -20,6 +20,7 @@ from typing import Literal
 from rfe_helpers.core import files, run
 from rfe_helpers.core.network import port_is_free
 from rfe_helpers.errors import RfeError
+from rfe_helpers.lab import ports
 from rfe_helpers.lab.lab import cache_directory, default_directory
 from rfe_helpers.machine.accelerator import find_accelerator
 
@@ -48,7 +49,7 @@ DISK_STEPS = (
     ("60 update and roll back: another commit", "lab", 1 * GIB),
 )
 MEMORY_NEEDED = 3 * GIB
-PORTS = (("the web server", 8000), ("SSH to the machine", 2222))
+PORTS = (("the web server", ports.WEB), ("SSH to the machine", ports.SSH))
 
 
 @dataclass(frozen=True)

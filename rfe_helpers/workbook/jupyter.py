@@ -19,11 +19,11 @@ from pathlib import Path
 import nbformat
 
 from rfe_helpers.core import files, run
+from rfe_helpers.lab import ports
 from rfe_helpers.lab.lab import DEFAULT, Lab
 from rfe_helpers.workbook.headless import NOTEBOOKS, all_notebooks
 
 PROCESS = "jupyter"
-_PORT = 8888
 _FIRST = "00-start-here.ipynb"
 
 
@@ -34,7 +34,7 @@ def open_lab(lab: Lab, *, browser: bool = True) -> None:
     if (identity := run.ProcessId.of(os.getpid())) is not None:
         lab.add_process(PROCESS, identity)
     run.become(
-        argv(root, lab.port(PROCESS, _PORT), browser=browser),
+        argv(root, lab.port(PROCESS, ports.JUPYTER), browser=browser),
         env=environment(lab),
     )
 
