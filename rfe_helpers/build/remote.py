@@ -14,11 +14,11 @@ import hashlib
 import io
 import tarfile
 from collections.abc import Iterator
-from importlib import metadata, resources
+from importlib import resources
 from importlib.resources.abc import Traversable
 from pathlib import Path
 
-from rfe_helpers import serve
+from rfe_helpers import __version__, serve
 from rfe_helpers.build import provision, registration
 from rfe_helpers.build.provision import SOCKET, Step
 from rfe_helpers.core import run, ssh
@@ -225,7 +225,7 @@ def service_tar() -> bytes:
             for name, content in _files(resources.files(package), package):
                 _add(tar, name, content)
         # The service reports its version.
-        described = metadata.distribution("rfe-helpers").read_text("METADATA") or ""
+        described = f"Metadata-Version: 2.1\nName: rfe-helpers\nVersion: {__version__}\n"
         _add(tar, "rfe_helpers.dist-info/METADATA", described.encode())
     return gzip.compress(buffer.getvalue(), mtime=0)
 

@@ -59,17 +59,15 @@ def sync_directory(path: Path) -> None:
 
 
 @contextmanager
-def locked(path: Path, *, wait: bool = True) -> Iterator[None]:
-    """Hold a lock (flock(2)) on a directory, or on a file, which is created if it does not exist.
+def locked(path: Path, *, directory: bool = False, wait: bool = True) -> Iterator[None]:
+    """Hold a lock (flock(2)) on a file, which is created if it does not exist, or on a directory,
+    which is not. Links are not followed.
 
     The kernel releases the lock however the program ends. With `wait=False`, BlockingIOError is
-    raised if another program holds it.
+    raised if another program holds it; OSError if it cannot be opened.
     """
-    if path.is_dir():
-        descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
-    else:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+    kind = os.O_RDONLY | os.O_DIRECTORY if directory else os.O_RDWR | os.O_CREAT
+    descriptor = os.open(path, kind | os.O_NOFOLLOW, 0o666)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
         yield

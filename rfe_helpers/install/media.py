@@ -28,6 +28,7 @@ MENUS = ("boot/grub2/grub.cfg", "EFI/BOOT/grub.cfg", "isolinux/isolinux.cfg")
 # Paths in an edge-installer of osbuild.
 REPOSITORY = "ostree/repo"
 KICKSTART = "osbuild.ks"
+_CHECKSUM_SECONDS = 3600  # of a DVD on a slow stick
 _CHUNK = 1 << 20
 # ECMA-119: volume descriptors start at sector 16 of 2048 bytes; 8.4 has the primary one's fields.
 _SECTOR = 2048
@@ -168,15 +169,20 @@ def check(iso: Path) -> bool:
     Raises MediaError for an ISO that is cut off or altered.
     """
     read(iso)
-    result = run.run(["checkisomd5", iso], check=False)
+    result = run.run(["checkisomd5", iso], check=False, seconds=_CHECKSUM_SECONDS)
     output = result.stdout + result.stderr
     if "result is: PASS" in output:
         return True
     if "No checksum information" in output:
         return False
+    if "result is: FAIL" in output:
+        raise MediaError(
+            f"the content of {iso} does not match the checksum in it: it is damaged",
+            remedy="download or make it again",
+        )
     raise MediaError(
-        f"the content of {iso} does not match the checksum in it: it is damaged",
-        remedy="download or make it again",
+        f"the checksum in {iso} could not be verified: {run.tail_of(output, 3)}",
+        remedy=f"check that the file can be read, then try `checkisomd5 {iso}`",
     )
 
 
@@ -185,7 +191,13 @@ def implant_checksum(iso: Path) -> None:
 
     It detects accidental damage, a bad copy or a worn stick, but not a deliberate change.
     """
-    run.run(["implantisomd5", "--force", iso])
+    try:
+        run.run(["implantisomd5", "--force", iso], seconds=_CHECKSUM_SECONDS)
+    except CommandFailedError as error:
+        raise MediaError(
+            f"{iso} cannot get its checksum: {error.tail}",
+            remedy="check the free disk space, then make the ISO again",
+        ) from None
 
 
 def verify_written(target: Path, iso: Path) -> int:

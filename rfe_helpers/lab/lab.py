@@ -204,7 +204,7 @@ class Lab:
             if name not in ports:
                 usual = self.is_usual and preferred not in ports.values()
                 is_free = usual and network.port_is_free(preferred)
-                ports[name] = preferred if is_free else network.free_port()
+                ports[name] = preferred if is_free else network.free_port(ports.values())
             return int(ports[name])
 
     # processes --------------------------------------------------------------------------------

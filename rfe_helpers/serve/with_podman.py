@@ -87,5 +87,7 @@ def _name(lab: Lab) -> str:
 @contextmanager
 def _alone_on_this_machine() -> Iterator[None]:
     """One lab at a time uses the image's name, which all labs share."""
-    with files.locked(cache_directory() / "mirror.lock"):
+    cache = cache_directory()
+    cache.mkdir(parents=True, exist_ok=True)
+    with files.locked(cache / "mirror.lock"):
         yield

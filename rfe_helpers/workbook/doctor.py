@@ -282,7 +282,7 @@ def examine_port(purpose: str, port: int) -> Diagnosis:
     """Whether a TCP port on loopback is free."""
     if port_is_free(port):
         return Diagnosis(f"port {port}", "ok", f"free, for {purpose}")
-    detail = f"in use; {purpose} will take the next free one"
+    detail = f"in use; {purpose} will take another one"
     return Diagnosis(
         f"port {port}", "warning", detail, "do nothing, or stop the program that `ss -ltnp` shows"
     )

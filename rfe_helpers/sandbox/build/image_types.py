@@ -33,6 +33,7 @@ _GUEST_PACKAGES = (
     "python3-starlette", "python3-uvicorn", "python3-tomlkit", "python3-requests",
     "python3-msgspec",
     "mmdebstrap", "debian-archive-keyring", "gpg", "xorriso", "squashfs-tools",
+    "isomd5sum",
 )
 # fmt: on
 

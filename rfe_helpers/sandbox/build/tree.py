@@ -339,19 +339,20 @@ def _temporary_root() -> Iterator[Path]:
     while it is used, so that later builds recognise what a killed one has left.
     """
     remove_abandoned()
-    while True:
-        path = Path(tempfile.mkdtemp(prefix=_TREES, dir="/var/tmp"))
-        with files.locked(path):
-            # Before it was locked, another build may have removed it as abandoned.
-            if not path.is_dir():
-                path.unlink(missing_ok=True)
-                continue
-            path.chmod(0o755)
-            try:
-                yield path
-            finally:
-                remove_mapped(path)
-            return
+    with contextlib.ExitStack() as held:
+        while True:
+            path = Path(tempfile.mkdtemp(prefix=_TREES, dir="/var/tmp"))
+            # Before it is locked, another build may remove it as abandoned.
+            with contextlib.suppress(FileNotFoundError):
+                held.enter_context(files.locked(path, directory=True))
+                if path.exists():
+                    break
+            held.close()
+        path.chmod(0o755)
+        try:
+            yield path
+        finally:
+            remove_mapped(path)
 
 
 def remove_abandoned() -> None:
@@ -360,7 +361,7 @@ def remove_abandoned() -> None:
         with contextlib.suppress(OSError):  # in use, or removed meanwhile
             if path.stat().st_uid != os.geteuid():
                 continue
-            with files.locked(path, wait=False):
+            with files.locked(path, directory=True, wait=False):
                 remove_mapped(path)
 
 
@@ -383,6 +384,7 @@ def remove_mapped(path: Path) -> None:
 def locked(work: Work, directory: Path) -> Iterator[None]:
     """Let one builder at a time work in a directory of the cache. Others wait in a process, which
     ends if their build is cancelled."""
+    directory.mkdir(parents=True, exist_ok=True)
     path = directory / "lock"
     with contextlib.ExitStack() as held:
         while True:

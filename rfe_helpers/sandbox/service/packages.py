@@ -298,6 +298,7 @@ class Index:
 
     @contextmanager
     def _locked(self) -> Iterator[None]:
+        self.directory.mkdir(parents=True, exist_ok=True)
         with files.locked(self.directory / "lock"):
             yield
 

@@ -89,22 +89,22 @@ def _exit(number: int, frame: object) -> None:
 @contextlib.contextmanager
 def _locked(state: Path) -> Iterator[None]:
     """Hold the lock of the state directory."""
-    try:
-        state.mkdir(parents=True, exist_ok=True, mode=0o700)
-        state.chmod(0o700)
-    except OSError as error:
-        raise BuilderError(
-            f"cannot use {state} for the sandbox's state: {error.strerror}",
-            remedy="choose another directory with --state",
-        ) from None
-    try:
-        with files.locked(state / "lock", wait=False):
-            yield
-    except BlockingIOError:
-        raise BuilderError(
-            f"another sandbox Image Builder uses the state in {state}",
-            remedy="use that one, or stop it first with `rfe sandbox stop`",
-        ) from None
+    with contextlib.ExitStack() as held:
+        try:
+            state.mkdir(parents=True, exist_ok=True, mode=0o700)
+            state.chmod(0o700)
+            held.enter_context(files.locked(state / "lock", wait=False))
+        except BlockingIOError:
+            raise BuilderError(
+                f"another sandbox Image Builder uses the state in {state}",
+                remedy="use that one, or stop it first with `rfe sandbox stop`",
+            ) from None
+        except OSError as error:
+            raise BuilderError(
+                f"cannot use {state} for the sandbox's state: {error.strerror}",
+                remedy="choose another directory with --state",
+            ) from None
+        yield
 
 
 @contextlib.contextmanager
