@@ -56,9 +56,9 @@ def vm(
 ) -> None:
     """Run a guest image (qcow2) with cloud-init until it is switched off or Ctrl-C.
 
-    IMAGE is a file such as rhel-9.4-x86_64-kvm.qcow2. root has the password r. SSH (port 22) is
-    on 127.0.0.1:2222 and the web console (9090) on 127.0.0.1:9091; --forward moves them, and adds
-    other ports.
+    IMAGE is a file such as rhel-9.4-x86_64-kvm.qcow2. root has the password r. In the usual lab
+    SSH (port 22) is on 127.0.0.1:2222 and the web console (9090) on 127.0.0.1:9091 if these are
+    free; --forward moves them, and adds other ports. The addresses are printed.
     """
     if uefi and secureboot:
         raise click.UsageError("--uefi and --secureboot do not go together")

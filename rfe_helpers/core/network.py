@@ -12,16 +12,27 @@ LOOPBACK = "127.0.0.1"
 HOST_FROM_GUEST = "10.0.2.2"
 
 
-def free_port(taken: Iterable[int] = ()) -> int:
+# Linux's first port for outgoing connections, unless it is set otherwise.
+_EPHEMERAL = 32_768
+
+
+def free_port(taken: Iterable[int] = ()) -> int | None:
     """A TCP port of 127.0.0.1 on which nothing listens, chosen at random, none of `taken`.
 
-    It lies below the ports that Linux gives to outgoing connections, so that it can be kept: a
-    server that is stopped finds it free again.
+    It lies below the ports that Linux gives to outgoing connections (if they leave room above
+    10000), so that it can be kept: a server that is stopped finds it free again. None if every
+    port is in use.
     """
-    ephemeral = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
-    candidates = [port for port in range(10_000, max(ephemeral, 20_000)) if port not in set(taken)]
+    candidates = list(set(range(10_000, max(_first_ephemeral(), 20_000))) - set(taken))
     random.shuffle(candidates)
-    return next(filter(port_is_free, candidates))
+    return next(filter(port_is_free, candidates), None)
+
+
+def _first_ephemeral() -> int:
+    try:
+        return int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
+    except OSError:  # not Linux, or a sandbox without this file
+        return _EPHEMERAL
 
 
 def port_is_free(port: int) -> bool:

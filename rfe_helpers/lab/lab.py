@@ -26,7 +26,7 @@ import json
 import os
 import shlex
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from datetime import UTC, datetime
@@ -35,7 +35,7 @@ from typing import Any
 
 from rfe_helpers.core import files, network, run
 from rfe_helpers.errors import LabError, RfeError, StepMissingError
-from rfe_helpers.lab import keys, profile
+from rfe_helpers.lab import keys, ports, profile
 
 STATE_VERSION = 1
 DEFAULT = "~/rfe-lab"
@@ -111,7 +111,7 @@ class Lab:
 
     @property
     def is_usual(self) -> bool:
-        """Whether it is the lab that commands use without --lab."""
+        """Whether it is ~/rfe-lab, which commands use without --lab and RFE_LAB."""
         return self.directory == Path(DEFAULT).expanduser().absolute()
 
     def _start_over(self) -> str:
@@ -196,16 +196,27 @@ class Lab:
     def port(self, name: str, preferred: int) -> int:
         """The TCP port on loopback that this lab uses for `name`; later calls return the same one.
 
-        The usual lab takes `preferred`, the port in the workbook's text, if it is free. All other
-        labs get a port that the kernel chooses, so that labs do not get in each other's way.
+        The usual lab takes `preferred`, a port that the workbook's text names (as `ports.of_user`
+        shifts it), if it is free. All other labs get random ports below those of outgoing
+        connections. Raises LabError if none is free.
         """
+        preferred = ports.of_user(preferred)
         with self._changing() as state:
-            ports = state["ports"]
-            if name not in ports:
-                usual = self.is_usual and preferred not in ports.values()
+            known = state["ports"]
+            if name not in known:
+                usual = self.is_usual and preferred not in known.values()
                 is_free = usual and network.port_is_free(preferred)
-                ports[name] = preferred if is_free else network.free_port(ports.values())
-            return int(ports[name])
+                known[name] = preferred if is_free else self._free_port(known.values())
+            return int(known[name])
+
+    def _free_port(self, taken: Iterable[int]) -> int:
+        port = network.free_port(taken)
+        if port is None:
+            raise LabError(
+                "no TCP port from 10000 on is free on this machine",
+                remedy="see what listens with `ss -ltnp`, and stop what is not needed",
+            )
+        return port
 
     # processes --------------------------------------------------------------------------------
 

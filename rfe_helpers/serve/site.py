@@ -93,9 +93,9 @@ def publish(
         print(site.repo_url, site.kickstart_url("edge.ks"))
 
     This replaces the site that was served; with kickstarts=None its kickstarts stay. `port` 0 is
-    the port of that site, or the lab's own (8000 if it is free); `engine` "nginx" avoids podman;
-    `tls` needs nginx. Returns when the repository and every kickstart can be downloaded. Raises
-    InputError, CommitError if the artifact cannot be read, ServeError.
+    the port of that site, or the lab's own (8000 for the usual lab); `engine` "nginx" avoids
+    podman; `tls` needs nginx. Returns when the repository and every kickstart can be downloaded.
+    Raises InputError, CommitError if the artifact cannot be read, ServeError.
     """
     texts = _kickstarts(lab) if kickstarts is None else dict(kickstarts)
     is_container = _check(artifact, texts, engine, tls)

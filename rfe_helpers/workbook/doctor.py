@@ -114,7 +114,7 @@ def examine() -> list[Diagnosis]:
         _accelerator(),
         _memory(),
         *examine_disk(),
-        *(examine_port(purpose, port) for purpose, port in PORTS),
+        *(examine_port(purpose, ports.of_user(port)) for purpose, port in PORTS),
     ]
 
 

@@ -22,6 +22,7 @@ pytestmark = pytest.mark.slow
 PACKAGES = (
     "rfe_helpers",
     "lazy_loader",
+    "msgspec",
     "requests",
     "urllib3",
     "idna",

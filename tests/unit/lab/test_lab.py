@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from rfe_helpers.core import run
+from rfe_helpers.core import network, run
 from rfe_helpers.core.network import free_port, port_is_free
 from rfe_helpers.errors import LabError, RfeError, StepMissingError
 from rfe_helpers.lab.lab import Lab, cache_directory, default_directory
@@ -199,6 +199,7 @@ def test_labs_do_not_choose_the_same_port_though_nobody_listens(tmp_path):
 
 def test_the_usual_lab_has_the_ports_that_the_text_names(tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setattr(os, "getuid", lambda: 1000)
     preferred = free_port()
     usual = Lab()
     assert usual.port("web", preferred) == preferred
@@ -206,3 +207,20 @@ def test_the_usual_lab_has_the_ports_that_the_text_names(tmp_path, monkeypatch):
     with socket.create_server(("127.0.0.1", 0)) as server:
         busy = server.getsockname()[1]
         assert usual.port("console", busy) != busy
+
+
+def test_the_usual_labs_of_two_users_have_different_ports(tmp_path, monkeypatch):
+    """Nothing listens yet, or both were stopped: they must differ all the same."""
+    preferred = free_port()
+    chosen = []
+    for uid in (1000, 1007):
+        monkeypatch.setenv("HOME", str(tmp_path / str(uid)))
+        monkeypatch.setattr(os, "getuid", lambda uid=uid: uid)
+        chosen.append(Lab().port("web", preferred))
+    assert chosen == [preferred, preferred + 7]
+
+
+def test_a_machine_without_a_free_port(tmp_path, monkeypatch):
+    monkeypatch.setattr(network, "free_port", lambda taken: None)
+    with pytest.raises(LabError, match="no TCP port"):
+        Lab(tmp_path / "lab").port("web", 8000)

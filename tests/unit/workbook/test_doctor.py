@@ -112,7 +112,7 @@ def test_a_port_in_use_is_a_warning():
         port = listener.getsockname()[1]
         finding = doctor.examine_port("the web server", port)
     assert finding.status == "warning"
-    assert "next free one" in finding.detail
+    assert "take another one" in finding.detail
     assert doctor.examine_port("the web server", port).status == "ok"
 
 
