@@ -21,7 +21,8 @@ from rfe_helpers.build.blueprint import Blueprint
 from rfe_helpers.commit.ostree import Repo
 from rfe_helpers.core import run
 from rfe_helpers.core.wait import Deadline
-from rfe_helpers.lab.lab import Lab, cache_directory
+from rfe_helpers.lab.cache import cache_directory
+from rfe_helpers.lab.lab import Lab
 from rfe_helpers.prove.link import DISTANT, FAST, Link, Quality
 from rfe_helpers.sandbox.build import tree
 from rfe_helpers.serve.publication import Publication

@@ -4,9 +4,13 @@ lab of a headless run of the short path, which is made when a test asks for it.
 A run without the long tests says at its end which ones it has left out.
 """
 
+import atexit
 import json
+import os
+import shutil
 import subprocess
 import sys
+import tempfile
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,6 +18,10 @@ from pathlib import Path
 import pytest
 
 RFE = Path(sys.executable).parent / "rfe"
+
+# The labs of tests are not those of who runs them.
+os.environ["XDG_STATE_HOME"] = tempfile.mkdtemp(prefix="rfe-test-state-")
+atexit.register(shutil.rmtree, os.environ["XDG_STATE_HOME"], ignore_errors=True)
 
 _left_out: Counter[str] = Counter()
 
@@ -37,7 +45,7 @@ def workbook_lab(tmp_path_factory):
     directory = tmp_path_factory.mktemp("workbook") / "lab"
     yield directory
     if directory.exists():
-        subprocess.run([RFE, "lab", "clean", "--lab", directory], timeout=600)
+        subprocess.run([RFE, "lab", "clean", "--yes", "--lab", directory], timeout=600)
 
 
 @pytest.fixture(scope="session")

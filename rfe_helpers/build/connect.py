@@ -29,7 +29,8 @@ from rfe_helpers.errors import (
     MediaError,
 )
 from rfe_helpers.install import download, media, mkksiso
-from rfe_helpers.lab.lab import Lab, cache_directory
+from rfe_helpers.lab.cache import cache_directory
+from rfe_helpers.lab.lab import Lab
 
 PROCESS = "image-builder"
 LOCAL_SOCKET = Path("/run/weldr/api.socket")

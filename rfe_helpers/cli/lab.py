@@ -1,20 +1,86 @@
-"""`rfe lab`: what a lab holds, JupyterLab over it, and going back."""
+"""`rfe lab`: what labs hold, JupyterLab over one, going back, and deleting it."""
 
 from __future__ import annotations
 
+import os
+import sys
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import click
 
 from rfe_helpers import serve
 from rfe_helpers.cli import shared
 from rfe_helpers.cli.notebooks import complete_notebook
+from rfe_helpers.core.network import LOOPBACK
+from rfe_helpers.core.units import size
+from rfe_helpers.errors import InputError
+from rfe_helpers.lab import labs
+from rfe_helpers.lab.cache import cache_directory
 from rfe_helpers.lab.lab import Lab
+from rfe_helpers.workbook import notebooks
+from rfe_helpers.workbook.chapters import FURTHER, LIFE_CYCLE
+
+NUMBERS = {step: number for number, _, step in LIFE_CYCLE} | {s: n for n, s in FURTHER.items()}
 
 
 @click.group("lab", cls=shared.Group)
 def group() -> None:
-    """Look at a lab: what the notebooks have made and left running."""
+    """Look at labs: what the notebooks have made and left running."""
+
+
+@group.command("list", example="rfe lab list")
+@shared.json_option
+def list_labs(as_json: bool) -> None:
+    """List your labs: how far they are, what runs, and their size; root sees those of all users.
+
+    A deleted lab is listed as long as something still runs in its directory.
+    """
+    shown = [_facts(entry) for entry in labs.entries()]
+    if as_json:
+        shared.print_json(shown)
+        return
+    for lab in shown:
+        print(f"{lab['directory']} ({lab['user']}): {_progress_of(lab)}")
+        if lab["jupyterlab"]:
+            print(f"    JupyterLab: {lab['jupyterlab']}, its token: `rfe lab open`")
+        for name, pid in lab["processes"].items():
+            print(f"    {name} is running (pid {pid})")
+        if lab["orphans"]:
+            pids = " ".join(map(str, lab["orphans"]))
+            print(f"    the lab was deleted, but processes still run in it; end them: kill {pids}")
+    if not shown:
+        print("no labs: `rfe run` and `rfe lab open` make one")
+
+
+def _facts(entry: labs.LabEntry) -> dict[str, Any]:
+    """A lab as JSON has it; `step` is the last one by notebook."""
+    state = entry.state
+    port = state["ports"].get("jupyter") if "jupyter" in entry.processes else None
+    return {
+        "directory": str(entry.directory),
+        "user": entry.user,
+        "profile": state.get("profile"),
+        "step": next(iter(_in_order(state.get("steps", {}))[::-1]), None),
+        "jupyterlab": f"http://{LOOPBACK}:{port}" if port else None,
+        "processes": entry.processes,
+        "orphans": entry.orphans,
+        "bytes": _bytes_in(entry.directory),
+    }
+
+
+def _progress_of(lab: dict[str, Any]) -> str:
+    if lab["profile"] is None:
+        return "deleted"
+    step = lab["step"]
+    done = f"notebook {NUMBERS.get(step, '')} ({step})" if step else "no notebook yet"
+    return f"profile {lab['profile']}, {done}, {size(lab['bytes'])}"
+
+
+def _in_order(steps: dict[str, Any]) -> list[str]:
+    """Names of steps in the order of their notebooks."""
+    return sorted(steps, key=lambda step: (NUMBERS.get(step, "99"), step))
 
 
 @group.command(example="rfe lab show")
@@ -24,10 +90,11 @@ def show(as_json: bool, directory: str) -> None:
     """Show steps, processes, containers, ports and disk space."""
     lab = shared.existing_lab(directory)
     state = lab.state
-    shown = {
+    steps = _in_order(state["steps"])
+    shown: dict[str, Any] = {
         "directory": str(lab.directory),
         "profile": lab.profile.name,
-        "steps": {name: step["at"] for name, step in state["steps"].items()},
+        "steps": {name: state["steps"][name]["at"] for name in steps},
         "processes": {name: process.pid for name, process in lab.processes().items()},
         "containers": state["containers"],
         "ports": state["ports"],
@@ -36,7 +103,7 @@ def show(as_json: bool, directory: str) -> None:
     if as_json:
         shared.print_json({**shown, "results": state["steps"]})
         return
-    print(f"{shown['directory']}: profile {shown['profile']}, {shown['bytes'] / 1e6:.0f} MB")
+    print(f"{shown['directory']}: profile {shown['profile']}, {size(shown['bytes'])}")
     for title in ("steps", "processes", "ports"):
         values = shown[title]
         print(f"{title}: " + (", ".join(f"{k} ({v})" for k, v in values.items()) or "none"))
@@ -45,7 +112,12 @@ def show(as_json: bool, directory: str) -> None:
 
 def _bytes_in(directory: Path) -> int:
     """What a directory takes on disk; holes in disk images do not count."""
-    return sum(path.lstat().st_blocks * 512 for path in directory.rglob("*"))
+    total = 0
+    for parent, _, names in os.walk(directory):
+        for name in names:
+            with suppress(OSError):  # it may be gone already
+                total += Path(parent, name).lstat().st_blocks * 512
+    return total
 
 
 @group.command("open", example="rfe lab open --lab ~/lab-anna")
@@ -59,21 +131,61 @@ def open_lab(no_browser: bool, directory: str) -> None:
 
 
 @group.command(example="rfe lab reset 50")
-@click.argument("notebook", shell_complete=complete_notebook)
+@click.argument("notebook", required=False, shell_complete=complete_notebook)
+@click.option("--notebooks", "restore", is_flag=True, help="Restore the lab's copies of notebooks.")
 @shared.lab_option
-def reset(notebook: str, directory: str) -> None:
-    """Go back to the state before NOTEBOOK, such as 50."""
+def reset(notebook: str | None, restore: bool, directory: str) -> None:
+    """Go back to the state before NOTEBOOK, such as 50, or to notebooks as they were at first.
+
+    With --notebooks, the copies that you have changed or run are kept in notebooks/replaced.
+    """
+    if bool(notebook) == restore:
+        raise InputError("name a notebook, such as 50, or --notebooks")
+    lab = shared.existing_lab(directory)
+    if notebook is None:
+        print("\n".join(notebooks.restore(lab)) or "nothing to do: no notebook was changed")
+        return
     from rfe_helpers.workbook import solve
 
-    done = solve.reset(shared.existing_lab(directory), notebook)
+    done = solve.reset(lab, notebook)
     print("\n".join(done) or "nothing to do: the lab has not come that far")
 
 
 @group.command(example="rfe lab clean")
+@click.option("--yes", is_flag=True, help="Do not ask.")
 @shared.lab_option
-def clean(directory: str) -> None:
-    """End everything that runs for a lab and delete the lab."""
+def clean(yes: bool, directory: str) -> int:
+    """End everything that runs for a lab and delete the lab, after asking.
+
+    The cache stays, so that the next lab starts quickly.
+    """
     lab = shared.existing_lab(directory)
+    if not yes:
+        print(_inventory(lab))
+        if not sys.stdin.isatty():
+            raise InputError("nothing was deleted", remedy="use --yes where nobody can answer")
+        if not click.confirm("Delete all of it?"):
+            print("nothing was deleted")
+            return 1
     for process in lab.clean(serve.remove_container):
         print(f"ended {process}")
-    print(f"removed {lab.directory}")
+    left = sorted(path.name for path in lab.directory.iterdir()) if lab.directory.exists() else []
+    print(f"removed {lab.directory}" + (f", except for {', '.join(left)}" if left else ""))
+    cache = cache_directory()
+    if cache.exists():
+        print(f"left: the cache for other labs, {cache} ({size(_bytes_in(cache))})")
+    return 0
+
+
+def _inventory(lab: Lab) -> str:
+    """What would be deleted, for whoever has to decide."""
+    reports = sorted(lab.folder("runs").glob("*/report.html"))
+    own = notebooks.own_notebooks(lab)
+    lines = [f"{lab.directory}, {size(_bytes_in(lab.directory))}:"]
+    lines += [
+        f"    running: {name} (pid {process.pid})" for name, process in lab.processes().items()
+    ]
+    lines += [f"    running: container {name}" for name in lab.state["containers"]]
+    lines += [f"    report: {path.relative_to(lab.directory)}" for path in reports]
+    lines += [f"    notebook of yours: {path.relative_to(lab.directory)}" for path in own]
+    return "\n".join(lines)

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
 import click
 
-import rfe_helpers
 from rfe_helpers import workbook
 from rfe_helpers.cli import shared
 from rfe_helpers.errors import InputError
 from rfe_helpers.lab.lab import Lab
+from rfe_helpers.workbook.notebooks import all_notebooks
 
 if TYPE_CHECKING:
     from rfe_helpers.workbook.results import Summary
@@ -20,9 +19,7 @@ if TYPE_CHECKING:
 
 @shared.completing
 def complete_notebook() -> list[str]:
-    """Without headless.all_notebooks(), which is slow to import."""
-    directory = Path(rfe_helpers.__file__).parents[1] / "notebooks"
-    return sorted(path.stem for path in directory.glob("[0-9]*.ipynb"))
+    return [path.stem for path in all_notebooks()]
 
 
 @click.command(cls=shared.Command, example="rfe doctor")
@@ -83,7 +80,7 @@ def run(
     headless = workbook.headless
     if everything and notebooks:
         raise InputError("--all and names of notebooks do not go together")
-    paths = headless.all_notebooks() if everything else headless.find_notebooks(notebooks)
+    paths = all_notebooks() if everything else headless.find_notebooks(notebooks)
     stream = sys.stderr if as_json else sys.stdout
     summary = headless.run_notebooks(
         paths,

@@ -42,7 +42,7 @@ def run_line(line: click.Command, name: str, argv: Sequence[str] | None) -> int:
     except click.ClickException as error:
         error.show()
         raise SystemExit(error.exit_code) from None
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, click.Abort):  # Abort: the end of the input at a question
         print(f"{name}: interrupted", file=sys.stderr)
         return 130
     except BrokenPipeError:

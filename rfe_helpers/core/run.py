@@ -293,12 +293,14 @@ def _noting_interrupts(noted: list[int]) -> Iterator[None]:
 @contextmanager
 def ending_in_order() -> Iterator[None]:
     """Within the block SIGTERM raises KeyboardInterrupt, as Ctrl-C does: processes are ended and
-    unfinished files removed. For the command lines."""
+    unfinished files removed. So does SIGHUP, of a terminal that is closed, unless it is ignored, as
+    under nohup. For the command lines."""
 
     def interrupt(number: int, _: object) -> NoReturn:
         raise KeyboardInterrupt
 
-    with _handling([signal.SIGTERM], interrupt):
+    ends = [signal.SIGTERM, signal.SIGHUP]
+    with _handling([n for n in ends if signal.getsignal(n) is not signal.SIG_IGN], interrupt):
         yield
 
 

@@ -52,10 +52,14 @@ class Host:
     @property
     def line(self) -> str:
         """The command that opens a shell there, ready to paste."""
+        return shlex.join(self.login())
+
+    def login(self, *command: str) -> list[str]:
+        """The command line with which a person opens a shell there, or runs a command."""
         words = ["ssh"]
         if self.key is not None:
             words += ["-i", str(self.key), "-o", f"UserKnownHostsFile={self.known_hosts}"]
-        return shlex.join([*words, *self._target()])
+        return [*words, *self._target(), *command]
 
     def argv(self, *words: str) -> list[str]:
         """The command line of ssh with further words: options, or a command to run there."""

@@ -24,7 +24,7 @@ import urllib3
 from rfe_helpers.core import files
 from rfe_helpers.core.progress import OnProgress
 from rfe_helpers.errors import MediaError
-from rfe_helpers.lab.lab import cache_directory
+from rfe_helpers.lab.cache import cache_directory
 from rfe_helpers.lab.profile import Profile
 
 KINDS = {"guest": "guest image", "iso": "boot ISO"}

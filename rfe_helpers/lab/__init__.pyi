@@ -1,5 +1,6 @@
 from . import profile
-from .lab import Lab, cache_directory
+from .cache import cache_directory
+from .lab import Lab
 from .profile import Profile
 
 __all__ = [

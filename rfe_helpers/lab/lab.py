@@ -12,12 +12,13 @@ On disk, all in the lab directory, which only its owner can read:
     machines/<name>/    disk, console, screenshots and QMP socket of a machine
     runs/<time>/        executed notebooks and reports of headless runs
     sandbox/            the state of the sandbox Image Builder
-    notebooks/          the copy of the workbook that is opened with this lab (rfe lab open)
+    notebooks/          the lab's own copies of the notebooks (rfe_helpers.workbook.notebooks)
+    jupyter/            what JupyterLab keeps while it runs
 
 Invariants: lab.json is replaced as a whole, under the lock, so any number of notebooks and
 commands may use one lab; it never holds a secret; a process in it is identified by pid, start
 time and boot id, so that a recycled pid is never ended. What can be made again and serves several
-labs (the base tree, the boot ISO, packages) is in the cache, `cache_directory()`.
+labs (the base tree, the boot ISO, packages) is in the cache (rfe_helpers.lab.cache).
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ from typing import Any
 
 from rfe_helpers.core import files, network, run
 from rfe_helpers.errors import LabError, RfeError, StepMissingError
-from rfe_helpers.lab import keys, ports, profile
+from rfe_helpers.lab import keys, labs, ports, profile
 
 STATE_VERSION = 1
 DEFAULT = "~/rfe-lab"
@@ -50,15 +51,8 @@ _DIRECTORIES = (
     "sandbox",
     "sockets",
     "notebooks",
+    "jupyter",
 )
-
-
-def cache_directory() -> Path:
-    """The directory of what several labs share: RFE_CACHE, or rfe in the user's cache."""
-    if chosen := os.environ.get("RFE_CACHE"):
-        return Path(chosen).expanduser().absolute()
-    base = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
-    return Path(base).expanduser() / "rfe"
 
 
 def default_directory() -> str:
@@ -98,6 +92,7 @@ class Lab:
             self.profile = profile.load(state["profile"] or profile_name or "sandbox")
             self.profile.require_edge()
             state["profile"] = self.profile.name
+        labs.remember(self.directory, str(state["id"]))
         run.set_journal(self.path("logs", "commands.jsonl"))
 
     def __repr__(self) -> str:
@@ -284,6 +279,7 @@ class Lab:
         given as a lab by mistake must survive.
         """
         ended = self.sweep(remove_container)
+        labs.forget(self.id)
         run.set_journal(None)
         for name in _DIRECTORIES:
             if (self.directory / name).exists():

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from rfe_helpers.core import files, run
 from rfe_helpers.errors import DeadlineExceededError, MachineError, RfeError
-from rfe_helpers.lab.lab import cache_directory
+from rfe_helpers.lab.cache import cache_directory
 from rfe_helpers.machine.qemu import ACCELERATORS, VmSpec, argv, find_program
 
 PROBE_SECONDS = 20

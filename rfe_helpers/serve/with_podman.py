@@ -7,7 +7,8 @@ from contextlib import contextmanager
 
 from rfe_helpers.core import files, run
 from rfe_helpers.errors import ServeError
-from rfe_helpers.lab.lab import Lab, cache_directory
+from rfe_helpers.lab.cache import cache_directory
+from rfe_helpers.lab.lab import Lab
 from rfe_helpers.serve import podman
 from rfe_helpers.serve.podman import Mount, Podman
 from rfe_helpers.serve.server import Content, Server, check_port

@@ -21,7 +21,8 @@ from rfe_helpers.core import files, run
 from rfe_helpers.core.network import port_is_free
 from rfe_helpers.errors import RfeError
 from rfe_helpers.lab import ports
-from rfe_helpers.lab.lab import cache_directory, default_directory
+from rfe_helpers.lab.cache import cache_directory
+from rfe_helpers.lab.lab import default_directory
 from rfe_helpers.machine.accelerator import find_accelerator
 
 Status = Literal["ok", "missing", "too old", "warning"]

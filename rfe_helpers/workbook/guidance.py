@@ -14,7 +14,8 @@ from typing import Any
 
 from rfe_helpers.core.units import size
 from rfe_helpers.errors import RfeError
-from rfe_helpers.lab.lab import Lab, cache_directory
+from rfe_helpers.lab.cache import cache_directory
+from rfe_helpers.lab.lab import Lab
 from rfe_helpers.machine.accelerator import find_accelerator
 from rfe_helpers.workbook.chapters import LIFE_CYCLE
 from rfe_helpers.workbook.doctor import DISK_STEPS

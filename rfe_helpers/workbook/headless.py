@@ -38,10 +38,10 @@ from rfe_helpers.lab.lab import Lab
 from rfe_helpers.workbook import report
 from rfe_helpers.workbook.chapters import FURTHER, LIFE_CYCLE
 from rfe_helpers.workbook.masking import mask, secrets_in
+from rfe_helpers.workbook.notebooks import all_notebooks
 from rfe_helpers.workbook.progress import PROGRESS, Sparing
 from rfe_helpers.workbook.results import Failure, NotebookResult, Status, Summary
 
-NOTEBOOKS = Path(__file__).resolve().parents[2] / "notebooks"
 KERNEL = "python3"
 
 
@@ -54,11 +54,6 @@ def find_notebooks(names: Sequence[str] = ()) -> list[Path]:
     if not names:
         return [path for path in known if path.name[:2] not in FURTHER]
     return [_find_notebook(name, known) for name in names]
-
-
-def all_notebooks() -> list[Path]:
-    """Every notebook of the workbook, in order."""
-    return sorted(NOTEBOOKS.glob("[0-9][0-9]-*.ipynb"))
 
 
 def _find_notebook(name: str, known: Sequence[Path]) -> Path:

@@ -1,49 +1,83 @@
-"""JupyterLab over the workbook, on loopback and with a token: `rfe lab open`.
+"""JupyterLab over a lab's notebooks, on loopback and with a token: `rfe lab open`.
 
 The server reads `jupyter_settings/` through JUPYTER_CONFIG_PATH: no news from the internet, and
-panels are saved as their static twins. With the default lab, the notebooks of the clone are opened;
-any other lab gets its own copies in `<lab>/notebooks`, whose parameter `lab` is that lab, so that
-several people can work from one clone.
+panels are saved as their static twins. Its runtime files, the token among them, are in
+`<lab>/jupyter`, which only the lab's owner can read; its log is `logs/jupyter.log`.
 """
 
 from __future__ import annotations
 
 import json
 import os
-import re
-import shutil
 import sys
+import webbrowser
+from collections.abc import Callable
 from importlib import resources
 from pathlib import Path
 
-import nbformat
-
 from rfe_helpers.core import files, run
+from rfe_helpers.core.run import ProcessId
+from rfe_helpers.core.wait import Deadline, wait_for
+from rfe_helpers.errors import LabError
 from rfe_helpers.lab import ports
-from rfe_helpers.lab.lab import DEFAULT, Lab
-from rfe_helpers.workbook.headless import NOTEBOOKS, all_notebooks
+from rfe_helpers.lab.lab import Lab
+from rfe_helpers.workbook import notebooks
 
 PROCESS = "jupyter"
-_FIRST = "00-start-here.ipynb"
+START_SECONDS = 120
+_FIRST = "lab/tree/00-start-here.ipynb"
 
 
-def open_lab(lab: Lab, *, browser: bool = True) -> None:
-    """Replace this process with JupyterLab, registered in the lab as "jupyter"; does not return."""
-    root = notebooks_of(lab)
-    # JupyterLab keeps the pid and the start time of this process.
-    if (identity := run.ProcessId.of(os.getpid())) is not None:
-        lab.add_process(PROCESS, identity)
-    run.become(
+def open_lab(lab: Lab, *, browser: bool = True, say: Callable[[str], None] = print) -> None:
+    """Open a lab in JupyterLab, and keep it running until Ctrl-C or until it is shut down.
+
+    If JupyterLab runs for this lab already, its address is said, and this returns. `browser` opens
+    it in the browser. Raises LabError, with the end of the log, if JupyterLab does not start.
+    """
+    with files.locked(lab.path("jupyter", "lock")):
+        running = lab.process(PROCESS)
+        server = running or _start(lab, browser=browser)
+        try:
+            address = wait_for(
+                lambda: _address(lab, server), Deadline(START_SECONDS), "JupyterLab answers"
+            )
+        except KeyboardInterrupt:
+            run.stop(server)
+            raise
+    if running is not None:
+        say(f"JupyterLab is already running for {lab.directory}:\n{_box(address)}")
+        if browser:
+            webbrowser.open(_runtime(lab, server, "-open.html").as_uri())
+        return
+    say(f"JupyterLab is running for {lab.directory}; its log is {lab.log(PROCESS)}")
+    say(f"Ctrl-C ends it. The address for your browser:\n{_box(address)}")
+    try:
+        wait_for(lambda: not server.alive, Deadline(float("inf")), "JupyterLab ends", every=0.5)
+    except KeyboardInterrupt:
+        say("ending JupyterLab; machines and servers of the lab keep running")
+        run.stop(server, grace=20)
+    lab.remove_process(PROCESS)
+
+
+def _start(lab: Lab, *, browser: bool) -> ProcessId:
+    root = notebooks.copies(lab)
+    return run.start(
         argv(root, lab.port(PROCESS, ports.JUPYTER), browser=browser),
-        env=environment(lab),
+        log=lab.log(PROCESS),
+        env={**os.environ, **environment(lab)},  # those of the user: for terminals and the browser
+        on_start=lambda process: lab.add_process(PROCESS, process),
     )
 
 
 def environment(lab: Lab) -> dict[str, str]:
     """The environment of the server; its terminals find `rfe`, which uses this lab."""
     programs = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
-    directory = str(lab.directory)
-    return {"JUPYTER_CONFIG_PATH": _config_path(), "PATH": programs, "RFE_LAB": directory}
+    return {
+        "JUPYTER_CONFIG_PATH": _config_path(),
+        "JUPYTER_RUNTIME_DIR": str(lab.folder("jupyter")),
+        "PATH": programs,
+        "RFE_LAB": str(lab.directory),
+    }
 
 
 def argv(root: Path, port: int, *, browser: bool = True) -> list[str]:
@@ -56,35 +90,33 @@ def argv(root: Path, port: int, *, browser: bool = True) -> list[str]:
         f"--ServerApp.port={port}",
         "--ServerApp.port_retries=0",
         f"--ServerApp.root_dir={root}",
-        f"--LabApp.default_url=/lab/tree/{_FIRST}",
+        f"--LabApp.default_url=/{_FIRST}",
         *([] if browser else ["--no-browser"]),
         *(["--allow-root"] if os.getuid() == 0 else []),
     ]
 
 
-def notebooks_of(lab: Lab) -> Path:
-    """The directory of a lab's notebooks; copies are made once and not changed afterwards."""
-    if lab.directory == Path(DEFAULT).expanduser().absolute():
-        return NOTEBOOKS
-    root = lab.folder("notebooks")
-    shutil.copytree(NOTEBOOKS / "pictures", root / "pictures", dirs_exist_ok=True)
-    for path in all_notebooks():
-        if not (root / path.name).exists():
-            files.write(root / path.name, with_lab(path, lab))
-    return root
+def _address(lab: Lab, server: ProcessId) -> str:
+    """The address with its token, once the server listens, and "" before."""
+    if not server.alive:
+        log = lab.log(PROCESS)
+        tail = run.tail_of(log.read_text(errors="replace"))
+        raise LabError(f"JupyterLab ended:\n{tail}", log=log, remedy="see the last lines above")
+    try:
+        told = json.loads(_runtime(lab, server, ".json").read_text())
+    except (FileNotFoundError, ValueError):
+        return ""
+    return f"{told['url']}{_FIRST}?token={told['token']}"
 
 
-def with_lab(path: Path, lab: Lab) -> str:
-    """The JSON of a notebook, with a lab and its profile as its parameters."""
-    notebook = nbformat.read(path, as_version=4)
-    values = {"lab": str(lab.directory), "profile": lab.profile.name}
-    for cell in notebook.cells:
-        if "parameters" in cell.metadata.get("tags", ()):
-            for name, value in values.items():
-                line = re.compile(rf'^({name}: str) = "[^"]*"', re.MULTILINE)
-                text = json.dumps(value).replace("\\", r"\\")
-                cell.source = line.sub(rf"\1 = {text}", cell.source)
-    return str(nbformat.writes(notebook)) + "\n"
+def _runtime(lab: Lab, server: ProcessId, suffix: str) -> Path:
+    """A file that a Jupyter server writes when it starts (jupyter_server.serverapp)."""
+    return lab.folder("jupyter") / f"jpserver-{server.pid}{suffix}"
+
+
+def _box(text: str) -> str:
+    line = "─" * (len(text) + 2)
+    return f"┌{line}┐\n│ {text} │\n└{line}┘"
 
 
 def _config_path() -> str:

@@ -25,4 +25,4 @@ def window(tmp_path_factory: pytest.TempPathFactory, chromium: Browser) -> Itera
     lab = home / "lab"
     with jupyterlab(lab, chromium, home) as window:
         yield window
-    subprocess.run([BIN / "rfe", "lab", "clean", "--lab", lab], check=True, timeout=300)
+    subprocess.run([BIN / "rfe", "lab", "clean", "--yes", "--lab", lab], check=True, timeout=300)

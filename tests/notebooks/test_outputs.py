@@ -7,7 +7,8 @@ import sys
 import nbformat
 import pytest
 
-from rfe_helpers.workbook.headless import all_notebooks, find_notebooks
+from rfe_helpers.workbook.headless import find_notebooks
+from rfe_helpers.workbook.notebooks import all_notebooks
 
 # Notebooks that need no earlier one, so that they can run by themselves.
 ALONE = find_notebooks(["00"])

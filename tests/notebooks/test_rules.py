@@ -14,7 +14,7 @@ import papermill
 import pytest
 
 from rfe_helpers.lab import profile
-from rfe_helpers.workbook.headless import NOTEBOOKS, all_notebooks
+from rfe_helpers.workbook.notebooks import NOTEBOOKS, all_notebooks
 
 ROOT = Path(__file__).parents[2]
 PATHS = all_notebooks()

@@ -11,7 +11,7 @@ from rfe_helpers.commit.ostree import Repo
 from rfe_helpers.core import run
 from rfe_helpers.core.wait import Deadline
 from rfe_helpers.errors import CommandFailedError
-from rfe_helpers.lab.lab import cache_directory
+from rfe_helpers.lab.cache import cache_directory
 from rfe_helpers.sandbox.build import artifacts, tree
 
 pytestmark = pytest.mark.slow

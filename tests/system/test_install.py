@@ -18,7 +18,8 @@ from rfe_helpers.core import run
 from rfe_helpers.core.wait import Deadline
 from rfe_helpers.errors import MachineError, MediaError
 from rfe_helpers.install import kickstart, media
-from rfe_helpers.lab.lab import Lab, cache_directory
+from rfe_helpers.lab.cache import cache_directory
+from rfe_helpers.lab.lab import Lab
 from rfe_helpers.machine import disks, installation
 from rfe_helpers.machine.node import Node
 from rfe_helpers.machine.vm import Machine, VmSpec

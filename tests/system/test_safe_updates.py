@@ -19,7 +19,8 @@ from rfe_helpers.core import run
 from rfe_helpers.core.wait import Deadline, wait_for
 from rfe_helpers.errors import NodeError
 from rfe_helpers.install import kickstart
-from rfe_helpers.lab.lab import Lab, cache_directory
+from rfe_helpers.lab.cache import cache_directory
+from rfe_helpers.lab.lab import Lab
 from rfe_helpers.machine import disks, installation
 from rfe_helpers.machine.node import Node
 from rfe_helpers.machine.qemu import VmSpec

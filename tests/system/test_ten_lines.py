@@ -25,7 +25,7 @@ def environment(tmp_path: Path) -> Iterator[dict[str, str]]:
     lab = tmp_path / "rfe-lab"
     if lab.exists():
         subprocess.run(
-            [RFE, "lab", "clean", "--lab", lab], env=environment, check=True, timeout=600
+            [RFE, "lab", "clean", "--yes", "--lab", lab], env=environment, check=True, timeout=600
         )
         assert not lab.exists()
 

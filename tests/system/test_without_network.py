@@ -20,7 +20,7 @@ def lab(tmp_path_factory):
     directory = tmp_path_factory.mktemp("alone") / "lab"
     yield directory
     if directory.exists():
-        subprocess.run([RFE, "lab", "clean", "--lab", directory], timeout=300)
+        subprocess.run([RFE, "lab", "clean", "--yes", "--lab", directory], timeout=300)
 
 
 def run_alone(*words: str | Path) -> subprocess.CompletedProcess[str]:

@@ -10,7 +10,8 @@ import nbformat
 import pytest
 
 from rfe_helpers.core.run import ProcessId
-from rfe_helpers.workbook.headless import NOTEBOOKS, find_notebooks
+from rfe_helpers.workbook.headless import find_notebooks
+from rfe_helpers.workbook.notebooks import NOTEBOOKS
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(2400)]
 BIN = Path(sys.executable).parent
@@ -109,6 +110,6 @@ def test_clean_leaves_nothing(summary, lab):
     pids = lab_state(lab)["processes"].values()
     assert pids
     before = [ProcessId.of(pid) for pid in pids]
-    assert rfe("lab", "clean", "--lab", str(lab)).returncode == 0
+    assert rfe("lab", "clean", "--yes", "--lab", str(lab)).returncode == 0
     assert not any(process.alive for process in before if process)
     assert not lab.exists()

@@ -15,7 +15,8 @@ from support.command_line import parse
 
 import rfe_helpers
 from rfe_helpers.cli import main, vm
-from rfe_helpers.workbook.headless import all_notebooks, find_notebooks
+from rfe_helpers.workbook.headless import find_notebooks
+from rfe_helpers.workbook.notebooks import all_notebooks
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()

@@ -228,11 +228,14 @@ class Index:
         directory = self.directory / digest
         index = directory / "index.sqlite"
         with self._guard:
-            if _age(index) < FRESH_SECONDS:
+            configuration = directory / "apt.conf"  # which an index from a shared cache lacks
+            if _age(index) < FRESH_SECONDS and configuration.exists():
                 return directory
             with self._locked():
                 if _age(index) >= FRESH_SECONDS:
                     self._refresh(directory, system, extra)
+                elif not configuration.exists():
+                    self._write_configuration(directory, system, extra)
         return directory
 
     def _refresh(self, directory: Path, system: str, extra: Sequence[str]) -> None:

@@ -1,4 +1,7 @@
 # The settings of `rfe lab open` for JupyterLab, which reads them through JUPYTER_CONFIG_PATH.
+import secrets
+import warnings
+
 c = get_config()  # noqa: F821
 
 VIEW = "application/vnd.jupyter.widget-view+json"
@@ -17,4 +20,8 @@ def keep_the_twin(model, **_):
                 data.pop(VIEW, None)
 
 
+# The server applies its configuration twice, and warns of a hook that replaces itself.
+warnings.filterwarnings("ignore", "Overriding existing pre_save_hook")
 c.ContentsManager.pre_save_hook = keep_the_twin
+# One that the server makes itself would be written to its log.
+c.IdentityProvider.token = secrets.token_hex(24)

@@ -19,7 +19,7 @@ from rfe_helpers.core import run
 from rfe_helpers.install import kickstart
 from rfe_helpers.lab import profile
 from rfe_helpers.lab.lab import DEFAULT, Lab, default_directory
-from rfe_helpers.workbook.headless import all_notebooks
+from rfe_helpers.workbook.notebooks import all_notebooks
 
 RFE = [sys.executable, "-c", "import sys; from rfe_helpers.cli.main import main; sys.exit(main())"]
 
@@ -72,7 +72,7 @@ def test_the_list_of_commands_is_short_and_says_how_to_switch_completion_on(caps
     ("line", "offered"),
     [
         ("rfe la", {"lab"}),
-        ("rfe lab ", {"show", "open", "reset", "clean"}),
+        ("rfe lab ", {"list", "show", "open", "reset", "clean"}),
         ("rfe profiles rhel-9.", {n for n in profile.names() if n.startswith("rhel-9.")}),
         ("rfe run --profile sand", {"sandbox"}),
         ("rfe run ", {path.stem for path in all_notebooks()}),
@@ -143,41 +143,6 @@ def test_an_unknown_notebook_leaves_no_lab(tmp_path):
     assert result.returncode == 1
     assert "20-build-a-commit" in result.stderr
     assert not (tmp_path / "lab").exists()
-
-
-def test_lab_show_tells_what_is_there(lab, capsys):
-    lab.record("commit", ref="x/y")
-    process = run.start(["sleep", "60"], log=lab.log("sleep"))
-    lab.add_process("sleeper", process)
-    lab.port("web", 18100)
-    assert main.main(["lab", "show", "--lab", str(lab.directory)]) == 0
-    out = capsys.readouterr().out
-    assert "profile sandbox" in out
-    assert f"sleeper ({process.pid})" in out
-    assert "commit (" in out
-    assert main.main(["lab", "show", "--json", "--lab", str(lab.directory)]) == 0
-    told = json.loads(capsys.readouterr().out)
-    assert told["processes"] == {"sleeper": process.pid}
-    assert told["results"]["commit"]["ref"] == "x/y"
-    assert told["bytes"] > 0
-    run.stop(process)
-
-
-def test_lab_clean_ends_everything_and_removes_it(lab, capsys):
-    process = run.start(["sleep", "60"], log=lab.log("sleep"))
-    lab.add_process("sleeper", process)
-    assert main.main(["lab", "clean", "--lab", str(lab.directory)]) == 0
-    assert f"ended sleeper (pid {process.pid})" in capsys.readouterr().out
-    assert not process.alive
-    assert not lab.directory.exists()
-
-
-@pytest.mark.parametrize("command", ["show", "clean"])
-def test_what_is_no_lab_is_left_alone(tmp_path, capsys, command):
-    (tmp_path / "thesis.odt").write_text("years of work")
-    assert main.main(["lab", command, "--lab", str(tmp_path)]) == 1
-    assert "there is no lab in" in capsys.readouterr().err
-    assert [item.name for item in tmp_path.iterdir()] == ["thesis.odt"]
 
 
 def test_the_sandbox_is_started_found_and_stopped(lab, capsys):

@@ -11,7 +11,7 @@ import pytest
 from rfe_helpers.core import network, run
 from rfe_helpers.core.network import free_port, port_is_free
 from rfe_helpers.errors import LabError, RfeError, StepMissingError
-from rfe_helpers.lab.lab import Lab, cache_directory, default_directory
+from rfe_helpers.lab.lab import Lab, default_directory
 
 
 @pytest.fixture
@@ -172,14 +172,6 @@ def test_a_process_of_another_program_is_found(lab):
     assert process is not None
     lab.sweep()
     assert not process.alive
-
-
-def test_the_cache_can_be_moved(monkeypatch, tmp_path):
-    monkeypatch.setenv("RFE_CACHE", str(tmp_path))
-    assert cache_directory() == tmp_path
-    monkeypatch.delenv("RFE_CACHE")
-    monkeypatch.setenv("XDG_CACHE_HOME", "/c")
-    assert str(cache_directory()) == "/c/rfe"
 
 
 def test_the_path_of_a_socket_is_short_in_bytes(tmp_path):

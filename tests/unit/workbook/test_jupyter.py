@@ -6,13 +6,11 @@ import sys
 from importlib import resources
 from pathlib import Path
 
-import nbformat
 import pytest
 
 from rfe_helpers.core import run
 from rfe_helpers.lab.lab import Lab
 from rfe_helpers.workbook import jupyter
-from rfe_helpers.workbook.headless import NOTEBOOKS, all_notebooks
 from rfe_helpers.workbook.ui.parts import VIEW
 
 SETTINGS = resources.files("rfe_helpers.workbook") / "jupyter_settings"
@@ -43,37 +41,11 @@ def test_a_terminal_of_jupyterlab_finds_rfe_and_the_lab(lab):
     assert json.loads(shown.stdout)["directory"] == str(lab.directory)
 
 
-def test_the_default_lab_opens_the_notebooks_of_the_clone(tmp_path, monkeypatch):
-    monkeypatch.setenv("HOME", str(tmp_path))
-    assert jupyter.notebooks_of(Lab()) == NOTEBOOKS
-    run.set_journal(None)
-
-
-def test_another_lab_has_copies_with_its_own_parameters(lab):
-    root = jupyter.notebooks_of(lab)
-    assert root.parent == lab.directory
-    assert (root / "pictures" / "life-cycle.svg").is_file()
-    for path in all_notebooks():
-        copy = nbformat.read(root / path.name, as_version=4)
-        nbformat.validate(copy)
-        lines = copy.cells[1].source.splitlines()
-        assert lines[0].startswith(f'lab: str = "{lab.directory}"  # ')
-        assert lines[1].startswith('profile: str = "sandbox"  # ')
-        assert copy.cells[2:] == nbformat.read(path, as_version=4).cells[2:]
-
-
-def test_the_changes_of_a_reader_in_a_copy_stay(lab):
-    first = jupyter.notebooks_of(lab) / "00-start-here.ipynb"
-    first.write_text("mine")
-    jupyter.notebooks_of(lab)
-    assert first.read_text() == "mine"
-
-
 class Config:
     """The object that traitlets gives to a configuration file: any section, any setting."""
 
     def __init__(self):
-        self.ContentsManager = self
+        self.ContentsManager = self.IdentityProvider = self
 
     pre_save_hook = None
 
