@@ -18,7 +18,7 @@ from rfe_helpers.lab import keys
 def ssh(machine: str, command: tuple[str, ...], user: str, directory: str) -> None:
     """Log in to MACHINE, such as edge-1, or run COMMAND there.
 
-    A COMMAND with options follows `--`: rfe ssh edge-1 -- rpm-ostree status --json
+    If COMMAND has options, put -- before it, as in rfe ssh edge-1 -- rpm-ostree status --json.
     """
     from rfe_helpers.machine.vm import Machine
 

@@ -15,6 +15,9 @@ from rfe_helpers.core import run
 from rfe_helpers.core.run import ProcessId, Result
 from rfe_helpers.core.wait import Deadline, wait_for
 
+# Variables that are those of who runs the tests.
+CALLERS = ("XDG_RUNTIME_DIR", "XDG_CACHE_HOME", "XDG_STATE_HOME", "RFE_CACHE", "TMPDIR")
+
 
 @dataclass(frozen=True)
 class OrdinaryUser:
@@ -24,15 +27,23 @@ class OrdinaryUser:
     home: Path
     directory: Path
 
-    def run(self, argv: Iterable[str | Path], *, packages: Path | None = None) -> Result:
+    def run(
+        self,
+        argv: Iterable[str | Path],
+        *,
+        packages: Path | None = None,
+        seconds: float = 600,
+    ) -> Result:
         """Run a command of theirs as cron would, without a login session; `packages` is where
         its Python looks for more packages. Raises CommandFailedError."""
-        variables = {"HOME": str(self.home)}
-        if packages is not None:
-            variables["PYTHONPATH"] = str(packages)
+        variables = {"PYTHONPATH": str(packages)} if packages is not None else {}
+        return run.run(self.words(*argv), env=variables, cwd=self.directory, seconds=seconds)
+
+    def words(self, *argv: str | Path) -> list[str]:
+        """The command line that runs a command of theirs."""
         su = ["runuser", "-u", self.name, "--"] if os.getuid() == 0 else []
-        words = [*su, "env", "-u", "XDG_RUNTIME_DIR", *argv]
-        return run.run(words, env=variables, cwd=self.directory)
+        of_caller = [word for name in CALLERS for word in ("-u", name)]
+        return [*su, "env", *of_caller, f"HOME={self.home}", *map(str, argv)]
 
     def give(self, path: Path) -> None:
         """Make a directory theirs, with all that is in it."""

@@ -1,0 +1,143 @@
+"""One installation from a wheel, and one cache, that root owns and two ordinary users work with."""
+
+import json
+import shutil
+import subprocess
+import sys
+import urllib.request
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+import jupyterlab
+import pytest
+from support.ordinary_user import OrdinaryUser, ordinary_user
+
+from rfe_helpers.core import run
+from rfe_helpers.core.wait import Deadline, wait_for
+from rfe_helpers.lab import cache_directory
+from rfe_helpers.workbook.notebooks import all_notebooks
+
+pytestmark = pytest.mark.slow
+ROOT = Path(__file__).parents[2]
+PASSED_OVER = shutil.ignore_patterns(
+    "playwright", "mypy", "ruff*", "hypothesis", "*rfe_helpers*", "rfe.pth", "__pycache__"
+)
+
+
+@dataclass(frozen=True)
+class Installation:
+    """`rfe` of a wheel in a virtual environment, and a filled cache: readable for everybody."""
+
+    rfe: Path
+    cache: Path
+
+
+@pytest.fixture(scope="module")
+def installation() -> Iterator[Installation]:
+    directory = Path("/var/tmp") / f"rfe-shared-{run.ProcessId.of(1).started}"
+    shutil.rmtree(directory, ignore_errors=True)
+    directory.mkdir(mode=0o755)
+    try:
+        python = _install(directory / "installed")
+        fill = [python.parent / "rfe", "cache", "tmux"]
+        subprocess.run(fill, check=True, timeout=600)
+        shutil.copytree(
+            cache_directory(),
+            directory / "cache",
+            copy_function=_link,
+            ignore=shutil.ignore_patterns("build", "archive", "lock", "*.tmp"),
+        )
+        run.run(["chmod", "-R", "go=u-w", directory])
+        yield Installation(python.parent / "rfe", directory / "cache")
+    finally:
+        run.run(["chmod", "-R", "u+w", directory])
+        shutil.rmtree(directory)
+
+
+def _install(target: Path) -> Path:
+    """Install our wheel beside the packages of the running environment; returns its Python."""
+    run.run([_interpreter(), "-m", "venv", "--without-pip", target])
+    installed = Path(jupyterlab.__file__).parents[1]
+    packages = next((target / "lib").glob("python3*/site-packages"))
+    shutil.copytree(
+        installed, packages, copy_function=_link, ignore=PASSED_OVER, dirs_exist_ok=True
+    )
+    shutil.copytree(installed.parents[2] / "share", target / "share", copy_function=_link)
+    pip = [sys.executable, "-m", "pip", "--disable-pip-version-check"]
+    wheels = target / "wheels"
+    run.run([*pip, "wheel", "-q", "--no-deps", "-w", wheels, ROOT], seconds=300)
+    wheel = next(wheels.glob("*.whl"))
+    python = target / "bin" / "python"
+    run.run([*pip, "--python", python, "install", "-q", "--no-deps", "--no-index", wheel])
+    return python
+
+
+def _interpreter() -> Path:
+    """A Python that every user can run, with which the installed packages work."""
+    name = f"python3.{sys.version_info.minor}"
+    candidates = [Path(sys.base_prefix) / "bin" / name, Path("/usr/bin") / name]
+    for python in candidates:
+        parents = python.resolve().parents
+        if python.exists() and all(p.stat().st_mode & 0o005 == 0o005 for p in parents):
+            return python
+    raise AssertionError(f"no {name} that ordinary users can run; looked for {candidates}")
+
+
+def _link(source: str, target: str) -> None:
+    """Hard links take no time and no room, but only work within one file system."""
+    try:
+        Path(target).hardlink_to(Path(source).resolve())
+    except OSError:
+        shutil.copy2(source, target)
+
+
+@pytest.fixture(scope="module")
+def users() -> Iterator[list[OrdinaryUser]]:
+    with ExitStack() as stack:
+        users = [stack.enter_context(ordinary_user()) for _ in range(2)]
+        for user in users:
+            user.give(user.directory)
+        yield users
+
+
+def test_two_users_open_jupyterlab_at_once(users, installation):
+    def open_lab(user: OrdinaryUser) -> str:
+        lab = user.directory / "lab"
+        words = user.words(installation.rfe, "lab", "open", "--no-browser", "--lab", lab)
+        with subprocess.Popen(words, cwd="/", stdout=subprocess.PIPE, text=True) as server:
+            try:
+                line = next(line for line in server.stdout if "http://" in line)
+                address = line.strip("│ \n")
+                with urllib.request.urlopen(address) as answer:
+                    assert answer.status == 200
+                copied = sorted(path.name for path in (lab / "notebooks").glob("*.ipynb"))
+                assert copied == [path.name for path in all_notebooks()]
+                barrier[user.name] = address
+                wait_for(lambda: len(barrier) == 2, Deadline(120), "both are open")
+                return address
+            finally:
+                server.terminate()
+
+    barrier: dict[str, str] = {}
+    with ThreadPoolExecutor() as pool:
+        first, second = pool.map(open_lab, users)
+    assert first.partition("/lab")[0] != second.partition("/lab")[0]
+
+
+def test_two_users_build_with_what_somebody_else_has_cached(users, installation):
+    def build(user: OrdinaryUser) -> dict:
+        words = [installation.rfe, "run", "00", "10", "20", "--json", "--lab", "lab"]
+        environment = ["env", f"RFE_CACHE={installation.cache}"]
+        return json.loads(user.run([*environment, *words], seconds=900).stdout)
+
+    before = {path: path.stat().st_mtime for path in installation.cache.rglob("*")}
+    with ThreadPoolExecutor() as pool:
+        for user, summary in zip(users, pool.map(build, users), strict=True):
+            assert summary["status"] == "passed", summary
+            own = user.home / ".cache" / "rfe"
+            (base,) = own.glob("base-*/base.tar")
+            assert base.is_symlink()
+    assert {path: path.stat().st_mtime for path in installation.cache.rglob("*")} == before
