@@ -42,8 +42,9 @@ def installation() -> Iterator[Installation]:
     directory.mkdir(mode=0o755)
     try:
         python = _install(directory / "installed")
-        fill = [python.parent / "rfe", "cache", "tmux"]
-        subprocess.run(fill, check=True, timeout=600)
+        if not any(cache_directory().glob("base-*/base.tar")):
+            fill = [python.parent / "rfe", "cache", "tmux"]
+            subprocess.run(fill, check=True, timeout=600)
         shutil.copytree(
             cache_directory(),
             directory / "cache",
@@ -71,7 +72,7 @@ def _install(target: Path) -> Path:
     run.run([*pip, "wheel", "-q", "--no-deps", "-w", wheels, ROOT], seconds=300)
     wheel = next(wheels.glob("*.whl"))
     python = target / "bin" / "python"
-    run.run([*pip, "--python", python, "install", "-q", "--no-deps", "--no-index", wheel])
+    run.run([*pip, "--python", python, "install", "-q", wheel], seconds=300)
     return python
 
 
@@ -138,6 +139,7 @@ def test_two_users_build_with_what_somebody_else_has_cached(users, installation)
         for user, summary in zip(users, pool.map(build, users), strict=True):
             assert summary["status"] == "passed", summary
             own = user.home / ".cache" / "rfe"
-            (base,) = own.glob("base-*/base.tar")
-            assert base.is_symlink()
+            bases = list(own.glob("base-*/base.tar"))
+            assert bases
+            assert all(base.is_symlink() for base in bases)
     assert {path: path.stat().st_mtime for path in installation.cache.rglob("*")} == before
