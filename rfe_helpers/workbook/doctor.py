@@ -19,7 +19,7 @@ from typing import Literal
 
 from rfe_helpers.core import files, run
 from rfe_helpers.core.network import port_is_free
-from rfe_helpers.errors import RfeError
+from rfe_helpers.errors import RfeError, ToolMissingError
 from rfe_helpers.lab import ports
 from rfe_helpers.lab.cache import cache_directory
 from rfe_helpers.lab.lab import default_directory
@@ -73,14 +73,20 @@ class Diagnosis:
 @dataclass(frozen=True)
 class Tool:
     """A line of tools.tsv. `probe` has alternatives, each a command or an absolute glob; `minimum`
-    is the oldest version that works, "-" for any; `debian` and `fedora` are names of packages."""
+    is the oldest version that works, "-" for any; `debian` and `fedora` are names of packages;
+    `need` is essential, optional, or the number of the only notebook that needs it."""
 
     probe: tuple[str, ...]
     minimum: str
     debian: str
     fedora: str
-    essential: bool
+    need: str
     purpose: str
+
+    @property
+    def essential(self) -> bool:
+        """Whether the workbook cannot run without it."""
+        return self.need == "essential"
 
     @property
     def name(self) -> str:
@@ -130,19 +136,31 @@ def install_command(findings: list[Diagnosis]) -> str:
 def tools() -> list[Tool]:
     """The lines of tools.tsv, except for those that only the tests of the workbook need."""
     text = (resources.files("rfe_helpers.workbook") / "tools.tsv").read_text()
-    rows = [line.split("\t") for line in text.splitlines() if line and line[0] != "#"]
-    return [
-        Tool(
-            probe=tuple(probe.split("|")),
-            minimum=minimum,
-            debian=debian,
-            fedora=fedora,
-            essential=need == "essential",
-            purpose=purpose,
+    return [tool for tool in parse_tools(text) if tool.need != "dev"]
+
+
+def parse_tools(text: str) -> Iterator[Tool]:
+    """The lines of a table such as tools.tsv, which describes its columns."""
+    for line in text.splitlines():
+        if line and line[0] != "#":
+            probe, minimum, debian, fedora, need, purpose = line.split("\t")
+            yield Tool(tuple(probe.split("|")), minimum, debian, fedora, need, purpose)
+
+
+def require_tools(number: str) -> None:
+    """Check that all tools of a notebook are installed. Raises ToolMissingError with the command
+    that installs what is missing.
+
+    require_tools("65")
+    """
+    missing = [t for t in tools() if t.need in ("essential", number) and t.find() is None]
+    if missing:
+        apt = run.which("apt-get") is not None
+        packages = sorted({tool.debian if apt else tool.fedora for tool in missing})
+        names = ", ".join(tool.name for tool in missing)
+        raise ToolMissingError(
+            f"notebook {number} needs what is not installed: {names}", remedy=_install(*packages)
         )
-        for probe, minimum, debian, fedora, need, purpose in rows
-        if need != "dev"
-    ]
 
 
 def _install(*packages: str) -> str:

@@ -7,21 +7,23 @@ import sys
 from pathlib import Path
 
 import pytest
+from support.missing_commands import without
 
 from rfe_helpers.cli.main import main
 from rfe_helpers.workbook import doctor
 from rfe_helpers.workbook.doctor import Diagnosis, Tool
+from rfe_helpers.workbook.notebooks import all_notebooks
 
 SET_UP = Path(__file__).parents[3] / "set-up"
 
 
-def tool(*probe: str, minimum: str = "-", essential: bool = True) -> Tool:
+def tool(*probe: str, minimum: str = "-", need: str = "essential") -> Tool:
     return Tool(
         probe=probe,
         minimum=minimum,
         debian="the-package",
         fedora="its-name-in-fedora",
-        essential=essential,
+        need=need,
         purpose="a purpose",
     )
 
@@ -74,10 +76,33 @@ def test_a_tool_that_is_too_old_stops_with_the_command_that_fixes_it(bin_directo
 
 def test_a_missing_tool_stops_only_if_it_is_essential():
     assert doctor.examine_tool(tool("no-such-command")).stops
-    optional = doctor.examine_tool(tool("no-such-command", essential=False))
+    optional = doctor.examine_tool(tool("no-such-command", need="optional"))
     assert optional.status == "missing"
     assert not optional.stops
     assert "install" in optional.remedy
+
+
+def test_a_notebook_names_all_tools_that_it_lacks_and_the_command_that_installs_them():
+    program = "from rfe_helpers.workbook import doctor; doctor.require_tools('{}')"
+    lacking = without("sfdisk", "xz", "docker-registry", "registry")
+    for number, names, packages in (
+        ("65", "sfdisk, xz", "fdisk xz-utils"),
+        ("80", "docker-registry, xz", "docker-registry xz-utils"),
+        ("50", "xz", "xz-utils"),
+    ):
+        result = subprocess.run(
+            [*lacking, sys.executable, "-c", program.format(number)], capture_output=True, text=True
+        )
+        assert f"notebook {number} needs what is not installed: {names}\n" in result.stderr
+        if shutil.which("apt-get"):
+            assert result.stderr.rstrip().endswith(f"--no-install-recommends {packages}")
+
+
+def test_a_tool_that_only_one_notebook_needs_names_that_notebook():
+    numbers = {path.name[:2] for path in all_notebooks()}
+    needs = {tool.need for tool in doctor.tools()}
+    assert needs - numbers == {"essential", "optional"}
+    assert "65" in needs
 
 
 def test_alternatives_and_paths_are_probed(tmp_path):
