@@ -104,7 +104,7 @@ def users() -> Iterator[list[OrdinaryUser]]:
         yield users
 
 
-def test_two_users_open_jupyterlab_at_once(users, installation):
+def test_two_users_open_jupyterlab_at_once_and_twice(users, installation):
     def open_lab(user: OrdinaryUser) -> str:
         lab = user.directory / "lab"
         words = user.words(installation.rfe, "lab", "open", "--no-browser", "--lab", lab)
@@ -116,6 +116,10 @@ def test_two_users_open_jupyterlab_at_once(users, installation):
                     assert answer.status == 200
                 copied = sorted(path.name for path in (lab / "notebooks").glob("*.ipynb"))
                 assert copied == [path.name for path in all_notebooks()]
+                again = user.run([installation.rfe, "lab", "open", "--no-browser", "--lab", lab])
+                *_, top, box, bottom = again.stdout.splitlines()
+                assert (top[0], box.strip("│ "), bottom[-1]) == ("┌", address, "┘")
+                assert address.partition("token=")[2] not in (lab / "logs/jupyter.log").read_text()
                 barrier[user.name] = address
                 wait_for(lambda: len(barrier) == 2, Deadline(120), "both are open")
                 return address

@@ -1,0 +1,79 @@
+"""The workbook on a machine that has nothing but what `make set-up` installs: a Debian made by
+mmdebstrap, in a chroot with mounts and processes of its own."""
+
+import json
+import os
+import shlex
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from rfe_helpers.core import run
+
+pytestmark = pytest.mark.full
+ROOT = Path(__file__).parents[2]
+ARTEFACTS = ROOT / "artefacts" / "bare"
+# How this host reaches the network, which a machine of its own would be told as well.
+NETWORK = ("resolv.conf", "hosts", "pip.conf", "ssl/certs/ca-certificates.crt")
+MOUNTS = """\
+mount --bind /dev {0}/dev
+mount -t devpts -o newinstance,ptmxmode=0666 devpts {0}/dev/pts
+mount -t tmpfs tmpfs {0}/dev/shm
+mount --rbind /sys {0}/sys
+mount -t proc proc {0}/proc
+mount -t tmpfs tmpfs {0}/run
+exec chroot {0} sh -ec {1}
+"""
+WORK = """\
+cd /root/workbook
+export HOME=/root CI=true DEBIAN_FRONTEND=noninteractive
+apt-get update -q
+apt-get install -y --no-install-recommends make
+make set-up
+exec .venv/bin/rfe run {0} --lab /root/lab
+"""
+
+
+@pytest.fixture
+def machine(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Path]:
+    """The root directory of a Debian with a copy of this clone."""
+    if os.geteuid() != 0:
+        pytest.skip("needs root, for a chroot")
+    root = Path("/var/tmp") / f"rfe-bare-{request.param}-{os.getpid()}"
+    mirror = filter(None, [os.environ.get("RFE_DEBIAN_MIRROR")])
+    run.run(["mmdebstrap", "--variant=minbase", request.param, root, *mirror], seconds=900)
+    try:
+        for name in NETWORK:
+            source, target = Path("/etc") / name, root / "etc" / name
+            if source.exists():
+                target.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(source, target)
+        tracked = run.run(["git", "-C", ROOT, "ls-files", "-co", "--exclude-standard"]).stdout
+        for name in tracked.splitlines():
+            target = root / "root" / "workbook" / name
+            target.parent.mkdir(parents=True, exist_ok=True)
+            if (ROOT / name).exists() or (ROOT / name).is_symlink():
+                shutil.copy2(ROOT / name, target, follow_symlinks=False)
+        yield root
+    finally:
+        shutil.rmtree(root)
+
+
+@pytest.mark.parametrize(
+    ("machine", "notebooks"), [("bookworm", "--all"), ("trixie", "")], indirect=["machine"]
+)
+def test_all_notebooks_run_with_what_set_up_installs(machine: Path, notebooks: str) -> None:
+    script = MOUNTS.format(shlex.quote(str(machine)), shlex.quote(WORK.format(notebooks)))
+    argv = ["unshare", "--mount", "--pid", "--fork", "--kill-child", "sh", "-ec", script]
+    ARTEFACTS.mkdir(parents=True, exist_ok=True)
+    log = ARTEFACTS / f"{machine.name.split('-')[2]}.log"
+    with log.open("wb") as file:
+        result = subprocess.run(argv, stdout=file, stderr=subprocess.STDOUT, timeout=7200)
+    latest = machine / "root" / "lab" / "runs" / "latest"
+    if (latest / "report.html").exists():
+        shutil.copyfile(latest / "report.html", log.with_suffix(".html"))
+    assert result.returncode == 0, run.tail_of(log.read_text(errors="replace"))
+    assert json.loads((latest / "summary.json").read_text())["status"] == "passed"
