@@ -48,9 +48,9 @@ def cache_directory() -> Path:
 
 
 def is_writable(cache: Path) -> bool:
-    """Whether this user may fill a cache: it, and each directory that others have made in it. One
-    that does not exist yet is writable if it can be made."""
-    if not cache.exists():
+    """Whether this user may fill a cache: it, and each directory that others have made in it. What
+    is not a directory yet is not judged here, unless its parent is closed to the user."""
+    if not cache.is_dir():
         existing = next(path for path in cache.parents if path.exists())
         return os.access(existing, os.W_OK)
     try:
