@@ -15,8 +15,12 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
+import hypothesis
 import pytest
 
+# How long an example takes says nothing on a busy machine.
+hypothesis.settings.register_profile("rfe", deadline=None)
+hypothesis.settings.load_profile("rfe")
 RFE = Path(sys.executable).parent / "rfe"
 
 # The labs of tests are not those of who runs them.
