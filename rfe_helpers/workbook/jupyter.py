@@ -1,9 +1,9 @@
 """JupyterLab over the workbook, on loopback and with a token: `rfe lab open`.
 
 The server reads `jupyter_settings/` through JUPYTER_CONFIG_PATH: no news from the internet, and
-panels are saved as their static twins. With the default lab, the notebooks of the clone are opened;
-any other lab gets its own copies in `<lab>/notebooks`, whose parameter `lab` is that lab, so that
-several people can work from one clone.
+panels are saved as their static twins; through JUPYTER_PATH its kernels load workbook/kernel.py.
+With the default lab, the notebooks of the clone are opened; any other lab gets its own copies in
+`<lab>/notebooks`, whose parameter `lab` is that lab, so that several people can work from one clone.
 """
 
 from __future__ import annotations
@@ -43,7 +43,8 @@ def environment(lab: Lab) -> dict[str, str]:
     """The environment of the server; its terminals find `rfe`, which uses this lab."""
     programs = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
     directory = str(lab.directory)
-    return {"JUPYTER_CONFIG_PATH": _config_path(), "PATH": programs, "RFE_LAB": directory}
+    ours = {name: _with_settings(name) for name in ("JUPYTER_CONFIG_PATH", "JUPYTER_PATH")}
+    return {**ours, "PATH": programs, "RFE_LAB": directory}
 
 
 def argv(root: Path, port: int, *, browser: bool = True) -> list[str]:
@@ -87,6 +88,7 @@ def with_lab(path: Path, lab: Lab) -> str:
     return str(nbformat.writes(notebook)) + "\n"
 
 
-def _config_path() -> str:
+def _with_settings(variable: str) -> str:
+    """A search path of Jupyter's with our settings and our kernel first."""
     settings = str(resources.files("rfe_helpers.workbook") / "jupyter_settings")
-    return os.pathsep.join(filter(None, [settings, os.environ.get("JUPYTER_CONFIG_PATH", "")]))
+    return os.pathsep.join(filter(None, [settings, os.environ.get(variable, "")]))
