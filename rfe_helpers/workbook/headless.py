@@ -15,11 +15,9 @@ two runs in one lab would replace each other's machines.
 
 from __future__ import annotations
 
-import asyncio
 import json
 import os
 import re
-import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -29,22 +27,17 @@ from typing import Any
 
 import nbformat
 import papermill
-from jupyter_core.utils import ensure_event_loop
 from nbclient.exceptions import DeadKernelError
-from papermill.clientwrap import PapermillNotebookClient
-from papermill.engines import NBClientEngine, papermill_engines
 from papermill.exceptions import PapermillExecutionError
-from traitlets.config import Config
 
 from rfe_helpers.core import files, run
 from rfe_helpers.core.progress import OnProgress, Say, say
 from rfe_helpers.core.units import elapsed
 from rfe_helpers.errors import LabError, ParameterError, RfeError
 from rfe_helpers.lab.lab import Lab
-from rfe_helpers.workbook import report
+from rfe_helpers.workbook import engine, report
 from rfe_helpers.workbook.chapters import FURTHER, LIFE_CYCLE, NEEDS
 from rfe_helpers.workbook.masking import mask, secrets_in
-from rfe_helpers.workbook.progress import PROGRESS, Sparing
 from rfe_helpers.workbook.results import Failure, NotebookResult, Status, Summary
 
 NOTEBOOKS = Path(__file__).resolve().parents[2] / "notebooks"
@@ -159,22 +152,23 @@ def _other_run(lab: Lab, lock: Path) -> LabError:
     try:
         other = json.loads(lock.read_text())
     except ValueError:  # it has begun this very moment
-        other = {"pid": "unknown", "began": "now"}
+        other = {"pid": "not known yet", "began": "now"}
     return LabError(
         f"another run goes on in {lab.directory}: process {other['pid']}, since {other['began']}",
-        remedy=f"wait until it ends, or end it with `kill {other['pid']}`; or use another lab",
+        remedy="wait until it ends, end it with Ctrl-C or `kill`, or use another lab with --lab",
     )
 
 
 def _obstacle(path: Path, results: Sequence[NotebookResult], keep_going: bool) -> str:
     """Why a notebook is not run after these results, "" if it is run."""
-    needed = NEEDS.get(path.name[:2], ()) if keep_going else ()
     for result in results:
-        if result.status == "interrupted" or (result.status != "passed" and not keep_going):
-            return f"{result.name} {result.status}" if result.status != "not run" else result.reason
-        if result.status != "passed" and result.name[:2] in needed:
-            was = "was not run" if result.status == "not run" else result.status
-            return f"it needs {result.name}, which {was}"
+        if result.status == "passed":
+            continue
+        ended = "failed" if result.status == "failed" else f"was {result.status}"
+        if result.status == "interrupted" or not keep_going:
+            return result.reason or f"{result.name} {ended}"
+        if result.name[:2] in NEEDS.get(path.name[:2], ()):
+            return f"it needs {result.name}, which {ended}"
     return ""
 
 
@@ -265,13 +259,12 @@ def _run_one(path: Path, executed: Path, values: dict[str, Any], tell: Say) -> N
     began = time.monotonic()
     status: Status = "passed"
     failure = None
-    papermill_engines.register("rfe", _Engine)
     try:
         papermill.execute_notebook(
             path,
             executed,
             values,
-            engine_name="rfe",
+            engine_name=engine.NAME,
             kernel_name=KERNEL,
             progress_bar=False,
             cwd=path.parent,
@@ -361,87 +354,3 @@ def _texts(output: Any) -> list[tuple[Any, Any, str]]:
         for holder, key in places
         if (isinstance(holder, list) or key in holder) and isinstance(holder[key], str)
     ]
-
-
-class _Engine(NBClientEngine):  # type: ignore[misc]
-    """Papermill's own engine with a client that reports its progress."""
-
-    @classmethod
-    def execute_managed_notebook(
-        cls, nb_man: Any, kernel_name: str, *, tell: Say, kernel_log: Path, **options: Any
-    ) -> None:
-        settings = {key: options[key] for key in ("log_output", "stdout_file", "stderr_file")}
-        # Other users of the host cannot reach a kernel on Unix sockets.
-        with tempfile.TemporaryDirectory(prefix="rfe-kernel-") as sockets:
-            transport = {"transport": "ipc", "ip": f"{sockets}/kernel"}
-            client = _Client(
-                nb_man,
-                kernel_name=kernel_name,
-                startup_timeout=options["start_timeout"],
-                timeout=None,
-                config=Config({"KernelManager": transport}),
-                **settings,
-            )
-            client.tell, client.worth_telling = tell, Sparing()
-            client.count = sum(_has_number(cell) for cell in nb_man.nb.cells)
-            # Nobody clicks in a run, even if it was started from an open notebook.
-            environment = {k: v for k, v in os.environ.items() if k != "JPY_SESSION_NAME"}
-            with kernel_log.open("ab") as log:
-                client.execute(stdout=log, stderr=log, env=environment)
-
-
-class _Client(PapermillNotebookClient):  # type: ignore[misc]
-    """Runs cells, and reports their titles and the progress that they display."""
-
-    tell: Say
-    worth_telling: Sparing
-    count: int
-    _number = 0
-    _title = ""
-    _shown = ""
-
-    def execute_cell(self, cell: Any, index: int, **options: Any) -> Any:
-        if cell.cell_type == "markdown":
-            self._title = title_of(cell.source) or self._title
-            return cell
-        # Cells keep the numbers that they get in JupyterLab, where nothing is injected.
-        counts = _has_number(cell)
-        self._number += counts
-        if self._title and counts:
-            self.tell(f"    [{self._number:2}/{self.count}] {self._title}")
-            self._title = ""
-        try:
-            return super().execute_cell(cell, index, store_history=counts, **options)
-        except KeyboardInterrupt:
-            _abandon_tasks()
-            raise
-        finally:
-            if not counts:
-                cell.execution_count = None
-
-    def process_message(self, message: Any, cell: Any, index: int) -> Any:
-        line = message["content"].get("data", {}).get(PROGRESS, "")
-        ends = line[:1] in ("✔", "✘")
-        if line and line != self._shown and (ends or self.worth_telling(line)):
-            self._shown = line
-            self.tell(f"            {line}")
-        return super().process_message(message, cell, index)
-
-
-def _has_number(cell: Any) -> bool:
-    """Whether it is a code cell of the notebook itself with something in it, not a cell that
-    papermill injects: JupyterLab numbers these."""
-    injected = "injected-parameters" in cell.metadata.get("tags", ())
-    return cell.cell_type == "code" and bool(cell.source.strip()) and not injected
-
-
-def _abandon_tasks() -> None:
-    """Retrieve the results of the cell's tasks after Ctrl-C: asyncio prints a traceback for tasks
-    that fail, here because their kernel ends, unless their results are retrieved."""
-    for task in asyncio.all_tasks(ensure_event_loop()):
-        task.add_done_callback(lambda ended: ended.cancelled() or ended.exception())
-
-
-def title_of(markdown: str) -> str:
-    """The text of the first heading of a markdown cell, "" if it has none."""
-    return next((line.lstrip("# ") for line in markdown.splitlines() if line.startswith("#")), "")

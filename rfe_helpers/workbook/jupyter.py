@@ -3,7 +3,8 @@
 The server reads `jupyter_settings/` through JUPYTER_CONFIG_PATH: no news from the internet, and
 panels are saved as their static twins; through JUPYTER_PATH its kernels load workbook/kernel.py.
 With the default lab, the notebooks of the clone are opened; any other lab gets its own copies in
-`<lab>/notebooks`, whose parameter `lab` is that lab, so that several people can work from one clone.
+`<lab>/notebooks`, whose parameter `lab` is that lab, so that several people can work from one
+clone.
 """
 
 from __future__ import annotations
