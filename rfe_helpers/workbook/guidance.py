@@ -35,10 +35,10 @@ _SECONDS = {
     "80": (360, 1020),
     "90": (27, 27),
 }
-_COMPOSES = ("20", "30", "60", "70", "80")
+_WITH_BUILDER = ("10", "20", "30", "60", "70", "80")
 _FIRST_BASE = 82  # in addition, if the base tree is not in the cache yet
 _FIRST_ISO = 90  # in addition, if the boot ISO is not in the cache yet
-_REAL_COMPOSE = 600  # in addition, with osbuild-composer
+_REAL_BUILDER = 600  # in addition, with osbuild-composer: for its start or a compose
 _WIDTH, _BOX, _HIGH = 960, 146, 118
 _STYLE = """
 .box{fill:#f6f6f6;stroke:#888;stroke-width:1.2;stroke-dasharray:5 4}
@@ -139,10 +139,7 @@ def _about(seconds: float) -> str:
 
 
 def times(lab: Lab) -> Table:
-    """How long each notebook takes on this machine.
-
-    times(lab)  # at the end of a cell, to display it
-    """
+    """How long each notebook takes on this machine."""
     from rfe_helpers.workbook.headless import all_notebooks  # slow to import
 
     last = _last_runs(lab)
@@ -173,8 +170,8 @@ def estimate(lab: Lab, number: str) -> tuple[float, int]:
     seconds = kvm if kvm == emulated or find_accelerator() == "kvm" else emulated
     if not cached[number]:
         seconds += _FIRST_BASE if number == "20" else _FIRST_ISO
-    real = number in _COMPOSES and lab.profile.backend != "sandbox"
-    return seconds * slowness() + (_REAL_COMPOSE if real else 0), needed
+    real = number in _WITH_BUILDER and lab.profile.backend != "sandbox"
+    return seconds * slowness() + (_REAL_BUILDER if real else 0), needed
 
 
 def _in_cache() -> dict[str, bool]:
