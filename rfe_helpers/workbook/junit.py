@@ -30,7 +30,7 @@ def write(summary: Summary, path: Path) -> None:
     for result in summary.notebooks:
         suite = TestSuite(result.name)
         suite.timestamp = summary.started.isoformat(timespec="seconds")
-        suite.add_testcases(_cases(result))
+        suite.add_testcases(list(_cases(result)))
         document.add_testsuite(suite)
     document.update_statistics()
     files.write(path, document.tostring())

@@ -27,7 +27,7 @@ TRANSIENT = "rfe-transient"  # metadata of an output that jupyter_server_config.
 # unless it is on the screen. Once: an output is drawn again when its cell moves.
 _GO_TO_ERROR = """(window.rfeErrors ??= new Set()).has(ID) || setTimeout(() => {
   const cell = element.closest('.jp-Cell');
-  const errors = cell.querySelectorAll('[data-mime-type="application/vnd.jupyter.error"]');
+  const errors = cell.querySelectorAll('[data-mime-type="application/vnd.jupyter.stderr"]');
   const error = errors[errors.length - 1] || cell, box = error.getBoundingClientRect();
   if (box.bottom < 0 || box.top > window.innerHeight) error.scrollIntoView({block: 'center'});
 }, 300);
@@ -46,10 +46,10 @@ def say_run_above(result: Any) -> None:
     error = result.error_in_exec
     if type(error) is NameError and error.name in set(_names_above(result.info.cell_id)):
         text = (
-            f"A cell above defines {error.name}, and has not been run since the kernel started. "
-            "To do: run the cells above (Run → Run All Above Selected Cell), then this one again."
+            f"A cell above defines {error.name}, and has not been run since the kernel started.\n"
+            "to do: run the cells above (Run → Run All Above Selected Cell), then this one again"
         )
-        display(Markup(f"<b>{html.escape(text)}</b>", text))
+        display(Markup(f"<pre><b>{html.escape(text)}</b></pre>", text))
 
 
 def go_to_error(result: Any) -> None:
