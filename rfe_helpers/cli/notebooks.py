@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 from typing import TYPE_CHECKING, TextIO
 
@@ -62,6 +63,21 @@ def doctor(as_json: bool) -> int:
     metavar="NAME VALUE",
     help="Set a parameter in the notebooks that have it; may be repeated.",
 )
+@click.option(
+    "--keep-going", is_flag=True, help="After a failure, run the notebooks that do not need it."
+)
+@click.option(
+    "--out",
+    type=click.Path(file_okay=False, writable=True, path_type=Path),
+    metavar="DIR",
+    help="Copy report, summary and executed notebooks to DIR.",
+)
+@click.option(
+    "--junit",
+    type=click.Path(dir_okay=False, writable=True, path_type=Path),
+    metavar="FILE",
+    help="Write the result as JUnit XML.",
+)
 @shared.json_option
 @shared.lab_option
 def run(
@@ -69,6 +85,9 @@ def run(
     everything: bool,
     profile: str | None,
     parameters: tuple[tuple[str, str], ...],
+    keep_going: bool,
+    out: Path | None,
+    junit: Path | None,
     as_json: bool,
     directory: str,
 ) -> int:
@@ -81,13 +100,25 @@ def run(
     if everything and notebooks:
         raise InputError("--all and names of notebooks do not go together")
     paths = all_notebooks() if everything else headless.find_notebooks(notebooks)
+    # What cannot be written is said before the run, not after it.
+    if out is not None:
+        out.mkdir(parents=True, exist_ok=True)
+    if junit is not None:
+        junit.parent.mkdir(parents=True, exist_ok=True)
     stream = sys.stderr if as_json else sys.stdout
     summary = headless.run_notebooks(
         paths,
         Lab(directory, profile),
         dict(parameters),
         lambda line: print(line, file=stream, flush=True),
+        keep_going=keep_going,
     )
+    if out is not None:
+        shutil.copytree(summary.directory, out, dirs_exist_ok=True)
+    if junit is not None:
+        from rfe_helpers.workbook import junit as junit_xml
+
+        junit_xml.write(summary, junit)
     if as_json:
         shared.print_json(summary.to_json())
     return _status(summary, stream)
@@ -108,9 +139,12 @@ def solve(notebook: str, directory: str) -> int:
 
 
 def _status(summary: Summary, stream: TextIO) -> int:
-    """Say how a run ended; returns the exit status."""
+    """Say how a run ended, a failure and the end of its log last; returns the exit status."""
+    for result in summary.notebooks:
+        if result.reason:
+            print(f"{result.name} was not run: {result.reason}", file=stream)
+    print(f"{summary.status}: {summary.report}", file=stream, flush=True)
     for result in summary.notebooks:
         if result.failure is not None:
-            print(f"rfe: {result.name}: {result.failure.message}", file=sys.stderr)
-    print(f"{summary.status}: {summary.report}", file=stream)
+            print(result.explanation(), file=sys.stderr)
     return {"passed": 0, "interrupted": 130}.get(summary.status, 1)

@@ -14,3 +14,15 @@ LIFE_CYCLE = (
 
 # Optional notebooks and their steps; a run leaves them out unless they are named.
 FURTHER = {"65": "trust", "70": "offline", "80": "fleet"}
+
+# The notebooks whose results each one needs.
+NEEDS = {
+    "20": ("10",),
+    "30": ("20",),
+    "40": ("20",),
+    "50": ("40",),
+    "60": ("50",),
+    "65": ("60",),
+    "70": ("40",),
+    "80": ("10",),
+}

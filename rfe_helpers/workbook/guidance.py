@@ -1,8 +1,8 @@
 """How far a reader has come, what is next and how long it takes; exercises and their checks.
 
 Times are those of the sandbox on two cores of an AMD EPYC, measured without KVM and estimated with
-it; a real Image Builder takes some minutes for a compose. After a headless run of a notebook in the
-lab, the time of that run is used instead.
+it, and scaled by how slow this machine is (speed.py); a real Image Builder takes some minutes for a
+compose. After a headless run of a notebook in the lab, the time of that run is used instead.
 """
 
 from __future__ import annotations
@@ -19,20 +19,28 @@ from rfe_helpers.lab.lab import Lab
 from rfe_helpers.machine.accelerator import find_accelerator
 from rfe_helpers.workbook.chapters import LIFE_CYCLE
 from rfe_helpers.workbook.doctor import DISK_STEPS
-from rfe_helpers.workbook.show import Markup
+from rfe_helpers.workbook.notebooks import all_notebooks
+from rfe_helpers.workbook.show import Markup, Table, show
+from rfe_helpers.workbook.speed import slowness
 
 # Seconds with KVM and without, by notebook.
 _SECONDS = {
-    "10": (5, 5),
-    "20": (30, 30),
-    "30": (45, 45),
+    "00": (1, 1),
+    "10": (1, 1),
+    "20": (38, 38),
+    "30": (48, 48),
     "40": (15, 15),
-    "50": (60, 270),
-    "60": (90, 270),
+    "50": (60, 225),
+    "60": (90, 260),
+    "65": (300, 960),
+    "70": (300, 900),
+    "80": (360, 1020),
+    "90": (27, 27),
 }
-_FIRST_BASE = 75  # in addition, if the base tree is not in the cache yet
+_WITH_BUILDER = ("10", "20", "30", "60", "70", "80")
+_FIRST_BASE = 82  # in addition, if the base tree is not in the cache yet
 _FIRST_ISO = 90  # in addition, if the boot ISO is not in the cache yet
-_REAL_COMPOSE = 600  # in addition, with osbuild-composer
+_REAL_BUILDER = 600  # in addition, with osbuild-composer: for its start or a compose
 _WIDTH, _BOX, _HIGH = 960, 146, 118
 _STYLE = """
 .box{fill:#f6f6f6;stroke:#888;stroke-width:1.2;stroke-dasharray:5 4}
@@ -123,8 +131,31 @@ def _detail(step: str, results: dict[str, Any]) -> str:
 
 def _cost(lab: Lab, number: str) -> str:
     seconds, size_bytes = estimate(lab, number)
-    time = f"{round(seconds / 60)} min" if seconds >= 90 else f"{max(5, round(seconds, -1)):.0f} s"
-    return f"about {time}" + (f", {size(size_bytes).replace('.0 ', ' ')}" if size_bytes else "")
+    return _about(seconds) + (f", {size(size_bytes).replace('.0 ', ' ')}" if size_bytes else "")
+
+
+def _about(seconds: float) -> str:
+    if seconds >= 90:
+        return f"about {round(seconds / 60)} min"
+    return f"about {max(5, round(seconds, -1)):.0f} s"
+
+
+def times(lab: Lab) -> Table:
+    """How long each notebook takes on this machine."""
+    last = _last_runs(lab)
+    rows = [
+        (path.stem, _about(estimate(lab, number)[0]), "last run" if number in last else "estimate")
+        for path in all_notebooks()
+        if (number := path.name[:2]) in _SECONDS
+    ]
+    return Table(("notebook", "on this machine", "from"), rows)
+
+
+def show_time(lab: Lab, number: str) -> None:
+    """Say how long notebook `number` takes on this machine."""
+    source = "as in its last run in this lab" if number in _last_runs(lab) else "an estimate"
+    text = f"This notebook takes {_about(estimate(lab, number)[0])} on this machine ({source})."
+    show(Markup(text, text))
 
 
 def estimate(lab: Lab, number: str) -> tuple[float, int]:
@@ -132,16 +163,15 @@ def estimate(lab: Lab, number: str) -> tuple[float, int]:
     steps = [entry for entry in DISK_STEPS if entry[0].startswith(number)]
     cached = _in_cache()
     needed = sum(size for _, place, size in steps if place != "cache" or not cached[number])
-    measured = _measured(lab, number)
-    if measured is not None:
-        return measured, needed
+    last = _last_runs(lab)
+    if number in last:
+        return last[number], needed
     kvm, emulated = _SECONDS[number]
-    seconds = float(kvm if find_accelerator() == "kvm" else emulated)
-    if number in ("20", "30", "60") and lab.profile.backend != "sandbox":
-        seconds += _REAL_COMPOSE
-    elif not cached[number]:
+    seconds = kvm if kvm == emulated or find_accelerator() == "kvm" else emulated
+    if not cached[number]:
         seconds += _FIRST_BASE if number == "20" else _FIRST_ISO
-    return seconds, needed
+    real = number in _WITH_BUILDER and lab.profile.backend != "sandbox"
+    return seconds * slowness() + (_REAL_BUILDER if real else 0), needed
 
 
 def _in_cache() -> dict[str, bool]:
@@ -153,13 +183,15 @@ def _in_cache() -> dict[str, bool]:
     return cached
 
 
-def _measured(lab: Lab, number: str) -> float | None:
-    """The seconds of a notebook in the last headless run of the lab in which it passed."""
-    for path in sorted(lab.folder("runs").glob("*/summary.json"), reverse=True):
-        for result in json.loads(path.read_text())["notebooks"]:
-            if result["name"].startswith(number) and result["status"] == "passed":
-                return float(result["seconds"])
-    return None
+def _last_runs(lab: Lab) -> dict[str, float]:
+    """The seconds of each notebook in the last headless run of the lab in which it passed, by
+    number."""
+    return {
+        result["name"][:2]: float(result["seconds"])
+        for path in sorted(lab.folder("runs").glob("2*/summary.json"))  # the newest last
+        for result in json.loads(path.read_text())["notebooks"]
+        if result["status"] == "passed"
+    }
 
 
 def exercise(task: str, done: Callable[[], object], to_do: str) -> Markup:

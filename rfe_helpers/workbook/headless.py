@@ -2,47 +2,58 @@
 
 This adds to papermill: parameters are checked before anything runs, progress is reported per cell,
 executed copies are kept whatever happens, and outputs are scanned for secrets. A run leaves in
-`<lab>/runs/<time>/`:
+`<lab>/runs/<time>/`, to which `<lab>/runs/latest` points from its beginning:
 
     <notebook>.ipynb    the executed copy, up to the last cell that ran
     <notebook>.log      the output of its kernel
     summary.json        `Summary.to_json`
     report.html         a self-contained report (rfe_helpers.workbook.report)
+
+While it runs it holds a lock on `<lab>/runs/lock`, which has its pid and the time of its beginning:
+two runs in one lab would replace each other's machines.
 """
 
 from __future__ import annotations
 
-import asyncio
+import json
 import os
-import tempfile
+import re
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import nbformat
 import papermill
-from jupyter_core.utils import ensure_event_loop
 from nbclient.exceptions import DeadKernelError
-from papermill.clientwrap import PapermillNotebookClient
-from papermill.engines import NBClientEngine, papermill_engines
 from papermill.exceptions import PapermillExecutionError
-from traitlets.config import Config
 
-from rfe_helpers.core import files
+from rfe_helpers.core import files, run
 from rfe_helpers.core.progress import OnProgress, Say, say
 from rfe_helpers.core.units import elapsed
-from rfe_helpers.errors import ParameterError, RfeError
+from rfe_helpers.errors import LabError, ParameterError, RfeError
 from rfe_helpers.lab.lab import Lab
-from rfe_helpers.workbook import report
-from rfe_helpers.workbook.chapters import FURTHER, LIFE_CYCLE
+from rfe_helpers.workbook import engine, report
+from rfe_helpers.workbook.chapters import FURTHER, LIFE_CYCLE, NEEDS
 from rfe_helpers.workbook.masking import mask, secrets_in
 from rfe_helpers.workbook.notebooks import all_notebooks
-from rfe_helpers.workbook.progress import PROGRESS, Sparing
 from rfe_helpers.workbook.results import Failure, NotebookResult, Status, Summary
 
 KERNEL = "python3"
+_TAIL_BYTES = 8192
+# The facts of a run: the step that records each, and its name there.
+_RECORDED = {
+    "commit": ("commit", "commit"),
+    "version": ("commit", "version"),
+    "packages": ("commit", "packages"),
+    "tree_bytes": ("inspect", "bytes"),
+    "update": ("update", "commit"),
+    "update_bytes": ("update", "update_bytes"),
+    "reboot_seconds": ("update", "reboot_seconds"),
+    "rollback_seconds": ("update", "rollback_seconds"),
+}
 
 
 def find_notebooks(names: Sequence[str] = ()) -> list[Path]:
@@ -75,45 +86,105 @@ def run_notebooks(
     lab: Lab,
     parameters: Mapping[str, str] | None = None,
     on_progress: OnProgress = None,
+    *,
+    keep_going: bool = False,
 ) -> Summary:
-    """Run notebooks one after the other in `lab`; the first that does not pass ends the run.
+    """Run notebooks one after the other in `lab`; the first that does not pass ends the run. With
+    `keep_going`, those that need nothing of it are run nevertheless.
 
     `parameters` are texts that are converted to the types in the parameters cell of a notebook;
-    each is passed to the notebooks that have it. Raises ParameterError before anything runs if
-    no notebook has a parameter or if a value does not fit. Everything after that, including
-    Ctrl-C, is reported in the Summary, which is on disk with the report when this returns.
+    each is passed to the notebooks that have it. Raises, before anything runs, ParameterError if
+    no notebook has a parameter or if a value does not fit, and LabError while another run goes on
+    in the lab. Everything after that, including Ctrl-C, is reported in the Summary, which is on
+    disk with the report when this returns.
 
         summary = run_notebooks(find_notebooks(["20"]), lab, {"packages": "htop"}, print)
         print(summary.status, summary.report)
     """
     tell = say(on_progress)
     values = _values(notebooks, parameters or {}, lab)
-    started = datetime.now(UTC)
-    directory = _new_directory(lab, started)
-    began = time.monotonic()
     results: list[NotebookResult] = []
-    for path, arguments in zip(notebooks, values, strict=True):
-        if all(result.status == "passed" for result in results):
+    with _running(lab):
+        started = datetime.now(UTC)
+        directory = _new_directory(lab, started)
+        began = time.monotonic()
+        for path, arguments in zip(notebooks, values, strict=True):
             tell(path.stem)
-            results.append(_run_one(path, directory / path.name, arguments, tell))
-            tell(f"    {results[-1].status} in {elapsed(results[-1].seconds)}")
-        else:
-            results.append(NotebookResult(path.stem, "not run"))
-    seconds = time.monotonic() - began
-    summary = Summary(
-        directory=directory,
-        profile=lab.profile.name,
-        started=started,
-        seconds=seconds,
-        notebooks=tuple(results),
-    )
-    files.write_json(directory / "summary.json", summary.to_json())
-    files.write(summary.report, report.render(summary))
+            if obstacle := _obstacle(path, results, keep_going):
+                results.append(NotebookResult(path.stem, "not run", reason=obstacle))
+                tell(f"    not run: {obstacle}")
+            else:
+                results.append(_run_one(path, directory / path.name, arguments, tell))
+                tell(f"    {results[-1].status} in {elapsed(results[-1].seconds)}")
+        summary = Summary(
+            directory=directory,
+            profile=lab.profile.name,
+            started=started,
+            seconds=time.monotonic() - began,
+            notebooks=tuple(results),
+            facts=_facts(lab, started),
+        )
+        files.write_json(directory / "summary.json", summary.to_json())
+        files.write(summary.report, report.render(summary))
     return summary
 
 
+@contextmanager
+def _running(lab: Lab) -> Iterator[None]:
+    """Hold the lab's lock for runs; it is gone with the process, however that ends."""
+    lock = lab.path("runs", "lock")
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(files.locked(lock, wait=False))
+        except BlockingIOError:
+            raise _other_run(lab, lock) from None
+        began = datetime.now().astimezone().isoformat(sep=" ", timespec="seconds")
+        lock.write_text(json.dumps({"pid": os.getpid(), "began": began}))
+        yield
+
+
+def _other_run(lab: Lab, lock: Path) -> LabError:
+    try:
+        other = json.loads(lock.read_text())
+    except ValueError:  # it has begun this very moment
+        other = {"pid": "not known yet", "began": "now"}
+    return LabError(
+        f"another run goes on in {lab.directory}: process {other['pid']}, since {other['began']}",
+        remedy="wait until it ends, end it with Ctrl-C or `kill`, or use another lab with --lab",
+    )
+
+
+def _obstacle(path: Path, results: Sequence[NotebookResult], keep_going: bool) -> str:
+    """Why a notebook is not run after these results, "" if it is run."""
+    for result in results:
+        if result.status == "passed":
+            continue
+        ended = "failed" if result.status == "failed" else f"was {result.status}"
+        if result.status == "interrupted" or not keep_going:
+            return result.reason or f"{result.name} {ended}"
+        if result.name[:2] in NEEDS.get(path.name[:2], ()):
+            return f"it needs {result.name}, which {ended}"
+    return ""
+
+
+def _facts(lab: Lab, started: datetime) -> dict[str, Any]:
+    """What the notebooks have recorded since `started`, under the names that docs/ci.md lists."""
+    since = started.replace(microsecond=0)  # of the precision that the lab records
+    steps = {
+        name: step
+        for name, step in lab.state["steps"].items()
+        if datetime.fromisoformat(step["at"]) >= since
+    }
+    artifact = Path(steps.get("commit", {}).get("artifact", ""))
+    values = {fact: steps.get(step, {}).get(key) for fact, (step, key) in _RECORDED.items()} | {
+        "artifact_bytes": artifact.stat().st_size if artifact.is_file() else None
+    }
+    return {fact: value for fact, value in values.items() if value is not None}
+
+
 def _new_directory(lab: Lab, started: datetime) -> Path:
-    """Create runs/<time>, in local time; a second run within the same second gets a suffix."""
+    """Create runs/<time>, in local time, and point runs/latest to it; a second run within the same
+    second gets a suffix."""
     name = started.astimezone().strftime("%Y-%m-%dT%H-%M-%S")
     for suffix in ("", *(f".{number}" for number in range(2, 100))):
         directory = lab.path("runs", name + suffix)
@@ -121,6 +192,9 @@ def _new_directory(lab: Lab, started: datetime) -> Path:
             directory.mkdir()
         except FileExistsError:
             continue
+        temporary = lab.path("runs", f".latest-{directory.name}")
+        temporary.symlink_to(directory.name)
+        temporary.replace(lab.path("runs", "latest"))
         return directory
     raise RfeError(f"too many runs in {lab.path('runs')} within the same second")
 
@@ -180,13 +254,12 @@ def _run_one(path: Path, executed: Path, values: dict[str, Any], tell: Say) -> N
     began = time.monotonic()
     status: Status = "passed"
     failure = None
-    papermill_engines.register("rfe", _Engine)
     try:
         papermill.execute_notebook(
             path,
             executed,
             values,
-            engine_name="rfe",
+            engine_name=engine.NAME,
             kernel_name=KERNEL,
             progress_bar=False,
             cwd=path.parent,
@@ -196,10 +269,9 @@ def _run_one(path: Path, executed: Path, values: dict[str, Any], tell: Say) -> N
     except KeyboardInterrupt:
         status = "interrupted"
     except PapermillExecutionError as error:
-        status, failure = "failed", _failure(error)
+        status, failure = "failed", _failure(error, executed)
     except DeadKernelError:
-        status = "failed"
-        failure = Failure(-1, "", "DeadKernelError", "the notebook's kernel was killed or died")
+        status, failure = "failed", _death(executed)
     secret = _remove_secrets(executed)
     if secret is not None and status == "passed":
         status, failure = "failed", secret
@@ -212,10 +284,39 @@ def _run_one(path: Path, executed: Path, values: dict[str, Any], tell: Say) -> N
     )
 
 
-def _failure(error: PapermillExecutionError) -> Failure:
+def _failure(error: PapermillExecutionError, executed: Path) -> Failure:
+    log = re.search(r"^log: (.+)$", error.evalue, re.MULTILINE)
+    path = Path(log[1]) if log else executed.with_suffix(".log")
     return Failure(
-        cell=int(error.cell_index), source=error.source, error=error.ename, message=error.evalue
+        cell=int(error.cell_index),
+        source=error.source,
+        error=error.ename,
+        message=mask(error.evalue),
+        number=error.exec_count,
+        log=str(path),
+        tail=_tail(path),
     )
+
+
+def _death(executed: Path) -> Failure:
+    """The failure of the cell that was running when the kernel died."""
+    index, source, number = -1, "", None
+    for place, cell in enumerate(nbformat.read(executed, as_version=4).cells):
+        if cell.cell_type == "code" and cell.metadata.papermill.status != "pending":
+            index, source, number = place, cell.source, cell.execution_count
+    log = executed.with_suffix(".log")
+    message = "the notebook's kernel was killed or died"
+    return Failure(index, source, "DeadKernelError", message, number, str(log), _tail(log))
+
+
+def _tail(log: Path) -> str:
+    """The last lines of a log without secrets; "" if it cannot be read."""
+    try:
+        with log.open("rb") as file:
+            file.seek(max(0, log.stat().st_size - _TAIL_BYTES))
+            return run.tail_of(mask(file.read().decode(errors="replace")))
+    except OSError:
+        return ""
 
 
 def _remove_secrets(executed: Path) -> Failure | None:
@@ -231,7 +332,8 @@ def _remove_secrets(executed: Path) -> Failure | None:
                 holder[key] = mask(text)
         if kinds and first is None:
             message = f"an output contained {' and '.join(sorted(set(kinds)))}; it was removed"
-            first = Failure(index, cell.source, "SecretInOutput", message)
+            number = cell.execution_count
+            first = Failure(index, cell.source, "SecretInOutput", message, number)
     if first is not None:
         nbformat.write(notebook, executed)
     return first
@@ -247,71 +349,3 @@ def _texts(output: Any) -> list[tuple[Any, Any, str]]:
         for holder, key in places
         if (isinstance(holder, list) or key in holder) and isinstance(holder[key], str)
     ]
-
-
-class _Engine(NBClientEngine):  # type: ignore[misc]
-    """Papermill's own engine with a client that reports its progress."""
-
-    @classmethod
-    def execute_managed_notebook(
-        cls, nb_man: Any, kernel_name: str, *, tell: Say, kernel_log: Path, **options: Any
-    ) -> None:
-        settings = {key: options[key] for key in ("log_output", "stdout_file", "stderr_file")}
-        # Other users of the host cannot reach a kernel on Unix sockets.
-        with tempfile.TemporaryDirectory(prefix="rfe-kernel-") as sockets:
-            transport = {"transport": "ipc", "ip": f"{sockets}/kernel"}
-            client = _Client(
-                nb_man,
-                kernel_name=kernel_name,
-                startup_timeout=options["start_timeout"],
-                timeout=None,
-                config=Config({"KernelManager": transport}),
-                **settings,
-            )
-            client.tell, client.worth_telling = tell, Sparing()
-            # Nobody clicks in a run, even if it was started from an open notebook.
-            environment = {k: v for k, v in os.environ.items() if k != "JPY_SESSION_NAME"}
-            with kernel_log.open("ab") as log:
-                client.execute(stdout=log, stderr=log, env=environment)
-
-
-class _Client(PapermillNotebookClient):  # type: ignore[misc]
-    """Runs cells, and reports their titles and the progress that they display."""
-
-    tell: Say
-    worth_telling: Sparing
-    _title = ""
-    _shown = ""
-
-    def execute_cell(self, cell: Any, index: int, **options: Any) -> Any:
-        if cell.cell_type == "markdown":
-            self._title = title_of(cell.source) or self._title
-            return cell
-        if self._title:
-            self.tell(f"    [{index + 1:2}/{len(self.nb.cells)}] {self._title}")
-            self._title = ""
-        try:
-            return super().execute_cell(cell, index, **options)
-        except KeyboardInterrupt:
-            _abandon_tasks()
-            raise
-
-    def process_message(self, message: Any, cell: Any, index: int) -> Any:
-        line = message["content"].get("data", {}).get(PROGRESS, "")
-        ends = line[:1] in ("✔", "✘")
-        if line and line != self._shown and (ends or self.worth_telling(line)):
-            self._shown = line
-            self.tell(f"            {line}")
-        return super().process_message(message, cell, index)
-
-
-def _abandon_tasks() -> None:
-    """Retrieve the results of the cell's tasks after Ctrl-C: asyncio prints a traceback for tasks
-    that fail, here because their kernel ends, unless their results are retrieved."""
-    for task in asyncio.all_tasks(ensure_event_loop()):
-        task.add_done_callback(lambda ended: ended.cancelled() or ended.exception())
-
-
-def title_of(markdown: str) -> str:
-    """The text of the first heading of a markdown cell, "" if it has none."""
-    return next((line.lstrip("# ") for line in markdown.splitlines() if line.startswith("#")), "")

@@ -1,8 +1,9 @@
 """JupyterLab over a lab's notebooks, on loopback and with a token: `rfe lab open`.
 
 The server reads `jupyter_settings/` through JUPYTER_CONFIG_PATH: no news from the internet, and
-panels are saved as their static twins. Its runtime files, the token among them, are in
-`<lab>/jupyter`, which only the lab's owner can read; its log is `logs/jupyter.log`.
+panels are saved as their static twins; through JUPYTER_PATH its kernels load workbook/kernel.py. Its
+runtime files, the token among them, are in `<lab>/jupyter`, which only the lab's owner can read; its
+log is `logs/jupyter.log`.
 """
 
 from __future__ import annotations
@@ -72,8 +73,9 @@ def _start(lab: Lab, *, browser: bool) -> ProcessId:
 def environment(lab: Lab) -> dict[str, str]:
     """The environment of the server; its terminals find `rfe`, which uses this lab."""
     programs = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
+    ours = {name: _with_settings(name) for name in ("JUPYTER_CONFIG_PATH", "JUPYTER_PATH")}
     return {
-        "JUPYTER_CONFIG_PATH": _config_path(),
+        **ours,
         "JUPYTER_RUNTIME_DIR": str(lab.folder("jupyter")),
         "PATH": programs,
         "RFE_LAB": str(lab.directory),
@@ -119,6 +121,7 @@ def _box(text: str) -> str:
     return f"┌{line}┐\n│ {text} │\n└{line}┘"
 
 
-def _config_path() -> str:
+def _with_settings(variable: str) -> str:
+    """A search path of Jupyter's with our settings and our kernel first."""
     settings = str(resources.files("rfe_helpers.workbook") / "jupyter_settings")
-    return os.pathsep.join(filter(None, [settings, os.environ.get("JUPYTER_CONFIG_PATH", "")]))
+    return os.pathsep.join(filter(None, [settings, os.environ.get(variable, "")]))

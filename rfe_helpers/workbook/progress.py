@@ -79,12 +79,13 @@ class Progress:
         self._every = 0.5 if every is None else every
         self._worth_printing = Sparing(2.0 if every is None else every)
         self._began = time.monotonic()
+        self._ended = 0.0
         self._last_shown = 0.0
         self._line = ""
         self._handle: Any = None
 
     def __enter__(self) -> Progress:
-        self._began = time.monotonic()
+        self._began, self._ended = time.monotonic(), 0.0
         self._line, self._handle = "", None
         self._show("…", "")
         return self
@@ -104,10 +105,16 @@ class Progress:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        self._ended = time.monotonic()
         self._show("✔", "done") if kind is None else self._show("✘", self._line or "stopped")
 
+    @property
+    def seconds(self) -> float:
+        """Seconds since it began, until now or its end."""
+        return (self._ended or time.monotonic()) - self._began
+
     def _show(self, sign: str, line: str) -> None:
-        took = elapsed(time.monotonic() - self._began)
+        took = elapsed(self.seconds)
         text = " · ".join(part for part in (f"{sign} {self.label}", took, line) if part)
         share = share_of(line)
         if self._terminal:

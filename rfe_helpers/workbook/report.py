@@ -1,7 +1,8 @@
 """report.html: a report about a headless run, in one file that loads nothing from elsewhere.
 
-The result of each notebook and the failing cell come first, then the executed notebooks as
-nbconvert renders them, with their pictures embedded.
+A failing cell comes first, then the facts of the run, the result of each notebook, and the executed
+notebooks as nbconvert renders them, with their pictures embedded. It fits a window of 375 pixels:
+what is wider scrolls by itself.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from nbconvert import HTMLExporter
 from nbconvert.filters import ansi2html
 from pygments.formatters import HtmlFormatter
 
-from rfe_helpers.core.units import elapsed
+from rfe_helpers.core.units import elapsed, size
 from rfe_helpers.workbook.results import NotebookResult, Summary
 
 _PAPERMILL_MARKER = "papermill-error-cell-tag"
@@ -25,17 +26,24 @@ _STYLE = """
   --jp-success-color0: var(--good); --jp-border-color1: var(--line) }
 @media (prefers-color-scheme: dark) { :root { --good: #6fd08c; --bad: #ff8a80 }
   .highlight * { color: inherit !important } }
-body { font: 16px/1.55 system-ui, sans-serif; max-width: 62rem; margin: 2rem auto; padding: 0 1rem }
+body { font: 16px/1.55 system-ui, sans-serif; max-width: 62rem; margin: 2rem auto; padding: 0 1rem;
+  overflow-wrap: break-word; -webkit-text-size-adjust: 100% }
 h1, h2, h3 { line-height: 1.25 } a { color: inherit }
-table { border-collapse: collapse; margin: .5rem 0; font-size: .92em }
+table { border-collapse: collapse; margin: .5rem 0; font-size: .92em; display: block;
+  overflow-x: auto; max-width: 100% }
 th, td { border-bottom: 1px solid var(--line); padding: .2rem .8rem .2rem 0; text-align: left;
   vertical-align: top }
 pre { white-space: pre-wrap; overflow-wrap: anywhere; margin: 0; font-size: .85em }
-code { font-size: .9em } img { max-width: 100%; height: auto }
+code { font-size: .9em; overflow-wrap: anywhere } img, svg { max-width: 100%; height: auto }
+svg, img[src$=".svg"], img[src^="data:image/svg"] { background: #fff }
+.facts { display: grid; grid-template-columns: repeat(auto-fill, minmax(9rem, 1fr)); margin: 1rem 0;
+  gap: .6rem 1rem; padding: .8rem 1rem; border: 1px solid var(--line); border-radius: 6px }
+.facts dt { font-size: .85em; opacity: .75 } .facts dd { margin: 0; font-weight: 600 }
 .highlight { background: var(--soft); padding: .6rem .8rem; border-radius: 4px }
 .jp-InputPrompt, .jp-OutputPrompt, .prompt, .anchor-link { display: none }
 .jp-Cell, .cell { margin: .7rem 0 }
-.jp-OutputArea-child, .output_subarea, .output_area { margin: .4rem 0 .4rem .8rem }
+.jp-OutputArea-child, .output_subarea, .output_area { margin: .4rem 0 .4rem .8rem; min-width: 0;
+  max-width: 100%; overflow-x: auto }
 details.notebook { border-top: 1px solid var(--line); padding: .6rem 0 }
 details.notebook > summary { cursor: pointer; font-size: 1.15em; font-weight: 600 }
 .passed { color: var(--good) } .failed, .interrupted { color: var(--bad) }
@@ -57,18 +65,50 @@ def render(summary: Summary) -> str:
 <style>{code_style}{_STYLE}</style></head><body>
 <h1>RHEL for Edge workbook: <span class="{summary.status}">{summary.status}</span></h1>
 <p>Profile {html.escape(summary.profile)}, started {started}, took {elapsed(summary.seconds)}.</p>
+{failures}{_facts(summary)}
 <table><thead><tr><th>Notebook</th><th>Result</th><th>Time</th></tr></thead>
 <tbody>{rows}</tbody></table>
-{failures}{bodies}
+{bodies}
 </body></html>
 """
+
+
+def _facts(summary: Summary) -> str:
+    """The facts of the run as a box, without those that its notebooks did not record."""
+    facts = summary.facts
+    sizes = [
+        f"{size(facts[fact])} {what}"
+        for fact, what in (("tree_bytes", "installed"), ("artifact_bytes", "as an archive"))
+        if fact in facts
+    ]
+    named = f"{facts.get('version', '')} ({facts.get('commit', '')[:12]})"
+    items = {
+        "Commit": named if "commit" in facts else "",
+        "Packages": facts.get("packages"),
+        "Size": ", ".join(sizes),
+        "Update": facts.get("update", "")[:12],
+        "Bytes of the update": size(facts["update_bytes"]) if "update_bytes" in facts else "",
+        "Reboot into it": _seconds(facts.get("reboot_seconds")),
+        "Rollback": _seconds(facts.get("rollback_seconds")),
+    }
+    pairs = "".join(
+        f"<div><dt>{name}</dt><dd>{html.escape(str(value))}</dd></div>"
+        for name, value in items.items()
+        if value
+    )
+    return f'<dl class="facts">{pairs}</dl>' if pairs else ""
+
+
+def _seconds(number: float | None) -> str:
+    return "" if number is None else f"{number:.0f} s"
 
 
 def _row(result: NotebookResult) -> str:
     name = html.escape(result.name)
     link = f'<a href="#{name}">{name}</a>' if result.executed else name
     took = elapsed(result.seconds) if result.executed else "–"
-    label = f"{_SIGNS[result.status]} {result.status}"
+    reason = f": {result.reason}" if result.reason else ""
+    label = html.escape(f"{_SIGNS[result.status]} {result.status}{reason}")
     return f'<tr><td>{link}</td><td class="{result.status}">{label}</td><td>{took}</td></tr>'
 
 
@@ -76,10 +116,14 @@ def _failure(result: NotebookResult) -> str:
     if result.failure is None:
         return ""
     failure = result.failure
+    title = html.escape(f"{result.name} stopped, {failure.place}")
+    log = ""
+    if failure.tail:
+        log = f"<p>The end of {html.escape(failure.log)}:</p><pre>{ansi2html(failure.tail)}</pre>"
     return (
-        f'<section class="failure"><h2>{html.escape(result.name)} stopped</h2>'
+        f'<section class="failure"><h2>{title}</h2>'
         f"<p><b>{html.escape(failure.error)}</b></p><pre>{ansi2html(failure.message)}</pre>"
-        f"<p>The cell:</p><pre>{html.escape(failure.source)}</pre></section>"
+        f"<p>The cell:</p><pre>{html.escape(failure.source)}</pre>{log}</section>"
     )
 
 

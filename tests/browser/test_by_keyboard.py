@@ -9,7 +9,10 @@ import json
 import re
 from pathlib import Path
 
+import nbformat
 import pytest
+from nbformat import v4
+from playwright.sync_api import expect
 from support.jupyterlab import Window, notebook
 
 from rfe_helpers.workbook.chapters import FURTHER
@@ -150,6 +153,28 @@ def test_a_draft_outlives_the_kernel_and_is_seen_in_a_second_window(window: Wind
     first = window.panel("nb20-32-code")
     first.get_by_text("As TOML").wait_for()
     first.locator("pre").filter(has_text=draft).first.wait_for(state="detached")
+    assert window.complaints == []
+
+
+def test_run_all_ends_at_the_error_and_after_a_restart_it_says_what_to_do(window: Window) -> None:
+    prose = [v4.new_markdown_cell("# Part\n\n" + "text\n\n" * 9) for _ in range(8)]
+    cells = [v4.new_code_cell("name = 1"), *prose[:4], v4.new_code_cell("print(name)", id="shows")]
+    cells += [v4.new_code_cell("1 / 0"), *prose[4:], v4.new_code_cell("print('not run')")]
+    nbformat.write(v4.new_notebook(cells=cells), window.root / "mine.ipynb")
+    window.open("mine.ipynb")
+    window.page.evaluate("() => window.jupyterapp.commands.execute('notebook:run-all-cells')")
+    error = window.page.locator('[data-mime-type="application/vnd.jupyter.stderr"]:visible')
+    error.filter(has_text="ZeroDivisionError").wait_for()
+    expect(error).to_be_in_viewport()
+    assert window.page.get_by_text("not run", exact=True).count() == 0
+
+    window.restart_kernel()
+    window.go_to("shows")
+    window.page.keyboard.press("Shift+Enter")
+    window.page.get_by_text("Run → Run All Above Selected Cell").wait_for()
+    window.picture("error")
+    window.save()
+    assert "scrollIntoView" not in (window.root / "mine.ipynb").read_text()
     assert window.complaints == []
 
 

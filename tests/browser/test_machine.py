@@ -24,6 +24,20 @@ def window(
         yield window
 
 
+def test_the_report_of_a_run_fits_a_phone(
+    workbook_summary: dict[str, Any], chromium: Browser
+) -> None:
+    """Nothing scrolls sideways but tables, with every notebook unfolded."""
+    page = chromium.new_page(viewport={"width": 375, "height": 800})
+    page.goto(Path(workbook_summary["report"]).as_uri())
+    assert page.locator("details[open]").count() == 0
+    page.evaluate("() => document.querySelectorAll('details').forEach(each => each.open = true)")
+    assert page.evaluate("() => document.documentElement.scrollWidth") == 375
+    facts = page.locator("dl.facts dt").all_inner_texts()
+    assert {"Commit", "Size", "Bytes of the update", "Reboot into it", "Rollback"} <= set(facts)
+    page.close()
+
+
 def test_the_machine_shows_its_screen_and_its_console(window: Window) -> None:
     window.open(notebook("50"))
     window.run_cells("nb50-02-code", "nb50-03-code", "nb50-32-code", seconds=300)

@@ -6,14 +6,15 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from xml.etree import ElementTree
 
 import nbformat
 import pytest
 
 from rfe_helpers.core.run import ProcessId
 from rfe_helpers.core.wait import Deadline, wait_for
-from rfe_helpers.errors import ParameterError
-from rfe_helpers.workbook import headless
+from rfe_helpers.errors import LabError, ParameterError
+from rfe_helpers.workbook import notebooks
 from rfe_helpers.workbook.chapters import FURTHER
 from rfe_helpers.workbook.headless import find_notebooks, run_notebooks
 
@@ -30,6 +31,15 @@ check(number == 4, "the number is four", "give another")
 def outputs(path: Path) -> str:
     notebook = nbformat.read(path, as_version=4)
     return json.dumps([cell.get("outputs") for cell in notebook.cells], ensure_ascii=False)
+
+
+def code_cells(path: Path) -> list:
+    return [c for c in nbformat.read(path, as_version=4).cells if c.cell_type == "code"]
+
+
+def rfe_run(*arguments: object) -> list:
+    program = "import sys; from rfe_helpers.cli.main import main; sys.exit(main())"
+    return [sys.executable, "-c", program, "run", *map(str, arguments)]
 
 
 def test_a_run_passes_parameters_and_leaves_copies_summary_and_report(lab, make):
@@ -56,7 +66,10 @@ def test_a_run_passes_parameters_and_leaves_copies_summary_and_report(lab, make)
     assert "http" not in report.replace("http://www.w3.org", "")
 
     assert lines[0] == "10-first"
-    assert "    [ 5/5] Work" in lines  # with the cell that papermill adds
+    assert "    [ 2/2] Work" in lines  # as JupyterLab numbers cells, without the one papermill adds
+    counts = [cell.execution_count for cell in code_cells(summary.notebooks[0].executed)]
+    assert counts == [1, None, 2]
+    assert (lab.directory / "runs" / "latest").readlink() == Path(summary.directory.name)
     assert any(line.endswith("✔ Working · 0:00 · done") for line in lines)
     assert lines[-1].startswith("    passed in")
 
@@ -72,6 +85,8 @@ def test_a_failing_cell_ends_the_run_and_comes_first_in_the_report(lab, make):
     assert failure["error"] == "CheckFailedError"
     assert failure["message"] == "this does not hold: the number is four\nto do: give another"
     assert failure["source"].strip() == PROGRESS.strip()
+    assert failure["number"] == 2
+    assert summary.to_json()["notebooks"][1]["reason"] == "10-first failed"
     executed = outputs(summary.notebooks[0].executed)
     assert "half way" not in executed  # progress is one line that is replaced
     assert "Traceback" not in executed
@@ -121,6 +136,8 @@ def test_a_kernel_that_is_killed_fails_the_notebook(lab, make):
     summary = run_notebooks([make("10-first", "print('so far')", kill)], lab)
     assert summary.status == "failed"
     assert summary.notebooks[0].failure.error == "DeadKernelError"
+    assert summary.notebooks[0].failure.source == kill
+    assert summary.notebooks[0].failure.place == "cell [3]"
     assert "so far" in outputs(summary.notebooks[0].executed)
 
 
@@ -132,9 +149,8 @@ def test_ctrl_c_and_sigterm_keep_the_copy_and_leave_nothing_running(number, lab,
         f"run.run(['sh', '-c', f'echo {{os.getpid()}} $$ > {pids}; sleep 100'])"
     )
     notebook = make("10-first", "print('so far')", sleep)
-    program = "import sys; from rfe_helpers.cli.main import main; sys.exit(main())"
     child = subprocess.Popen(
-        [sys.executable, "-c", program, "run", str(notebook), "--lab", str(lab.directory)],
+        rfe_run(notebook, "--lab", lab.directory),
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -156,6 +172,61 @@ def test_ctrl_c_and_sigterm_keep_the_copy_and_leave_nothing_running(number, lab,
     assert (summary.parent / "report.html").exists()
 
 
+def test_a_second_run_in_a_lab_is_refused_until_the_first_one_is_gone(lab, make, tmp_path):
+    pid = tmp_path / "pid"
+    sleep = f"import os, pathlib, time; pathlib.Path({str(pid)!r}).write_text('x'); time.sleep(100)"
+    child = subprocess.Popen(
+        rfe_run(make("10-first", sleep), "--lab", lab.directory), stdout=subprocess.PIPE
+    )
+    with child:
+        wait_for(pid.exists, Deadline(60), "the cell runs")
+        with pytest.raises(
+            LabError, match=f"another run goes on in .*: process {child.pid}, since"
+        ):
+            run_notebooks([make("50-other", "1")], lab)
+        assert len(list((lab.directory / "runs").glob("2*"))) == 1
+        child.kill()
+    assert run_notebooks([make("10-again", "1")], lab).status == "passed"
+
+
+def test_what_does_not_need_the_failed_notebook_is_run_and_ci_gets_its_files(lab, make, tmp_path):
+    """`--keep-going`, `--junit`, `--out`, and what a CI log ends with."""
+    builder = lab.log("builder")
+    builder.write_text("\n".join(f"\x1b[31mline {number}\x1b[0m" for number in range(100)))
+    fails = (
+        "from pathlib import Path; from rfe_helpers.errors import RfeError\n"
+        f"raise RfeError('it broke', log=Path({str(builder)!r}), remedy='try <again>')"
+    )
+    check = "from rfe_helpers.workbook import check\ncheck(True, 'one & all')"
+    notebooks = [make("20-second", "1", fails), make("30-third", "1"), make("80-eighth", check)]
+    junit, out = tmp_path / "new" / "junit.xml", tmp_path / "out"
+    options = ["--keep-going", "--junit", junit, "--out", out, "--lab", lab.directory]
+    result = subprocess.run(rfe_run(*notebooks, *options), capture_output=True, text=True)
+
+    assert result.returncode == 1
+    assert "30-third was not run: it needs 20-second, which failed" in result.stdout
+    lines = result.stderr.splitlines()
+    assert lines[0] == "✘ 20-second, cell [3]: RfeError"
+    assert lines[1:4] == ["  it broke", f"  log: {builder}", "  to do: try <again>"]
+    assert lines[-1] == "  | \x1b[31mline 99\x1b[0m"
+    assert len(lines) < 25
+    results = json.loads((out / "summary.json").read_text())["notebooks"]
+    assert [each["status"] for each in results] == ["failed", "not run", "passed"]
+    assert {path.suffix for path in out.iterdir()} == {".ipynb", ".log", ".json", ".html"}
+
+    suites = {suite.get("name"): suite for suite in ElementTree.parse(junit).getroot()}
+    assert list(suites) == [path.stem for path in notebooks]
+    cases = [case.get("name") for case in suites["80-eighth"]]
+    assert cases == ["one & all", "runs to its end"]
+    assert suites["20-second"].get("failures") == "1"
+    failure = suites["20-second"].find("testcase/failure")
+    assert failure.get("message") == "cell [3]: it broke"
+    assert "raise RfeError" in failure.text
+    assert "line 99" in failure.text
+    skipped = suites["30-third"].find("testcase/skipped")
+    assert skipped.get("message") == "it needs 20-second, which failed"
+
+
 def test_two_runs_in_one_second_have_directories_of_their_own(lab, make):
     notebook = make("10-first", "1")
     first, second = (run_notebooks([notebook], lab).directory for _ in range(2))
@@ -167,10 +238,10 @@ def test_notebooks_are_found_by_number_name_step_and_path(make):
     assert names[0] == "00-start-here.ipynb"
     assert names == sorted(names)
     assert {name[:2] for name in names}.isdisjoint(FURTHER)
-    all_notebooks = headless.all_notebooks()
+    all_notebooks = notebooks.all_notebooks()
     assert set(find_notebooks()) <= set(all_notebooks)
     assert all_notebooks == sorted(all_notebooks)
-    build = headless.NOTEBOOKS / "20-build-a-commit.ipynb"
+    build = notebooks.NOTEBOOKS / "20-build-a-commit.ipynb"
     for name in ("20", "20-build-a-commit", "commit", str(build)):
         assert find_notebooks([name]) == [build]
     own = make("own")

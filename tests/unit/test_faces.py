@@ -46,7 +46,7 @@ FACES = {
     "rfe_helpers.workbook": """
         BlueprintEditor CommitBrowser ComposePanel Live MachinePanel Markup NodePanel
         Picture Progress Table bars check deployments doctor exercise facts headless
-        life_cycle mask size timer_table watch
+        life_cycle mask show_time size timer_table times watch
     """,
 }
 

@@ -7,13 +7,20 @@ c = get_config()  # noqa: F821
 VIEW = "application/vnd.jupyter.widget-view+json"
 
 
+def is_transient(output):
+    return "rfe-transient" in output.get("metadata", {})
+
+
 def keep_the_twin(model, **_):
     """Save only the static twin of a panel: its widget lives as long as the kernel, and a saved
-    reference to it shows "model not found" afterwards."""
+    reference to it shows "model not found" afterwards. What workbook/kernel.py does to the window
+    is not saved."""
     content = model.get("content")
     if model.get("type") != "notebook" or not isinstance(content, dict):
         return
     for cell in content.get("cells", ()):
+        if "outputs" in cell:
+            cell["outputs"] = [each for each in cell["outputs"] if not is_transient(each)]
         for output in cell.get("outputs", ()):
             data = output.get("data", {})
             if "text/html" in data:

@@ -1,4 +1,7 @@
 import json
+import os
+import platform
+import time
 import xml.etree.ElementTree as ET
 
 import pytest
@@ -6,13 +9,26 @@ import pytest
 from rfe_helpers.core import run
 from rfe_helpers.errors import NodeError
 from rfe_helpers.lab.lab import Lab
-from rfe_helpers.workbook import guidance
+from rfe_helpers.workbook import guidance, speed
+from rfe_helpers.workbook.notebooks import all_notebooks
+
+
+def be_slow(tmp_path, factor: float) -> None:
+    """A recorded benchmark of a machine that is `factor` times as slow as the one of reference."""
+    record = tmp_path / "cache" / "speed.json"
+    record.parent.mkdir(exist_ok=True)
+    machine = [platform.node(), os.cpu_count()]
+    seconds = factor * speed.REFERENCE_SECONDS
+    record.write_text(
+        json.dumps({"machine": machine, "seconds": seconds, "until": time.time() + 99})
+    )
 
 
 @pytest.fixture
 def lab(tmp_path, monkeypatch):
     monkeypatch.setenv("RFE_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("RFE_ACCEL", "tcg")
+    be_slow(tmp_path, 1)
     yield Lab(tmp_path / "lab")
     run.set_journal(None)
 
@@ -74,12 +90,49 @@ def test_the_time_of_the_last_run_in_the_lab_is_used(lab):
         results = [{"name": "20-build-a-commit", "status": "passed", "seconds": seconds}]
         path = lab.path("runs", name, "summary.json")
         path.write_text(json.dumps({"notebooks": results}))
+    (lab.path("runs", "latest")).symlink_to("2026-01-02")
     assert guidance.estimate(lab, "20")[0] == 12.0
+    assert ("20-build-a-commit", "about 10 s", "last run") in guidance.times(lab).rows
+
+
+def test_a_slow_machine_takes_longer(lab, tmp_path):
+    before = guidance.estimate(lab, "70")[0]
+    be_slow(tmp_path, 3)
+    assert guidance.estimate(lab, "70")[0] == pytest.approx(3 * before)
+
+
+def test_the_time_of_every_notebook_is_shown_and_of_one_in_it(lab, capsys):
+    table = guidance.times(lab)
+    assert [name for name, _, _ in table.rows] == [path.stem for path in all_notebooks()]
+    guidance.show_time(lab, "70")
+    expected = "This notebook takes about 15 min on this machine (an estimate).\n"
+    assert capsys.readouterr().out == expected
+
+
+def test_the_speed_of_this_machine_is_measured_once_an_hour(tmp_path, monkeypatch):
+    monkeypatch.setenv("RFE_CACHE", str(tmp_path / "cache"))
+    first = speed.slowness()
+    assert first > 0
+    assert speed.slowness() == first
+    be_slow(tmp_path, 7)
+    assert speed.slowness() == pytest.approx(7)
+    record = tmp_path / "cache" / "speed.json"
+    record.write_text(json.dumps({**json.loads(record.read_text()), "until": time.time() - 1}))
+    assert speed.slowness() != pytest.approx(7)
+    record.write_text("{")
+    assert speed.slowness() > 0
+
+
+def test_a_cache_of_somebody_else_is_only_read(tmp_path, monkeypatch):
+    (tmp_path / "cache").write_text("in the way")
+    monkeypatch.setenv("RFE_CACHE", str(tmp_path / "cache"))
+    assert speed.slowness() > 0
 
 
 def test_a_real_image_builder_takes_longer(tmp_path, monkeypatch):
     monkeypatch.setenv("RFE_ACCEL", "kvm")
     monkeypatch.setenv("RFE_CACHE", str(tmp_path / "cache"))
+    be_slow(tmp_path, 1)
     lab = Lab(tmp_path / "lab", "rhel-9.6")
     assert guidance.estimate(lab, "20")[0] > 300
     run.set_journal(None)

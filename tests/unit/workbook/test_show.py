@@ -111,6 +111,17 @@ def test_lines_that_differ_in_numbers_only_are_told_rarely(monkeypatch):
     ]
 
 
+def test_progress_knows_the_seconds_until_its_end(monkeypatch):
+    now = [5.0]
+    monkeypatch.setattr(progress.time, "monotonic", lambda: now[0])
+    with Progress("Rebooting") as rebooting:
+        now[0] = 7.0
+        assert rebooting.seconds == 2
+        now[0] = 46.0
+    now[0] = 99.0
+    assert rebooting.seconds == 41
+
+
 def test_progress_does_not_flood_a_log(capsys):
     with Progress("Building", every=60) as progress:
         for number in range(1000):

@@ -1,0 +1,90 @@
+"""The IPython extension of the kernels of `rfe lab open`: what a reader sees below a cell, beside
+its own output.
+
+JupyterLab loads it through `jupyter_settings/kernels/python3`, a kernelspec that it finds through
+JUPYTER_PATH. What is to happen after a cell is a function in AFTER_CELL, which gets IPython's
+ExecutionResult: of the cell as it ran, with its id and its error. Headless runs have none of it.
+"""
+
+from __future__ import annotations
+
+import ast
+import html
+import json
+import os
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from rfe_helpers.workbook.show import Markup, display
+
+# Set by Jupyter's server for the kernel of a document: the path of its file.
+DOCUMENT = "JPY_SESSION_NAME"
+JAVASCRIPT = "application/javascript"
+TRANSIENT = "rfe-transient"  # metadata of an output that jupyter_server_config.py does not save
+# Run All leaves the window at the end of the notebook, far below a cell that fails: show the error,
+# unless it is on the screen. Once: an output is drawn again when its cell moves.
+_GO_TO_ERROR = """(window.rfeErrors ??= new Set()).has(ID) || setTimeout(() => {
+  const cell = element.closest('.jp-Cell');
+  const errors = cell.querySelectorAll('[data-mime-type="application/vnd.jupyter.stderr"]');
+  const error = errors[errors.length - 1] || cell, box = error.getBoundingClientRect();
+  if (box.bottom < 0 || box.top > window.innerHeight) error.scrollIntoView({block: 'center'});
+}, 300);
+window.rfeErrors.add(ID);"""
+
+
+def load_ipython_extension(shell: Any) -> None:
+    """Called by IPython when the kernel starts."""
+    if DOCUMENT in os.environ:
+        for function in AFTER_CELL:
+            shell.events.register("post_run_cell", function)
+
+
+def say_run_above(result: Any) -> None:
+    """After a NameError for something that a cell above defines: say what to do."""
+    error = result.error_in_exec
+    if type(error) is NameError and error.name in set(_names_above(result.info.cell_id)):
+        text = (
+            f"A cell above defines {error.name}, and has not been run since the kernel started.\n"
+            "to do: run the cells above (Run → Run All Above Selected Cell), then this one again"
+        )
+        display(Markup(f"<pre><b>{html.escape(text)}</b></pre>", text))
+
+
+def go_to_error(result: Any) -> None:
+    """Scroll to a cell that failed."""
+    if result.error_in_exec is not None or result.error_before_exec is not None:
+        script = _GO_TO_ERROR.replace("ID", f"'{time.time_ns()}'")
+        display({JAVASCRIPT: script}, raw=True, metadata={TRANSIENT: True})
+
+
+AFTER_CELL = (say_run_above, go_to_error)
+
+
+def _names_above(cell: str) -> Iterator[str]:
+    """The names that cells above `cell` define, as the notebook was last saved."""
+    try:
+        notebook = json.loads(Path(os.environ[DOCUMENT]).read_text())
+    except (OSError, ValueError):
+        return
+    for each in notebook.get("cells", ()):
+        if each.get("id") == cell:
+            return
+        if each.get("cell_type") == "code":
+            yield from _defined("".join(each.get("source", ())))
+
+
+def _defined(source: str) -> Iterator[str]:
+    """The names that a cell gives a value to."""
+    try:
+        nodes = list(ast.walk(ast.parse(source)))
+    except SyntaxError:
+        return
+    for node in nodes:
+        if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+            yield node.id
+        elif isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+            yield node.name
+        elif isinstance(node, ast.alias):
+            yield (node.asname or node.name).partition(".")[0]
