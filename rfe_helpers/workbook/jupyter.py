@@ -1,9 +1,9 @@
 """JupyterLab over a lab's notebooks, on loopback and with a token: `rfe lab open`.
 
 The server reads `jupyter_settings/` through JUPYTER_CONFIG_PATH: no news from the internet, and
-panels are saved as their static twins; through JUPYTER_PATH its kernels load workbook/kernel.py. Its
-runtime files, the token among them, are in `<lab>/jupyter`, which only the lab's owner can read; its
-log is `logs/jupyter.log`.
+panels are saved as their static twins; through JUPYTER_PATH its kernels load workbook/kernel.py.
+Its runtime files, the token among them, are in `<lab>/jupyter`, which only the lab's owner can
+read; its log is `logs/jupyter.log`.
 """
 
 from __future__ import annotations

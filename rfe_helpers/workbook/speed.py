@@ -16,7 +16,7 @@ import zlib
 from concurrent.futures import ThreadPoolExecutor
 
 from rfe_helpers.core import files
-from rfe_helpers.lab.lab import cache_directory
+from rfe_helpers.lab.cache import cache_directory
 
 # Of the machine of the times in guidance.py: two cores of an AMD EPYC, with nothing else to do.
 REFERENCE_SECONDS = 0.043
