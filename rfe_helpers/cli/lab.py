@@ -145,9 +145,10 @@ def reset(notebook: str | None, restore: bool, directory: str) -> None:
     if notebook is None:
         print("\n".join(notebooks.restore(lab)) or "nothing to do: no notebook was changed")
         return
-    from rfe_helpers.workbook import solve
+    from rfe_helpers.workbook import headless, solve
 
-    done = solve.reset(lab, notebook)
+    with headless.running(lab):
+        done = solve.reset(lab, notebook)
     print("\n".join(done) or "nothing to do: the lab has not come that far")
 
 
@@ -157,18 +158,22 @@ def reset(notebook: str | None, restore: bool, directory: str) -> None:
 def clean(yes: bool, directory: str) -> int:
     """End everything that runs for a lab and delete the lab, after asking.
 
-    The cache stays, so that the next lab starts quickly.
+    The cache stays, so that the next lab starts quickly. While `rfe run` works in the lab, nothing
+    is deleted.
     """
+    from rfe_helpers.workbook import headless
+
     lab = shared.existing_lab(directory)
-    if not yes:
-        print(_inventory(lab))
-        if not sys.stdin.isatty():
-            raise InputError("nothing was deleted", remedy="use --yes where nobody can answer")
-        if not click.confirm("Delete all of it?"):
-            print("nothing was deleted")
-            return 1
-    for process in lab.clean(serve.remove_container):
-        print(f"ended {process}")
+    with headless.running(lab):  # a run must not lose its lab
+        if not yes:
+            print(_inventory(lab))
+            if not sys.stdin.isatty():
+                raise InputError("nothing was deleted", remedy="use --yes where nobody can answer")
+            if not click.confirm("Delete all of it?"):
+                print("nothing was deleted")
+                return 1
+        for process in lab.clean(serve.remove_container):
+            print(f"ended {process}")
     left = sorted(path.name for path in lab.directory.iterdir()) if lab.directory.exists() else []
     print(f"removed {lab.directory}" + (f", except for {', '.join(left)}" if left else ""))
     cache = cache_directory()

@@ -104,7 +104,7 @@ def run_notebooks(
     tell = say(on_progress)
     values = _values(notebooks, parameters or {}, lab)
     results: list[NotebookResult] = []
-    with _running(lab):
+    with running(lab):
         started = datetime.now(UTC)
         directory = _new_directory(lab, started)
         began = time.monotonic()
@@ -130,8 +130,9 @@ def run_notebooks(
 
 
 @contextmanager
-def _running(lab: Lab) -> Iterator[None]:
-    """Hold the lab's lock for runs; it is gone with the process, however that ends."""
+def running(lab: Lab) -> Iterator[None]:
+    """Hold the lab's lock for runs; it is gone with the process, however that ends. Raises LabError
+    while another run goes on."""
     lock = lab.path("runs", "lock")
     with ExitStack() as stack:
         try:

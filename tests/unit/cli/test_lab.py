@@ -12,6 +12,7 @@ import pytest
 from rfe_helpers.cli import main
 from rfe_helpers.core import files, run
 from rfe_helpers.lab.lab import Lab
+from rfe_helpers.workbook import headless
 
 MACHINE = {"name": "edge-1", "disk": "/d", "forwards": [[2345, 22]]}
 RFE = [sys.executable, "-c", "import sys; from rfe_helpers.cli.main import main; sys.exit(main())"]
@@ -82,6 +83,15 @@ def test_lab_clean_deletes_nothing_where_nobody_can_answer(lab):
     assert result.returncode == 1
     assert "nothing was deleted\nto do: use --yes" in result.stderr
     assert lab.directory.exists()
+
+
+@pytest.mark.parametrize("words", [["clean", "--yes"], ["reset", "20"]])
+def test_a_run_keeps_its_lab(lab, words):
+    with headless.running(lab):
+        result = rfe("lab", *words, "--lab", str(lab.directory))
+    assert result.returncode == 1
+    assert f"another run goes on in {lab.directory}: process {os.getpid()}" in result.stderr
+    assert (lab.directory / "lab.json").exists()
 
 
 def test_lab_clean_says_what_it_leaves(lab, capsys):
