@@ -1,6 +1,8 @@
 # The few commands people type. Each does its own set-up; `make help` lists them.
 LAB ?= $(or $(RFE_LAB),$(HOME)/rfe-lab)
 BIN := .venv/bin
+# Two workers: one for everything with a machine, one for the quick tests (tests/conftest.py).
+PYTEST := $(BIN)/pytest -n 2 --dist loadgroup
 
 .DEFAULT_GOAL := help
 .PHONY: help set-up workbook jupyter doctor lint test test-quick test-full clean
@@ -32,13 +34,13 @@ lint: dev  ## format, lint, types, layers, spelling, notebooks without outputs
 	$(BIN)/nbstripout --verify --keep-id --keep-count notebooks/*.ipynb
 
 test-quick: lint  ## lint and all tests that need no machine
-	$(BIN)/pytest -m "not slow and not full"
+	$(PYTEST) -m "not slow and not full"
 
 test: lint  ## everything, the life cycle with a real machine included (at most 45 minutes)
-	$(BIN)/pytest -m "not full"
+	$(PYTEST) -m "not full"
 
 test-full: lint  ## also the long tests
-	$(BIN)/pytest
+	$(PYTEST)
 
 clean:  ## remove the lab with its machines; the cache and .venv stay
 	@$(BIN)/rfe lab clean --lab $(LAB)

@@ -1,7 +1,9 @@
 """What several suites share: its being here puts tests/ on the path of imports (support/), and the
 lab of a headless run of the short path, which is made when a test asks for it.
 
-A run without the long tests says at its end which ones it has left out.
+A run without the long tests says at its end which ones it has left out. In a run with two workers
+(pytest-xdist), one has all tests that build trees or boot machines, one after the other, and the
+other works through the quick ones, file by file.
 """
 
 import atexit
@@ -14,6 +16,7 @@ import tempfile
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import hypothesis
 import pytest
@@ -34,6 +37,24 @@ def pytest_deselected(items: Sequence[pytest.Item]) -> None:
     _left_out.update(
         item.location[0] for item in items if item.get_closest_marker("full") is not None
     )
+
+
+def pytest_collection_modifyitems(items: Sequence[pytest.Item]) -> None:
+    for item in items:
+        is_long = any(item.get_closest_marker(name) for name in ("slow", "full"))
+        item.add_marker(pytest.mark.xdist_group("machines" if is_long else item.location[0]))
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    if (output := getattr(session.config, "workeroutput", None)) is not None:
+        output["left out"] = dict(_left_out)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    """Every worker collects, and leaves out, the same tests."""
+    global _left_out
+    _left_out |= Counter(getattr(node, "workeroutput", {}).get("left out", {}))
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
