@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from rfe_helpers.build import Client
     from rfe_helpers.lab.lab import Lab
 
+# Characters; blueprints and kickstarts are far shorter.
+LONGEST_TEXT = 10_000_000
 # For the command at the top of a line; those below inherit them.
 SETTINGS = {"help_option_names": ["-h", "--help"], "show_default": True}
 
@@ -185,12 +187,19 @@ def builder(directory: str) -> Client:
 
 
 def read_text(path: Path, error: type[RfeError] = InputError) -> str:
-    """The text of a file, raising `error` if it cannot be read."""
+    """The text of a file, raising `error` if it cannot be read or is longer than LONGEST_TEXT."""
     try:
-        return path.expanduser().read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as problem:
-        reason = getattr(problem, "strerror", None) or "it is not text"
-        raise error(f"cannot read {path}: {reason}") from None
+        with path.expanduser().open(encoding="utf-8") as file:
+            text = file.read(LONGEST_TEXT + 1)
+    except OSError as problem:
+        raise error(f"cannot read {path}: {problem.strerror}") from None
+    except UnicodeDecodeError:
+        raise error(f"cannot read {path}: it is not text") from None
+    if "\0" in text:
+        raise error(f"cannot read {path}: it is not text")
+    if len(text) > LONGEST_TEXT:
+        raise error(f"cannot read {path}: it is longer than {LONGEST_TEXT:,} characters")
+    return text
 
 
 def print_json(value: object) -> None:
