@@ -206,7 +206,7 @@ def boot_iso(
     except CommandFailedError as error:
         raise MediaError(
             f"the boot ISO could not be made:\n{error.tail}",
-            remedy="install what `rfe doctor` names, then try again",
+            remedy=error.remedy or "install what `rfe doctor` names, then try again",
             log=log,
         ) from None
     lines = result.stdout.split("\n")

@@ -30,7 +30,12 @@ _START = (
 )
 # What to do next, by the server's error id; only where there is something to do.
 _REMEDIES = {
-    "UnknownBlueprint": "push the blueprint first; blueprints() lists what is there",
+    "UnknownBlueprint": "push the blueprint first; `rfe blueprint list` lists those that exist",
+    "UnknownUUID": "`rfe compose list` lists those that exist; one that has been deleted must be "
+    "composed again",
+    "BuildInWrongState": "`rfe compose list` shows its status: only a finished compose has an "
+    "artifact, and only one that waits or runs can be canceled",
+    "UnknownCommit": "`rfe blueprint history NAME` lists the commits",
     "ComposeError": "types() lists the image types that this server builds",
     "BadComposeType": "types() lists the image types that this server builds",
     "DepsolveError": "look at the names and versions in the blueprint: depsolve() tries them",

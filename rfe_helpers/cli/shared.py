@@ -52,9 +52,20 @@ def run_line(line: click.Command, name: str, argv: Sequence[str] | None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except (RfeError, OSError) as error:
-        print(f"{name}: {error}", file=sys.stderr)
+        print(f"{name}: {_explained(error)}", file=sys.stderr)
         return 1
     return status
+
+
+def _explained(error: RfeError | OSError) -> str:
+    """An error as a person reads it, with the directory if a disk is full."""
+    if isinstance(error, RfeError):
+        return str(error)
+    from rfe_helpers.core import files
+
+    if files.is_full(error):
+        return str(files.disk_full([Path(error.filename or ".").absolute()]))
+    return f"{error.filename}: {error.strerror}" if error.filename else str(error)
 
 
 class Command(click.Command):

@@ -486,13 +486,10 @@ def _file(match: re.Match[str], path: str) -> File:
 
 
 def _explained(error: CommandFailedError, what: str) -> CommitError:
-    """ostree's last message as an error, with a remedy for a full disk."""
+    """ostree's last message as an error."""
     lines = [" ".join(line.split()) for line in error.tail.splitlines() if line.strip()]
     # A message about a signature has several lines.
     starts = [number for number, line in enumerate(lines) if line.startswith("error: ")]
     reason = " ".join(lines[starts[-1] if starts else -1 :]).removeprefix("error: ")
     reason = reason or error.message
-    remedy = error.remedy
-    if "No space left on device" in reason:
-        remedy = "free some disk space and try again; `rfe doctor` says how much is needed"
-    return CommitError(f"{what}: {reason}", remedy=remedy, log=error.log)
+    return CommitError(f"{what}: {reason}", remedy=error.remedy, log=error.log)

@@ -180,7 +180,7 @@ def _resume(url: str, part: Path, on_progress: OnProgress) -> None:
             mark = ""
         mark = mark or answer.headers.get("Last-Modified", "")
         files.write_json(_note(part), {"url": url, "mark": mark})
-        with part.open("ab" if have else "wb") as file:
+        with files.writing(part.parent), part.open("ab" if have else "wb") as file:
             for chunk in answer.iter_content(_CHUNK):
                 file.write(chunk)
                 have += len(chunk)

@@ -52,7 +52,8 @@ def revert(disk: Path) -> None:
         run.run(["qemu-img", "snapshot", "-a", INSTALLED, disk])
     except CommandFailedError as error:
         raise MachineError(
-            f"{disk} cannot be restored: {error.tail}", remedy="install the machine again"
+            f"{disk} cannot be restored: {error.tail}",
+            remedy=error.remedy or "install the machine again",
         ) from None
 
 
@@ -79,7 +80,7 @@ def from_raw_xz(
                 run.run(["qemu-img", "resize", "-q", "-f", "qcow2", unfinished, str(size)])
     except CommandFailedError as error:
         raise MediaError(
-            f"{image} cannot be unpacked: {error.tail}", remedy="download it again"
+            f"{image} cannot be unpacked: {error.tail}", remedy=error.remedy or "download it again"
         ) from None
     finally:
         for leftover in (packed, raw):

@@ -71,7 +71,7 @@ class Registry:
         except CommandFailedError as error:
             raise ServeError(
                 f"cannot push {archive.name} as {name}:\n{error.tail}",
-                remedy="check that the registry runs: `rfe lab show`",
+                remedy=error.remedy or "check that the registry runs: `rfe lab show`",
                 log=self.log,
             ) from None
         return self.digest(name)

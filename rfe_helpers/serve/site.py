@@ -140,8 +140,9 @@ def published(lab: Lab) -> Site:
         recorded = json.loads(_state(lab).read_text())
     except FileNotFoundError:
         raise StepMissingError(
-            "this lab has not published anything yet",
-            remedy=f"run the notebook that does it first: `{lab.command('run 40')}`",
+            "this lab has not published anything yet: notebook 40 does it",
+            remedy=f"work through notebook 40, or let `{lab.command('solve 40')}` run it and those "
+            "before it that are missing",
         ) from None
     return Site(**{**recorded, "kickstarts": tuple(recorded["kickstarts"])})
 
