@@ -120,8 +120,8 @@ class Blueprint:
         blueprint = Blueprint("edge", packages=["tmux", PackageSpec("podman", "5.*")])
         print(to_toml(blueprint))
 
-    `packages` and `modules` take names, too. `customizations` and `containers` have the shape of
-    the API's JSON.
+    `packages` and `modules` take names, too, and "tmux htop" or "podman=5.*" in one string.
+    `customizations` and `containers` have the shape of the API's JSON.
     """
 
     name: str
@@ -138,7 +138,9 @@ class Blueprint:
 
     def __post_init__(self) -> None:
         for key in ("packages", "modules"):
-            specs = (PackageSpec(p) if isinstance(p, str) else p for p in getattr(self, key))
+            given = getattr(self, key)
+            words = re.split(r"[\s,]+", given.strip()) if isinstance(given, str) else given
+            specs = (PackageSpec(*w.split("=", 1)) if isinstance(w, str) else w for w in words if w)
             object.__setattr__(self, key, tuple(specs))
 
     def to_json(self) -> dict[str, Any]:

@@ -285,7 +285,7 @@ class Client:
     def wait(
         self,
         compose: str,
-        deadline: Deadline,
+        deadline: Deadline | float,
         on_progress: OnProgress = None,
         *,
         every: float = 0.5,
@@ -295,7 +295,7 @@ class Client:
         The service may be restarted meanwhile. Raises ComposeFailedError with the failing stage,
         DeadlineExceededError.
         """
-        outage = Deadline(self.patience)
+        limit, outage = Deadline.of(deadline), Deadline(self.patience)
         while True:
             try:
                 current = self.compose(compose)
@@ -312,8 +312,8 @@ class Client:
                 if outage.expired:
                     raise
             remedy = "it keeps running; wait again with more time, or cancel it"
-            deadline.check(f"compose {compose} has not finished", remedy=remedy)
-            time.sleep(min(every, deadline.left))
+            limit.check(f"compose {compose} has not finished", remedy=remedy)
+            time.sleep(min(every, limit.left))
 
     def cancel(self, compose: str) -> None:
         """End a compose that waits or runs; its status becomes FAILED."""

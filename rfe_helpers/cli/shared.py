@@ -76,8 +76,7 @@ class Command(click.Command):
         self.example = example
 
     def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        with formatter.section("Example"):
-            formatter.write(f"{'':{formatter.current_indent}}{self.example}\n")
+        _write_example(formatter, self.example)
         super().format_epilog(ctx, formatter)
 
     def invoke(self, ctx: click.Context) -> int:
@@ -87,8 +86,13 @@ class Command(click.Command):
             return super().invoke(ctx) or 0
 
 
+def _write_example(formatter: click.HelpFormatter, example: str) -> None:
+    with formatter.section("Example"):
+        formatter.write(f"{'':{formatter.current_indent}}{example}\n")
+
+
 class Group(click.Group):
-    """Commands in the order in which they are defined.
+    """Commands in the order in which they are defined; its help has the example of the first.
 
     `lazy` are those that are imported when they are used: name -> (where in this package, what
     it does in one line).
@@ -120,6 +124,12 @@ class Group(click.Group):
         with formatter.section("Commands"):
             formatter.write_dl([(name, text) for name, (_, text) in self.lazy.items()])
 
+    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        first = next(iter(self.commands.values()), None)
+        example = getattr(first, "example", f"{ctx.command_path} {next(iter(self.lazy), '')}")
+        _write_example(formatter, example)
+        super().format_epilog(ctx, formatter)
+
     def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
         if not self.lazy:
             return super().shell_complete(ctx, incomplete)
@@ -148,9 +158,19 @@ def with_options(*options: Callable[..., Any]) -> Callable[..., Any]:
 
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+
+
+def _named(context: click.Context, option: click.Parameter, directory: str) -> str:
+    """An empty name would be that of the current directory."""
+    if not directory.strip():
+        raise click.BadParameter("it is empty; for the current directory write .")
+    return directory
+
+
 lab_option = click.option(
     "--lab",
     "directory",
+    callback=_named,
     envvar="RFE_LAB",
     default="~/rfe-lab",
     metavar="DIR",

@@ -170,7 +170,7 @@ class CommitDiff:
 
 
 def open_commit(
-    source: str | Path, ref: str | None = None, *, deadline: Deadline | None = None
+    source: str | Path, ref: str | None = None, *, deadline: Deadline | float | None = None
 ) -> Commit:
     """The commit in `source`: a commit.tar, container.tar, repository directory or http URL.
 
@@ -180,7 +180,7 @@ def open_commit(
     `ref` (a ref or a commit id) is needed only if the source has several. Raises CommitError if it
     has no readable commit.
     """
-    limit = deadline or Deadline(600)
+    limit = Deadline.of(deadline, 600)
     if isinstance(source, str) and re.match(r"https?://", source):
         return _open_url(source, ref, limit)
     path = Path(source).expanduser()

@@ -123,7 +123,7 @@ def run(
     argv: Iterable[str | Path],
     *,
     seconds: float | None = None,
-    deadline: Deadline | None = None,
+    deadline: Deadline | float | None = None,
     input: str | None = None,
     env: Mapping[str, str] | None = None,
     cwd: Path | None = None,
@@ -143,7 +143,7 @@ def run(
     command is not installed. Any exception, Ctrl-C too, ends the group first.
     """
     command = [str(word) for word in argv]
-    limit = deadline or Deadline(600 if seconds is None else seconds)
+    limit = Deadline.of(deadline, 600 if seconds is None else seconds)
     stdin = subprocess.DEVNULL if input is None else subprocess.PIPE
     stderr_to = subprocess.PIPE if log is None and on_line is None else subprocess.STDOUT
     pipes = {"stdin": stdin, "stdout": subprocess.PIPE, "stderr": stderr_to}

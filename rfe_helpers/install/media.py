@@ -239,7 +239,7 @@ def add_files(
     added: Mapping[str, Path],
     *,
     arguments: str = "",
-    deadline: Deadline | None = None,
+    deadline: Deadline | float | None = None,
     on_start: Callable[[run.ProcessId], None] | None = None,
 ) -> Path:
     """Copy a boot ISO to `target` with files or directories added (path in the ISO -> source).
@@ -260,7 +260,7 @@ def add_files(
         for name, source in {**added, **menus}.items():
             command += ["-map", source, f"/{name}"]
         try:
-            run.run(command, deadline=deadline or Deadline(900), on_start=on_start)
+            run.run(command, deadline=Deadline.of(deadline, 900), on_start=on_start)
         except CommandFailedError as error:
             raise MediaError(
                 f"{target} could not be made from {iso}: {error.tail}",

@@ -58,14 +58,14 @@ def revert(disk: Path) -> None:
 
 
 def from_raw_xz(
-    image: Path, disk: Path, size: int = 0, *, deadline: Deadline | None = None
+    image: Path, disk: Path, size: int = 0, *, deadline: Deadline | float | None = None
 ) -> Path:
     """Create a qcow2 disk of at least `size` bytes from an image.raw.xz, replacing an existing one.
 
     On a real machine, `xz --decompress --stdout image.raw.xz | dd of=DEVICE` does the same.
     Raises MediaError if the image is damaged.
     """
-    limit = deadline or Deadline(_SECONDS)
+    limit = Deadline.of(deadline, _SECONDS)
     packed, raw = disk.with_name("unpacking.raw.xz"), disk.with_name("unpacking.raw")
     disk.parent.mkdir(parents=True, exist_ok=True)
     packed.unlink(missing_ok=True)

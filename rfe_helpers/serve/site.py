@@ -84,7 +84,7 @@ def publish(
     port: int = 0,
     engine: str = "",
     tls: bool = False,
-    deadline: Deadline | None = None,
+    deadline: Deadline | float | None = None,
     on_progress: OnProgress = None,
 ) -> Site:
     """Serve a container.tar, commit.tar or repository directory, and kickstarts (name -> text).
@@ -100,7 +100,7 @@ def publish(
     texts = _kickstarts(lab) if kickstarts is None else dict(kickstarts)
     is_container = _check(artifact, texts, engine, tls)
     with files.locked(lab.path("www", ".lock")):
-        limit, say = deadline or Deadline(_SECONDS), progress.say(on_progress)
+        limit, say = Deadline.of(deadline, _SECONDS), progress.say(on_progress)
         content = Content(lab, artifact, texts, port or port_of(lab), limit, say)
         note = ""
         for name, text in texts.items():
