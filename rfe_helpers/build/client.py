@@ -438,7 +438,7 @@ class Client:
                     if length >= 0 and done != length:
                         raise ConnectionLostError(
                             f"the download of {target.name} ended after {done} of {length} bytes",
-                            remedy="check that the service still runs, then download again",
+                            remedy="`rfe sandbox status` shows whether the service still runs",
                         )
             except requests.RequestException:
                 raise

@@ -224,7 +224,10 @@ def diff(old: Commit, new: Commit, *, files: bool = True) -> CommitDiff:
 def _open_directory(path: Path, ref: str | None) -> Commit:
     root = path if (path / "objects").is_dir() else path / "repo"
     if not (root / "objects").is_dir():
-        raise CommitError(f"{path} is not an OSTree repository: it has no objects directory")
+        raise CommitError(
+            f"{path} is not an OSTree repository: it has no objects directory",
+            remedy="give the repository, or the directory in which it is called repo",
+        )
     repo = Repo(root)
     name, commit = _choose(repo.refs(), ref, path)
     file = path / "compose.json"

@@ -50,6 +50,7 @@ _NOTEBOOKS = {
     "trust": "65",
     "offline": "70",
     "fleet": "80",
+    "playground": "95",
 }
 _DIRECTORIES = (
     "logs",

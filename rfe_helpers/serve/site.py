@@ -221,7 +221,7 @@ def _ready(content: Content, server: Server, note: str = "") -> Site:
         Deadline(min(_ANSWER_SECONDS, content.deadline.left)),
         f"the repository and the kickstarts answer at {site.url}",
         every=0.1,
-        remedy="look at the logs of podman or nginx in the lab",
+        remedy=f"see why not in {content.lab.log(server.engine)}",
     )
     lab = content.lab
     files.write_json(_state(lab), asdict(site), mode=0o600)

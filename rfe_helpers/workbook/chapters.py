@@ -13,4 +13,4 @@ LIFE_CYCLE = (
 )
 
 # Optional notebooks and their steps; a run leaves them out unless they are named.
-FURTHER = {"65": "trust", "70": "offline", "80": "fleet"}
+FURTHER = {"65": "trust", "70": "offline", "80": "fleet", "95": "playground"}
