@@ -8,6 +8,7 @@ RfeError                        what happened, where the log is, what to do next
 │   └── ProfileError            a profile that is unknown or malformed
 ├── ToolMissingError            a command that this step needs is not installed
 ├── CommandFailedError          a command exited with an error, was killed, or did not start
+├── DiskFullError               a disk is full: the directory, and how much is free there
 ├── DeadlineExceededError       something took longer than it was allowed to
 ├── LabError                    the lab directory cannot be used
 │   └── StepMissingError        an earlier notebook has not been run in this lab
@@ -109,6 +110,10 @@ class CommandFailedError(RfeError):
         if tail:
             message += ":\n" + "\n".join("  " + line for line in tail.splitlines())
         super().__init__(message, remedy=remedy, log=log)
+
+
+class DiskFullError(RfeError):
+    """A disk is full; the message names the directory."""
 
 
 class DeadlineExceededError(RfeError):

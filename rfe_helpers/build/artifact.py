@@ -39,7 +39,7 @@ def compose(
     parent: str = "",
     url: str = "",
     size: int | None = None,
-    deadline: Deadline | None = None,
+    deadline: Deadline | float | None = None,
     on_progress: OnProgress = None,
 ) -> Artifact:
     """Compose a blueprint and download the artifact into the lab's `composes/`.
@@ -50,10 +50,11 @@ def compose(
     `blueprint` is pushed first; a string is the name of one that Image Builder has already.
     `image_type` "" stands for the type with which the lab's release serves a commit. `client` is
     connect(lab) if it is None; `ref`, `parent`, `url` and `size` are those of
-    `Client.start_compose`; the default deadline is half an hour. Raises ApiError if Image Builder
+    `Client.start_compose`; `deadline` is in seconds or a Deadline, by default
+    half an hour. Raises ApiError if Image Builder
     refuses, ComposeFailedError with the stage that failed, DeadlineExceededError.
     """
-    limit = deadline or Deadline(SECONDS)
+    limit = Deadline.of(deadline, SECONDS)
     builder = client or connect(lab, on_progress=on_progress)
     name = blueprint if isinstance(blueprint, str) else builder.push(blueprint).name
     started = builder.start_compose(

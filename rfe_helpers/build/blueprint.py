@@ -8,14 +8,17 @@ raises BlueprintError.
 
 Whether an image type supports a customization is not decided here: the server checks that when a
 compose starts.
+
+The keys and their types are those of osbuild/blueprint (pkg/blueprint, 2026-06).
 """
 
 from __future__ import annotations
 
+import difflib
 import json
 import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -71,7 +74,7 @@ CUSTOMIZATIONS: dict[str, Any] = {
     "partitioning_mode": str,
     "fdo": dict.fromkeys(_FDO, str),
     "openscap": ANY,
-    "ignition": {"embedded": {"config": str}, "firstboot": {"url": str}},
+    "ignition": {"embedded": {"config": str}, "firstboot": {"url": str, "empty": bool}},
     "directories": [{**_OWNED, "ensure_parents": bool}],
     "files": [{**_OWNED, "data": str, "uri": str}],
     "repositories": [ANY],
@@ -81,12 +84,13 @@ CUSTOMIZATIONS: dict[str, Any] = {
         "sudo-nopasswd": [str],
         "kickstart": {"contents": str},
         "modules": {"enable": [str], "disable": [str]},
+        "menu-timeout": int,
     },
-    **dict.fromkeys(("rpm", "rhsm", "containers-storage", "dnf", "iso", "sshd"), ANY),
+    **dict.fromkeys(("rpm", "rhsm", "containers-storage", "dnf", "iso", "sshd", "firstboot"), ANY),
     "cacerts": {"pem_certs": [str]},
 }
 _SPECS = [{"name": str, "version": str}]
-_BLUEPRINT: dict[str, Any] = {
+BLUEPRINT: dict[str, Any] = {
     **dict.fromkeys(("name", "description", "version", "distro", "architecture"), str),
     "packages": _SPECS,
     "modules": _SPECS,
@@ -94,6 +98,7 @@ _BLUEPRINT: dict[str, Any] = {
     "groups": [_NAMED],
     "containers": [{"source": str, "name": str, "tls-verify": bool, "local-storage": bool}],
     "customizations": CUSTOMIZATIONS,
+    "minimal": bool,
 }
 
 
@@ -115,8 +120,8 @@ class Blueprint:
         blueprint = Blueprint("edge", packages=["tmux", PackageSpec("podman", "5.*")])
         print(to_toml(blueprint))
 
-    `packages` and `modules` take names, too. `customizations` and `containers` have the shape of
-    the API's JSON.
+    `packages` and `modules` take names, too, and "tmux htop" or "podman=5.*" in one string.
+    `customizations` and `containers` have the shape of the API's JSON.
     """
 
     name: str
@@ -133,37 +138,75 @@ class Blueprint:
 
     def __post_init__(self) -> None:
         for key in ("packages", "modules"):
-            specs = (PackageSpec(p) if isinstance(p, str) else p for p in getattr(self, key))
+            given = getattr(self, key)
+            words = re.split(r"[\s,]+", given.strip()) if isinstance(given, str) else given
+            specs = (PackageSpec(*w.split("=", 1)) if isinstance(w, str) else w for w in words if w)
             object.__setattr__(self, key, tuple(specs))
 
     def to_json(self) -> dict[str, Any]:
         return to_json(self)
 
 
+@dataclass(frozen=True)
+class Problem:
+    """Something in a document that does not have the shape of a blueprint.
+
+    `where` is the place, such as packages[0].name. Servers ignore an `unknown` key and refuse
+    everything else; `refusal` is what they say, if it is not `where` and `message`.
+    """
+
+    where: str
+    message: str
+    remedy: str = ""
+    unknown: bool = False
+    refusal: str = ""
+
+
 def parse_toml(text: str | bytes) -> Blueprint:
     """A blueprint from TOML (bytes are UTF-8). Raises BlueprintError."""
-    try:
-        data = tomllib.loads(text if isinstance(text, str) else text.decode())
-    except (tomllib.TOMLDecodeError, ValueError) as error:
-        raise BlueprintError(f"this is not TOML: {error}") from None
-    except RecursionError:
-        raise BlueprintError("this is not TOML: nested too deeply") from None
-    return parse_json(data)
+    return parse_json(load_toml(text))
 
 
 def parse_json(data: Any) -> Blueprint:
     """A blueprint from the decoded JSON of the API. Raises BlueprintError."""
+    blueprint, problems = read(data)
+    for problem in problems:
+        if not problem.unknown:
+            text = problem.refusal or f"{problem.where} {problem.message}"
+            raise BlueprintError(text, remedy=problem.remedy)
+    return blueprint
+
+
+def load_toml(text: str | bytes) -> dict[str, Any]:
+    """The tables of a TOML document. Raises BlueprintError with line and column."""
+    try:
+        return tomllib.loads(text if isinstance(text, str) else text.decode())
+    except (tomllib.TOMLDecodeError, ValueError) as error:
+        raise BlueprintError(f"this is not TOML: {error}") from None
+    except RecursionError:
+        raise BlueprintError("this is not TOML: nested too deeply") from None
+
+
+def read(data: Any) -> tuple[Blueprint, tuple[Problem, ...]]:
+    """What can be read of a blueprint, and everything that is wrong with its shape.
+
+    Raises BlueprintError only for what is not a table, or too large for other readers.
+    """
     if not isinstance(data, Mapping):
         raise BlueprintError("a blueprint is a table with at least a name")
     _check_size(data)
-    values = _table(data, _BLUEPRINT, "")
+    problems: list[Problem] = []
+    values = _table(data, BLUEPRINT, "", problems)
     version = values.get("version") or DEFAULT_VERSION
     if not _SEMVER.fullmatch(version):
-        raise BlueprintError(
-            f"Invalid 'version', must use Semantic Versioning: {version} is not X.Y.Z",
-            remedy="use three numbers, such as 0.0.1",
-        )
-    return Blueprint(
+        text = f"Invalid 'version', must use Semantic Versioning: {version} is not X.Y.Z"
+        remedy = "use three numbers, such as 0.0.1"
+        problems.append(Problem("version", f"{version} is not X.Y.Z", remedy, refusal=text))
+    misfits = {problem.where for problem in problems}
+    for key in ("packages", "modules"):
+        nameless = _nameless(values.get(key, []), key)
+        problems += [each for each in nameless if f"{each.where}.name" not in misfits]
+    blueprint = Blueprint(
         name=values.get("name", ""),
         description=values.get("description", ""),
         version=version,
@@ -176,6 +219,7 @@ def parse_json(data: Any) -> Blueprint:
         architecture=values.get("architecture", ""),
         customizations=values.get("customizations", {}),
     )
+    return blueprint, tuple(problems)
 
 
 def _check_size(value: Any, depth: int = 0) -> None:
@@ -230,57 +274,110 @@ def bumped(version: str) -> str:
 
 
 def _specs(entries: list[dict[str, str]]) -> tuple[PackageSpec, ...]:
-    for number, entry in enumerate(entries, 1):
+    return tuple(
+        PackageSpec(entry["name"], entry.get("version", ""))
+        for entry in entries
+        if entry.get("name")
+    )
+
+
+def _nameless(entries: list[dict[str, str]], key: str) -> Iterator[Problem]:
+    for number, entry in enumerate(entries):
         if not entry.get("name"):
             version = entry.get("version")
-            what = f"version '{version}' but no name" if version else "no name"
-            raise BlueprintError(
-                "All package entries need to contain the name of the package. "
-                f"Entry #{number} has {what}."
+            text = f"has version '{version}' but no name" if version else "has no name"
+            yield Problem(
+                f"{key}[{number}]",
+                text,
+                'give it one: name = "tmux"',
+                refusal="All package entries need to contain the name of the package. "
+                f"Entry #{number + 1} {text}.",
             )
-    return tuple(PackageSpec(entry["name"], entry.get("version", "")) for entry in entries)
 
 
-def _table(data: Mapping[str, Any], keys: Mapping[str, Any], where: str) -> dict[str, Any]:
-    """The known keys of a table as the API spells them, with checked values; null is left out."""
+def _table(
+    data: Mapping[str, Any], keys: Mapping[str, Any], where: str, problems: list[Problem]
+) -> dict[str, Any]:
+    """The known keys of a table as the API spells them, where their values fit; null is left
+    out."""
     spelling = {key.lower(): key for key in keys}
     table: dict[str, Any] = {}
     for name, value in data.items():
         key = spelling.get(name.lower())
-        if key is not None and value is not None:
-            table[key] = _value(value, keys[key], f"{where}.{key}" if where else key)
+        here = f"{where}.{key or name}" if where else key or name
+        if key is None:
+            remedy = _likely(name, keys, where)
+            problems.append(Problem(here, "unknown key", remedy, unknown=True))
+        elif value is not None:
+            checked = _value(value, keys[key], here, problems)
+            if checked is not None:
+                table[key] = checked
     return table
 
 
-def _value(value: Any, expected: Any, where: str) -> Any:
+def _likely(name: str, keys: Mapping[str, Any], where: str) -> str:
+    """What was probably meant by an unknown key: the same one elsewhere, or the nearest one."""
+    plain = name.lower()
+    if where and plain in BLUEPRINT:
+        return f"move `{name}` to the top, above the first line in [brackets]"
+    moved = not where and plain in CUSTOMIZATIONS
+    near = difflib.get_close_matches(plain, keys, 1, 0.8 if moved else 0.6)
+    likely = [f"`{key}`" for key in near] + [f"`customizations.{plain}`"] * moved
+    if likely:
+        return f"did you mean {' or '.join(likely)}?"
+    return f"remove it; known here are {', '.join(sorted(keys))}"
+
+
+def _value(value: Any, expected: Any, where: str, problems: list[Problem]) -> Any:
+    """The value as far as it fits; None if nothing of it does."""
     if expected is ANY:
-        return _plain(value, where)
-    if isinstance(expected, dict):
-        if not isinstance(value, Mapping):
-            raise BlueprintError(f"{where} must be a table")
-        return _table(value, expected, where)
-    if isinstance(expected, list):
-        if not isinstance(value, list):
-            raise BlueprintError(f"{where} must be a list")
-        return [
-            _value(entry, expected[0], f"{where}[{number}]")
+        return _plain(value, where, problems)
+    if isinstance(expected, dict) and isinstance(value, Mapping):
+        return _table(value, expected, where, problems)
+    if isinstance(expected, list) and isinstance(value, list):
+        entries = [
+            _value(entry, expected[0], f"{where}[{number}]", problems)
             for number, entry in enumerate(value)
             if entry is not None
         ]
+        return [entry for entry in entries if entry is not None]
     kinds = expected if isinstance(expected, tuple) else (expected,)
     # A bool is an int in Python, but not in the API.
-    if type(value) not in kinds:
-        names = " or ".join(_KIND_NAMES[kind] for kind in kinds)
-        raise BlueprintError(f"{where} must be {names}, not {type(value).__name__}")
-    return value
+    if type(value) in kinds:
+        return value
+    problems.append(Problem(where, *_misfit(value, expected, where)))
+    return None
 
 
-_KIND_NAMES = {str: "a string", int: "an integer", bool: "true or false"}
+def _misfit(value: Any, expected: Any, where: str) -> tuple[str, str]:
+    """What a value must be, and how that is written."""
+    if isinstance(expected, dict):
+        table, _, index = where.partition("[")
+        if index:
+            name = value if isinstance(value, str) else "…"
+            return "must be a table", f'write [[{table}]], and below it name = "{name}"'
+        return "must be a table", f"write [{where}], in one pair of brackets"
+    if isinstance(expected, list):
+        if isinstance(expected[0], dict):
+            return "must be a list", f"write [[{where}]], in two pairs of brackets"
+        return "must be a list", 'write ["…", "…"]'
+    kinds = expected if isinstance(expected, tuple) else (expected,)
+    names = " or ".join(_KINDS[kind][0] for kind in kinds)
+    return f"must be {names}, not {type(value).__name__}", f"write it as {_KINDS[kinds[0]][1]}"
 
 
-def _plain(value: Any, where: str) -> Any:
+_KINDS = {
+    str: ("a string", 'text in quotes: "…"'),
+    int: ("an integer", "a number without quotes"),
+    bool: ("true or false", "true or false, without quotes"),
+}
+
+
+def _plain(value: Any, where: str, problems: list[Problem]) -> Any:
     """A value that is passed on must at least be JSON, which a TOML date or an infinity is not."""
     try:
         return json.loads(json.dumps(value, allow_nan=False))
     except (TypeError, ValueError):
-        raise BlueprintError(f"{where} has a value that JSON cannot hold") from None
+        remedy = 'write dates as text in quotes: "…"'
+        problems.append(Problem(where, "has a value that JSON cannot hold", remedy))
+        return None

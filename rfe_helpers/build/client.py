@@ -264,8 +264,7 @@ class Client:
         """One compose. Raises ApiError UnknownUUID."""
         composes = self._status(_segment(compose))
         if not composes:
-            error = ("UnknownUUID", f"{compose} is not a valid build uuid")
-            raise ApiError(200, [error], remedy="composes() lists those that exist")
+            raise_for([("UnknownUUID", f"{compose} is not a valid build uuid")])
         return composes[0]
 
     def compose_info(self, compose: str) -> ComposeInfo:
@@ -286,7 +285,7 @@ class Client:
     def wait(
         self,
         compose: str,
-        deadline: Deadline,
+        deadline: Deadline | float,
         on_progress: OnProgress = None,
         *,
         every: float = 0.5,
@@ -296,7 +295,7 @@ class Client:
         The service may be restarted meanwhile. Raises ComposeFailedError with the failing stage,
         DeadlineExceededError.
         """
-        outage = Deadline(self.patience)
+        limit, outage = Deadline.of(deadline), Deadline(self.patience)
         while True:
             try:
                 current = self.compose(compose)
@@ -313,8 +312,8 @@ class Client:
                 if outage.expired:
                     raise
             remedy = "it keeps running; wait again with more time, or cancel it"
-            deadline.check(f"compose {compose} has not finished", remedy=remedy)
-            time.sleep(min(every, deadline.left))
+            limit.check(f"compose {compose} has not finished", remedy=remedy)
+            time.sleep(min(every, limit.left))
 
     def cancel(self, compose: str) -> None:
         """End a compose that waits or runs; its status becomes FAILED."""
@@ -330,7 +329,7 @@ class Client:
         """Download the artifact of a compose, as <id>-commit.tar or the like; return its path.
 
         The file gets its name only when it is complete; an existing one of the right size is kept.
-        Raises BuilderError if the download stays incomplete or the disk is full.
+        Raises BuilderError if the download stays incomplete, DiskFullError.
         """
         return self._fetch("image", compose, directory, on_progress)
 
@@ -404,13 +403,13 @@ class Client:
             saved = self.logs / f"compose-{compose.id}.log"
             files.write(saved, text, mode=0o600)
         stages = _STAGE.findall(text)
-        return ComposeFailedError(
-            compose.id,
-            stages[-1] if stages else "",
-            tail_of(text),
-            log=saved,
-            remedy="fix the blueprint and start a new compose; the log has every stage",
-        )
+        if files.is_full(text):
+            remedy = "free some space where Image Builder runs, on the disk that the log names; "
+            remedy += "`rfe compose delete ID` removes what earlier composes made"
+        else:
+            remedy = "fix the blueprint and start a new compose; the log has every stage"
+        stage = stages[-1] if stages else ""
+        return ComposeFailedError(compose.id, stage, tail_of(text), log=saved, remedy=remedy)
 
     def _fetch(self, kind: str, compose: str, directory: Path, on_progress: OnProgress) -> Path:
         for attempt in range(1, _DOWNLOAD_ATTEMPTS + 1):
@@ -439,7 +438,7 @@ class Client:
                     if length >= 0 and done != length:
                         raise ConnectionLostError(
                             f"the download of {target.name} ended after {done} of {length} bytes",
-                            remedy="check that the service still runs, then download again",
+                            remedy="`rfe sandbox status` shows whether the service still runs",
                         )
             except requests.RequestException:
                 raise

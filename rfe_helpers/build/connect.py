@@ -67,7 +67,7 @@ def connect(
     lab: Lab,
     builder: str = "",
     *,
-    deadline: Deadline | None = None,
+    deadline: Deadline | float | None = None,
     on_progress: OnProgress = None,
 ) -> Client:
     """A client of an Image Builder that answers.
@@ -99,7 +99,7 @@ def connect(
             "profile sandbox",
         )
     with _alone(lab):
-        return _sandbox(lab, deadline or Deadline(_START_SECONDS), on_progress)
+        return _sandbox(lab, Deadline.of(deadline, _START_SECONDS), on_progress)
 
 
 def builder_of(lab: Lab) -> str:
@@ -180,7 +180,11 @@ def status(lab: Lab) -> BuilderStatus:
 
 
 def boot_iso(
-    lab: Lab, on_progress: OnProgress = None, *, deadline: Deadline | None = None, iso: str = ""
+    lab: Lab,
+    on_progress: OnProgress = None,
+    *,
+    deadline: Deadline | float | None = None,
+    iso: str = "",
 ) -> Path:
     """The path of the lab's boot ISO: `iso`, or the one that `rfe fetch` has put into the cache.
 
@@ -200,14 +204,14 @@ def boot_iso(
     try:
         result = run.run(
             [*program, "--cache", cache_directory()],
-            deadline=deadline or Deadline(_ISO_SECONDS),
+            deadline=Deadline.of(deadline, _ISO_SECONDS),
             log=log,
             on_line=on_progress,
         )
     except CommandFailedError as error:
         raise MediaError(
             f"the boot ISO could not be made:\n{error.tail}",
-            remedy="install what `rfe doctor` names, then try again",
+            remedy=error.remedy or "install what `rfe doctor` names, then try again",
             log=log,
         ) from None
     lines = result.stdout.split("\n")
@@ -218,20 +222,31 @@ def boot_iso(
 
 
 def fill_cache(
-    packages: Sequence[str], on_progress: OnProgress = None, *, deadline: Deadline | None = None
+    packages: Sequence[str] | str,
+    on_progress: OnProgress = None,
+    *,
+    deadline: Deadline | float | None = None,
 ) -> Path:
-    """Download everything that the sandbox needs into the cache, and `packages` for blueprints with
-    their dependencies; after that composes and installations work without a network.
+    """Download everything that the sandbox needs into the cache, and `packages` (names, or "tmux
+    jq") for blueprints with their dependencies; after that composes and installations work without
+    a network.
 
-    Returns the directory of the packages. Raises CommandFailedError with the last lines of output.
+    Returns the directory of the packages. Raises InputError for packages that do not exist,
+    CommandFailedError with the last lines of output.
     """
     program = [sys.executable, "-m", "rfe_helpers.sandbox.fetch"]
-    result = run.run(
-        [*program, "--cache", cache_directory(), *packages],
-        deadline=deadline or Deadline(_FETCH_SECONDS),
-        on_line=on_progress,
-        remedy="check the network and the names of the packages, then try again",
-    )
+    names = packages.split() if isinstance(packages, str) else packages
+    try:
+        result = run.run(
+            [*program, "--cache", cache_directory(), *names],
+            deadline=Deadline.of(deadline, _FETCH_SECONDS),
+            on_line=on_progress,
+            remedy=f"check the network, then try again; {cache_directory()}/fetch.log has it all",
+        )
+    except CommandFailedError as error:
+        if error.status != 2:
+            raise
+        raise InputError(error.tail.rpartition("\n")[2]) from None
     return Path(result.stdout.strip().rpartition("\n")[2])
 
 

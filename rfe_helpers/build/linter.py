@@ -1,21 +1,27 @@
-"""Known problems of a blueprint, reported before it is composed; pure.
+"""Known problems of a blueprint, reported before it is composed.
 
 The facts come from section 12 of the weldr API contract (osbuild/images v0.274, 2026-06, and
-reports on older servers) and from issues of osbuild-composer, which are named where they are used.
-No finding is an error: some versions of the server accept what others refuse, and each finding
-says which.
+reports on older servers) and from issues of osbuild-composer, which are named where they are used;
+known keys are those of `blueprint.BLUEPRINT`, time zones those of this machine or of tzdata.
+Not every finding is an error: some versions of the server accept what others refuse, and each
+finding says which.
 """
 
 from __future__ import annotations
 
+import difflib
 import re
+import zoneinfo
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from msgspec.structs import asdict
 
+from rfe_helpers.build import blueprint as blueprints
 from rfe_helpers.build.blueprint import Blueprint
+from rfe_helpers.errors import BlueprintError
 from rfe_helpers.lab.profile import Profile
 
 # Fields of profile.Types: image types that make a commit, and those that deploy an existing one.
@@ -43,6 +49,18 @@ _SUPPORTED = {
 }
 _FILE_ROOTS = ("/etc", "/root", "/usr/local/bin", "/usr/local/sbin")
 _DENIED = ("/etc/fstab", "/etc/shadow", "/etc/passwd", "/etc/group")
+# Words in the names of image types that are not of this chapter: osbuild/images v0.274. Whether a
+# server has those types is not known here.
+# fmt: off
+_OTHER_TYPES = {
+    "ami", "azure", "container", "ec2", "gce", "guest", "image", "installer", "libvirt", "oci",
+    "openstack", "ova", "qcow2", "raw", "tar", "vhd", "virtualbox", "vmdk", "wsl",
+}
+# fmt: on
+_ALIASES = {"iot-raw-image": "iot-raw-xz", "iot-qcow2-image": "iot-qcow2"}
+_LABEL = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?")
+_HEADER = re.compile(r"\s*(\[\[?)([^\[\]]+)\]")
+_KEY = re.compile(r"""\s*["']?([\w.-]+)["']?\s*=""")
 _HASHED = re.compile(r"\$(?:2[aby]|5|6|y)\$.+")
 _ALL = "all releases"
 _OLDER = "refused by RHEL 8 and RHEL 9 to about 9.6; later ones warn and leave it out"
@@ -51,12 +69,14 @@ _OLDER = "refused by RHEL 8 and RHEL 9 to about 9.6; later ones warn and leave i
 @dataclass(frozen=True)
 class Finding:
     """One problem: where it is in the blueprint, what happens, what to do, and on which releases
-    it matters."""
+    it matters; in a text also line and column, 0 where they are not known."""
 
     where: str
     message: str
     remedy: str
     releases: str
+    line: int = 0
+    column: int = 0
 
     def __str__(self) -> str:
         return (
@@ -65,49 +85,174 @@ class Finding:
 
 
 def lint(
-    blueprint: Blueprint, profile: Profile, image_type: str = "", distros: Sequence[str] = ()
+    blueprint: Blueprint | str,
+    profile: Profile,
+    image_type: str = "",
+    distros: Sequence[str] = (),
 ) -> tuple[Finding, ...]:
-    """The problems of a blueprint on the release of a profile.
+    """The problems of a blueprint, or of the TOML text of one, on the release of a profile.
 
-        for finding in lint(parse_toml(text), lab.profile):
+        for finding in lint(text, lab.profile):
             print(finding)
 
     `image_type` is the type to compose, "" for the release's edge commit; `distros` are those that
-    the server builds (Client.distros()), () if they are not known.
+    the server builds (Client.distros()), () if they are not known. The keys that a text misspells
+    are missing from a Blueprint that is parsed from it: lint the text.
     """
+    text = blueprint if isinstance(blueprint, str) else ""
+    try:
+        data = (
+            blueprint.to_json() if isinstance(blueprint, Blueprint) else blueprints.load_toml(text)
+        )
+        findings = list(_findings(data, profile, image_type, distros))
+    except BlueprintError as error:
+        return (_unreadable(error.message, text),)
+    lines = _lines(text)
+    placed = [replace(each, line=_line(lines, each.where)) for each in findings]
+    return tuple(sorted(placed, key=lambda each: each.line))
+
+
+def _findings(
+    data: Mapping[str, Any], profile: Profile, image_type: str, distros: Sequence[str]
+) -> Iterator[Finding]:
+    blueprint, problems = blueprints.read(data)
     kind = _purpose(profile, image_type)
-    findings = [*_pinned(blueprint, profile, distros), *_type(profile, image_type, kind)]
+    for problem in problems:
+        ignored = ", which Image Builder ignores without a warning" if problem.unknown else ""
+        yield Finding(problem.where, problem.message + ignored, problem.remedy, _ALL)
+    yield from _name(blueprint.name)
+    yield from _pinned(blueprint, profile, distros)
+    yield from _type(profile, image_type, kind)
     if kind in _COMMIT_TYPES:
-        findings += [*_accounts(blueprint), *_places(blueprint), *_containers(blueprint, profile)]
+        yield from _accounts(blueprint)
+        yield from _places(blueprint)
+        yield from _containers(blueprint, profile)
     if kind in _DEPLOYED_TYPES:
-        findings += _deployed(blueprint, kind)
+        yield from _deployed(blueprint, kind)
     if kind:
-        findings += _unsupported(blueprint, kind)
-    return (*findings, *_passwords(blueprint), *_updates(blueprint, profile))
+        yield from _unsupported(blueprint, kind)
+    yield from _host_name(str(blueprint.customizations.get("hostname") or ""))
+    yield from _time_zone(blueprint.customizations.get("timezone") or {})
+    yield from _passwords(blueprint)
+    yield from _updates(blueprint, profile)
+
+
+def _unreadable(message: str, text: str) -> Finding:
+    """The finding for a text that is not TOML at all; tomllib names the place in its message."""
+    position = re.search(r" \(at line (\d+), column (\d+)\)", message)
+    line, column = (int(position[1]), int(position[2])) if position else (0, 0)
+    if message.endswith("(at end of document)"):
+        line = max(1, len(text.splitlines()))
+    return Finding(
+        "TOML",
+        message.replace(position[0], "") if position else message,
+        "close every quote and bracket, and put text in quotes; "
+        "`rfe blueprint template edge` prints a blueprint to begin with",
+        _ALL,
+        line,
+        column,
+    )
+
+
+def _lines(text: str) -> dict[str, int]:
+    """The lines of a text in TOML on which its tables and keys stand, by place."""
+    lines: dict[str, int] = {}
+    entries: Counter[str] = Counter()
+    table = ""
+    for number, line in enumerate(text.lower().splitlines(), 1):
+        if header := _HEADER.match(line):
+            path = re.sub(r"[\s\"']", "", header[2])
+            lines.setdefault(path, number)
+            table = f"{path}[{entries[path]}]" if header[1] == "[[" else path
+            entries[path] += header[1] == "[["
+            lines.setdefault(table, number)
+        elif key := _KEY.match(line):
+            lines.setdefault(f"{table}.{key[1]}" if table else key[1], number)
+    return lines
+
+
+def _line(lines: Mapping[str, int], where: str) -> int:
+    """The line of a place, or of the nearest one around it; 0 if there is none."""
+    place = where.lower()
+    while place and place not in lines:
+        place = place[: max(place.rfind("."), place.rfind("["), 0)]
+    return lines.get(place, 0)
+
+
+def _name(name: str) -> Iterator[Finding]:
+    if not name:
+        yield Finding(
+            "name",
+            "it is missing, and Image Builder stores no blueprint without one",
+            'put a line such as name = "edge" at the top, above the first line in [brackets]',
+            _ALL,
+        )
+    elif not blueprints.NAME.fullmatch(name):
+        yield Finding(
+            "name",
+            f"{name!r} has characters that Image Builder refuses",
+            "use letters, digits, . _ and - only",
+            _ALL,
+        )
+
+
+def _host_name(name: str) -> Iterator[Finding]:
+    if name and (len(name) > 64 or not all(map(_LABEL.fullmatch, name.split(".")))):
+        yield Finding(
+            "customizations.hostname",
+            f"{name!r} is not a host name",
+            "use letters, digits and - only, dots between words, at most 64 characters",
+            _ALL,
+        )
+
+
+def _time_zone(table: Mapping[str, Any]) -> Iterator[Finding]:
+    zone = str(table.get("timezone") or "")
+    zones = zoneinfo.available_timezones()
+    # Some distributions leave out the older names: what is not in their list may exist elsewhere.
+    if zone and zone not in zones and "US/Eastern" in zones:
+        near = difflib.get_close_matches(zone, zones, 1, 0.7)
+        yield Finding(
+            "customizations.timezone.timezone",
+            f"there is no time zone {zone!r}",
+            f"did you mean `{near[0]}`?" if near else "`timedatectl list-timezones` lists them",
+            _ALL,
+        )
 
 
 def _purpose(profile: Profile, image_type: str) -> str:
     """The field of profile.Types that has the image type; "" if none has it."""
     if not image_type:
         return "commit"
-    plain = image_type.removeprefix("rhel-")
+    plain = _plain_type(image_type)
     for purpose, name in asdict(profile.types).items():
-        if name and plain == name.removeprefix("rhel-"):
+        if name and plain == _plain_type(name):
             return purpose
     return ""
 
 
+def _plain_type(name: str) -> str:
+    """The canonical name of an image type."""
+    plain = re.sub(r"^(?:rhel|fedora)-(?=edge-|iot-)", "", name)
+    return _ALIASES.get(plain, plain)
+
+
 def _type(profile: Profile, image_type: str, kind: str) -> Iterator[Finding]:
     known = [name for name in asdict(profile.types).values() if name]
+    plain = _plain_type(image_type)
     if profile.instead:
         yield Finding(
             "image type", "the release has no edge images", profile.instead, profile.title
         )
-    elif image_type.removeprefix("rhel-").startswith(("edge-", "iot-")) and not kind:
+    elif kind:
+        return
+    elif plain.startswith(("edge-", "iot-")) or not _OTHER_TYPES & set(plain.split("-")):
+        near = difflib.get_close_matches(plain, known, 1)
+        hint = f"did you mean `{near[0]}`? " if near else ""
         yield Finding(
             "image type",
             f"{profile.title} has no {image_type}",
-            f"it has {', '.join(known)}",
+            f"{hint}it has {', '.join(known)}",
             profile.title,
         )
 

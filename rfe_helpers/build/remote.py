@@ -48,7 +48,7 @@ def start_guest(
     image: Path,
     *,
     memory_mib: int = 2048,
-    deadline: Deadline | None = None,
+    deadline: Deadline | float | None = None,
     on_progress: OnProgress = None,
 ) -> Guest:
     """Start the lab's guest for Image Builder, unless it runs already, and wait for cloud-init.
@@ -63,7 +63,7 @@ def start_guest(
         lab.record("guest", image=image.absolute(), disk=disk, memory_mib=memory_mib)
         arch = guest.architecture(image)
         builder = guest.start(lab, disk, NAME, memory_mib=memory_mib, arch=arch)
-    builder.wait(deadline or Deadline(START_SECONDS), on_progress)
+    builder.wait(Deadline.of(deadline, START_SECONDS), on_progress)
     return builder
 
 

@@ -28,9 +28,18 @@ _START = (
     "start it: `rfe sandbox start`, or for osbuild-composer "
     "`sudo systemctl enable --now osbuild-composer.socket`"
 )
+_LOG = (
+    "see whether it runs, and its log: `rfe sandbox status`, or for osbuild-composer "
+    "`journalctl --unit osbuild-composer`"
+)
 # What to do next, by the server's error id; only where there is something to do.
 _REMEDIES = {
-    "UnknownBlueprint": "push the blueprint first; blueprints() lists what is there",
+    "UnknownBlueprint": "push the blueprint first; `rfe blueprint list` lists those that exist",
+    "UnknownUUID": "`rfe compose list` lists those that exist; one that has been deleted must be "
+    "composed again",
+    "BuildInWrongState": "`rfe compose list` shows its status: only a finished compose has an "
+    "artifact, and only one that waits or runs can be canceled",
+    "UnknownCommit": "`rfe blueprint history NAME` lists the commits",
     "ComposeError": "types() lists the image types that this server builds",
     "BadComposeType": "types() lists the image types that this server builds",
     "DepsolveError": "look at the names and versions in the blueprint: depsolve() tries them",
@@ -38,6 +47,7 @@ _REMEDIES = {
     "OSTreeOptionsError": "see that `url` answers and has the parent's ref; the first commit of a "
     "new ref is built without url and parent",
     "ManifestCreationFailed": "see which customizations the image type has; `parent` needs `url`",
+    "UnknownSource": "`rfe sources list` lists those that exist",
     "SystemSource": "add a source of your own instead",
     "DistroError": "distros() lists what this server builds",
 }
@@ -144,7 +154,7 @@ class Transport:
             raise DeadlineExceededError(
                 f"Image Builder at {self.socket} did not answer {method} /api/{path} "
                 f"within {seconds:.0f} s",
-                remedy="look at the service's log; a restart loses no blueprint or compose",
+                remedy=f"{_LOG}; a restart loses no blueprint or compose",
             ) from None
         except requests.RequestException as error:
             raise self._gone(error) from None
@@ -189,7 +199,7 @@ class Transport:
             )
         return ConnectionLostError(
             f"Image Builder at {self.socket} closed the connection: {reason}",
-            remedy="see whether the service still runs and what its log says",
+            remedy=_LOG,
         )
 
 

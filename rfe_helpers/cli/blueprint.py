@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 
 import click
@@ -43,11 +44,26 @@ def lint(file: Path, image_type: str | None, profile: str, as_json: bool) -> int
 
     The exit status is 0 if there is nothing to say, 1 otherwise.
     """
-    blueprint = build.parse_toml(shared.read_text(file, BlueprintError))
-    findings = build.lint(blueprint, load(profile), image_type or "")
-    text = "\n".join(map(str, findings)) or f"{file}: nothing to say"
+    findings = build.lint(shared.read_text(file, BlueprintError), load(profile), image_type or "")
+    lines = [f"{_place(file, finding)}: {finding}" for finding in findings]
+    text = "\n".join(lines) or f"{file}: nothing to say"
     shared.print_result(findings, text, as_json=as_json)
     return int(bool(findings))
+
+
+def _place(file: Path, finding: build.Finding) -> str:
+    """FILE:LINE:COLUMN, as editors and CI systems link it; what is not known is left out."""
+    return ":".join(str(part) for part in (file, finding.line, finding.column) if part)
+
+
+def _blueprint(file: Path) -> build.Blueprint:
+    """The blueprint in a file. Raises BlueprintError, which names the file."""
+    text = shared.read_text(file, BlueprintError)
+    try:
+        return build.parse_toml(text)
+    except BlueprintError as error:
+        remedy = f"`rfe blueprint lint {shlex.quote(str(file))}` lists everything that is wrong"
+        raise BlueprintError(f"{file}: {error.message}", remedy=remedy) from None
 
 
 name_argument = click.argument("name")
@@ -88,7 +104,7 @@ def push(file: Path, workspace: bool, directory: str) -> None:
 
     depsolve uses the uncommitted copy in the workspace, if there is one; composes do not.
     """
-    blueprint = build.parse_toml(shared.read_text(file, BlueprintError))
+    blueprint = _blueprint(file)
     client = shared.builder(directory)
     if workspace:
         client.push_to_workspace(blueprint)

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from rfe_helpers.build import Client
     from rfe_helpers.lab.lab import Lab
 
+# Characters; blueprints and kickstarts are far shorter.
+LONGEST_TEXT = 10_000_000
 # For the command at the top of a line; those below inherit them.
 SETTINGS = {"help_option_names": ["-h", "--help"], "show_default": True}
 
@@ -50,9 +52,20 @@ def run_line(line: click.Command, name: str, argv: Sequence[str] | None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except (RfeError, OSError) as error:
-        print(f"{name}: {error}", file=sys.stderr)
+        print(f"{name}: {_explained(error)}", file=sys.stderr)
         return 1
     return status
+
+
+def _explained(error: RfeError | OSError) -> str:
+    """An error as a person reads it, with the directory if a disk is full."""
+    if isinstance(error, RfeError):
+        return str(error)
+    from rfe_helpers.core import files
+
+    if files.is_full(error):
+        return str(files.disk_full([Path(error.filename or ".").absolute()]))
+    return f"{error.filename}: {error.strerror}" if error.filename else str(error)
 
 
 class Command(click.Command):
@@ -63,8 +76,7 @@ class Command(click.Command):
         self.example = example
 
     def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        with formatter.section("Example"):
-            formatter.write(f"{'':{formatter.current_indent}}{self.example}\n")
+        _write_example(formatter, self.example)
         super().format_epilog(ctx, formatter)
 
     def invoke(self, ctx: click.Context) -> int:
@@ -74,8 +86,13 @@ class Command(click.Command):
             return super().invoke(ctx) or 0
 
 
+def _write_example(formatter: click.HelpFormatter, example: str) -> None:
+    with formatter.section("Example"):
+        formatter.write(f"{'':{formatter.current_indent}}{example}\n")
+
+
 class Group(click.Group):
-    """Commands in the order in which they are defined.
+    """Commands in the order in which they are defined; its help has the example of the first.
 
     `lazy` are those that are imported when they are used: name -> (where in this package, what
     it does in one line).
@@ -107,6 +124,12 @@ class Group(click.Group):
         with formatter.section("Commands"):
             formatter.write_dl([(name, text) for name, (_, text) in self.lazy.items()])
 
+    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        first = next(iter(self.commands.values()), None)
+        example = getattr(first, "example", f"{ctx.command_path} {next(iter(self.lazy), '')}")
+        _write_example(formatter, example)
+        super().format_epilog(ctx, formatter)
+
     def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
         if not self.lazy:
             return super().shell_complete(ctx, incomplete)
@@ -135,9 +158,19 @@ def with_options(*options: Callable[..., Any]) -> Callable[..., Any]:
 
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+
+
+def _named(context: click.Context, option: click.Parameter, directory: str) -> str:
+    """An empty name would be that of the current directory."""
+    if not directory.strip():
+        raise click.BadParameter("it is empty; for the current directory write .")
+    return directory
+
+
 lab_option = click.option(
     "--lab",
     "directory",
+    callback=_named,
     envvar="RFE_LAB",
     default="~/rfe-lab",
     metavar="DIR",
@@ -185,12 +218,19 @@ def builder(directory: str) -> Client:
 
 
 def read_text(path: Path, error: type[RfeError] = InputError) -> str:
-    """The text of a file, raising `error` if it cannot be read."""
+    """The text of a file, raising `error` if it cannot be read or is longer than LONGEST_TEXT."""
     try:
-        return path.expanduser().read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as problem:
-        reason = getattr(problem, "strerror", None) or "it is not text"
-        raise error(f"cannot read {path}: {reason}") from None
+        with path.expanduser().open(encoding="utf-8") as file:
+            text = file.read(LONGEST_TEXT + 1)
+    except OSError as problem:
+        raise error(f"cannot read {path}: {problem.strerror}") from None
+    except UnicodeDecodeError:
+        raise error(f"cannot read {path}: it is not text") from None
+    if "\0" in text:
+        raise error(f"cannot read {path}: it is not text")
+    if len(text) > LONGEST_TEXT:
+        raise error(f"cannot read {path}: it is longer than {LONGEST_TEXT:,} characters")
+    return text
 
 
 def print_json(value: object) -> None:

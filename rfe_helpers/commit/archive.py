@@ -10,21 +10,26 @@ from __future__ import annotations
 
 import gzip
 import json
+import os
 import re
+import shlex
 import shutil
 import tarfile
+import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
 
+from rfe_helpers.core import files
 from rfe_helpers.errors import CommitError
 
 _REPOSITORIES = ("usr/share/nginx/html/repo", "var/www/html/repo")
 _COMMIT_OBJECT = re.compile(r"objects/([0-9a-f]{2})/([0-9a-f]{62})\.commit")
 # Directories that ostree expects, but that are not archived because they are empty.
 _SKELETON = ("refs/heads", "refs/remotes", "refs/mirrors", "tmp", "state", "extensions")
+_END = 1024  # bytes of the two empty blocks
 _REMEDY = "give a commit.tar or a container.tar"
 
 # A tar file that may hold the repository, and the paths in it where the repository may be.
@@ -53,7 +58,22 @@ def is_container(path: Path) -> bool:
         with _layers(path) as layers:
             return any(prefixes == _REPOSITORIES for _, prefixes in layers)
     except OSError as error:
-        raise CommitError(f"cannot read {path}: {error.strerror or error}") from None
+        raise CommitError(
+            f"cannot read {path}: {error.strerror or error}", remedy=again(path)
+        ) from None
+
+
+def again(path: Path) -> str:
+    """How to get an archive again that is missing or cut off."""
+    compose = re.match(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}(?=-)", path.name)
+    lab = path.absolute().parent.parent
+    if compose is None or path.absolute().parent.name != "composes":
+        return "see whether the path is right; if the file was copied or downloaded, do it again"
+    composes, where = shlex.quote(f"{lab}/composes"), f"--lab {shlex.quote(str(lab))}"
+    return (
+        f"`rfe compose download {compose[0]} --to {composes} {where}` fetches it again; if that "
+        f"compose has been deleted, remove the file and run `rfe solve 20 {where}`"
+    )
 
 
 def contents(path: Path) -> Contents:
@@ -74,13 +94,13 @@ def unpack(path: Path, destination: Path) -> Path:
     anywhere else. Returns `destination`. Raises CommitError.
     """
     try:
-        with _layers(path) as layers:
+        with _layers(path) as layers, files.writing(destination.parent):
             if any(_unpack(tar, prefixes, destination) for tar, prefixes in layers):
                 return destination
     except OSError as error:
         raise CommitError(
             f"cannot unpack {path}: {error.strerror or error}",
-            remedy=f"check that {destination.parent} is writable and has free space",
+            remedy=f"check that {destination.parent} is writable",
         ) from None
     raise CommitError(f"there is no OSTree repository in {path}")
 
@@ -101,9 +121,23 @@ def _layers(path: Path) -> Iterator[Iterator[_Layer]]:
     """The layers of an archive, topmost first. Raises CommitError if it cannot be read."""
     try:
         with tarfile.open(path, "r:") as outer:
+            _check_end(path)
             yield _layers_of(outer, path)
-    except (tarfile.TarError, EOFError, gzip.BadGzipFile) as error:
+    except (tarfile.TarError, EOFError, gzip.BadGzipFile, zlib.error) as error:
         raise CommitError(f"{path} is not a readable tar file: {error}", remedy=_REMEDY) from None
+
+
+def _check_end(path: Path) -> None:
+    """Raise CommitError for an archive that was cut off, wherever: a tar ends with two empty
+    blocks. Reading would not notice, as it stops at the commit."""
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        file.seek(-min(size, _END), os.SEEK_END)
+        if file.read() != bytes(_END):
+            raise CommitError(
+                f"{path} is cut off: its {size} bytes do not end as a tar file does",
+                remedy=again(path),
+            )
 
 
 def _layers_of(outer: tarfile.TarFile, path: Path) -> Iterator[_Layer]:

@@ -12,7 +12,8 @@ import re
 import shutil
 import tempfile
 import weakref
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -27,6 +28,7 @@ from rfe_helpers.commit.ostree import (
     compare,
     is_commit_id,
 )
+from rfe_helpers.core.files import writing
 from rfe_helpers.core.wait import Deadline
 from rfe_helpers.errors import CommitError
 
@@ -168,7 +170,7 @@ class CommitDiff:
 
 
 def open_commit(
-    source: str | Path, ref: str | None = None, *, deadline: Deadline | None = None
+    source: str | Path, ref: str | None = None, *, deadline: Deadline | float | None = None
 ) -> Commit:
     """The commit in `source`: a commit.tar, container.tar, repository directory or http URL.
 
@@ -178,16 +180,17 @@ def open_commit(
     `ref` (a ref or a commit id) is needed only if the source has several. Raises CommitError if it
     has no readable commit.
     """
-    limit = deadline or Deadline(600)
+    limit = Deadline.of(deadline, 600)
     if isinstance(source, str) and re.match(r"https?://", source):
         return _open_url(source, ref, limit)
     path = Path(source).expanduser()
     try:
-        if path.is_dir():
-            return _open_directory(path, ref)
-        return _open_archive(path, ref)
+        with writing(_scratch()):
+            return _open_directory(path, ref) if path.is_dir() else _open_archive(path, ref)
     except FileNotFoundError:
-        raise CommitError(f"there is no file or directory {path}") from None
+        raise CommitError(
+            f"there is no file or directory {path}", remedy=archive.again(path)
+        ) from None
     except OSError as error:
         raise CommitError(f"cannot read {path}: {error.strerror or error}") from None
 
@@ -221,7 +224,10 @@ def diff(old: Commit, new: Commit, *, files: bool = True) -> CommitDiff:
 def _open_directory(path: Path, ref: str | None) -> Commit:
     root = path if (path / "objects").is_dir() else path / "repo"
     if not (root / "objects").is_dir():
-        raise CommitError(f"{path} is not an OSTree repository: it has no objects directory")
+        raise CommitError(
+            f"{path} is not an OSTree repository: it has no objects directory",
+            remedy="give the repository, or the directory in which it is called repo",
+        )
     repo = Repo(root)
     name, commit = _choose(repo.refs(), ref, path)
     file = path / "compose.json"
@@ -235,29 +241,52 @@ def _open_url(url: str, ref: str | None, deadline: Deadline) -> Commit:
     repo.add_remote("origin", url)
     name = ref
     if name is None:
-        try:
+        with _reading(url):
             listed = repo.remote_refs("origin", deadline=deadline)
-        except CommitError as error:
-            raise CommitError(
-                f"{url} does not say which refs it has: {error.message}",
-                remedy="pass the ref, or run `ostree summary -u` on the server",
-            ) from None
         name = _choose(dict.fromkeys(listed, ""), None, url)[0]
-    try:
+    with _reading(url, name):
         commit = repo.pull("origin", name, commit_only=True, deadline=deadline)
-    except CommitError as error:
-        raise CommitError(
-            f"cannot read {name} at {url}: {error.message.rpartition(': ')[2]}",
-            remedy=f"check that {url.rstrip('/')}/config can be downloaded and that the ref exists",
-        ) from None
 
     def whole() -> Repo:
         whole_repo = Repo(scratch.path)
-        whole_repo.pull("origin", name, deadline=Deadline(3600))
+        with _reading(url, name):
+            whole_repo.pull("origin", name, deadline=Deadline(3600))
         return whole_repo
 
     info = repo.show(commit)
     return Commit(url, _name_of(info, name), info, None, whole)
+
+
+# What ostree says about a server, as libcurl puts it, and what to do then.
+_REMEDIES = {
+    r"resolve|not known": "see that the host's name is right, and that this machine has a network",
+    r"connect|refused|unreachable|timed? ?out": "see that its web server runs and can be reached "
+    "from here: `curl -I {url}/config`; `rfe solve 40` starts that of a lab again",
+    r"no summary": "pass the ref, or run `ostree summary -u` on the server",
+    r"HTTP 404": "see what is missing there: `curl -I {url}/config` finds no repository, or "
+    "`curl -I {url}/refs/heads/{ref}` finds no such ref",
+    r"HTTP 40[13]": "ask for access: the server allows it only to some",
+    r"HTTP 5": "the log of the web server says why",
+    r"partial|closed|reset": "the connection broke off: try again",
+}
+
+
+@contextmanager
+def _reading(url: str, ref: str = "") -> Iterator[None]:
+    """Within the block a CommitError says what is wrong with the server; each cause has its own
+    remedy."""
+    try:
+        yield
+    except CommitError as error:
+        reason = error.message.rpartition(": ")[2]
+        remedies = (text for words, text in _REMEDIES.items() if re.search(words, reason, re.I))
+        remedy = next(remedies, "see whether {url} is an OSTree repository")
+        raise CommitError(
+            f"cannot read {ref} at {url}: {reason}"
+            if ref
+            else f"{url} does not say which refs it has: {reason}",
+            remedy=error.remedy or remedy.format(url=url.rstrip("/"), ref=ref or "REF"),
+        ) from None
 
 
 def _open_archive(path: Path, ref: str | None) -> Commit:

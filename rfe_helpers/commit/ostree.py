@@ -204,7 +204,7 @@ class Repo:
             names.update(f"{checksum}.dirmeta" for checksum in second)
         return sorted(names)
 
-    def fsck(self, *, deadline: Deadline | None = None) -> None:
+    def fsck(self, *, deadline: Deadline | float | None = None) -> None:
         """Check every object of the repository. Raises CommitError for a damaged one."""
         self._ostree("fsck", "--quiet", deadline=deadline)
 
@@ -223,7 +223,7 @@ class Repo:
         timestamp: datetime | None = None,
         bootable: bool = True,
         log: Path | None = None,
-        deadline: Deadline | None = None,
+        deadline: Deadline | float | None = None,
         on_start: Callable[[run.ProcessId], None] | None = None,
     ) -> str:
         """Commit the tree in a tar file to `ref` and return the commit's id.
@@ -257,7 +257,7 @@ class Repo:
         self,
         source: Path,
         *revs: str,
-        deadline: Deadline | None = None,
+        deadline: Deadline | float | None = None,
         log: Path | None = None,
         on_start: Callable[[run.ProcessId], None] | None = None,
     ) -> None:
@@ -293,7 +293,7 @@ class Repo:
         commit_only: bool = False,
         newer: bool = False,
         retries: int | None = None,
-        deadline: Deadline | None = None,
+        deadline: Deadline | float | None = None,
         log: Path | None = None,
     ) -> str:
         """Download a commit without its history and return its id; every object is checked.
@@ -325,7 +325,7 @@ class Repo:
             return error.message
         return ""
 
-    def remote_refs(self, remote: str, *, deadline: Deadline | None = None) -> list[str]:
+    def remote_refs(self, remote: str, *, deadline: Deadline | float | None = None) -> list[str]:
         """The refs in a remote's summary, without the name of the remote."""
         lines = self._ostree("remote refs", remote, deadline=deadline).split()
         return sorted(line.removeprefix(f"{remote}:") for line in lines)
@@ -351,7 +351,9 @@ class Repo:
                 if "already signed" not in error.message:
                     raise
 
-    def make_delta(self, old: str | None, new: str, *, deadline: Deadline | None = None) -> None:
+    def make_delta(
+        self, old: str | None, new: str, *, deadline: Deadline | float | None = None
+    ) -> None:
         """Make the static delta from one commit to another (None: from nothing)."""
         start = f"--from={old}" if old else "--empty"
         self._ostree("static-delta generate", start, f"--to={new}", deadline=deadline)
@@ -400,7 +402,7 @@ class Repo:
         self,
         command: str,
         *arguments: str,
-        deadline: Deadline | None = None,
+        deadline: Deadline | float | None = None,
         log: Path | None = None,
         on_start: Callable[[run.ProcessId], None] | None = None,
     ) -> str:
@@ -486,13 +488,10 @@ def _file(match: re.Match[str], path: str) -> File:
 
 
 def _explained(error: CommandFailedError, what: str) -> CommitError:
-    """ostree's last message as an error, with a remedy for a full disk."""
+    """ostree's last message as an error."""
     lines = [" ".join(line.split()) for line in error.tail.splitlines() if line.strip()]
     # A message about a signature has several lines.
     starts = [number for number, line in enumerate(lines) if line.startswith("error: ")]
     reason = " ".join(lines[starts[-1] if starts else -1 :]).removeprefix("error: ")
     reason = reason or error.message
-    remedy = error.remedy
-    if "No space left on device" in reason:
-        remedy = "free some disk space and try again; `rfe doctor` says how much is needed"
-    return CommitError(f"{what}: {reason}", remedy=remedy, log=error.log)
+    return CommitError(f"{what}: {reason}", remedy=error.remedy, log=error.log)

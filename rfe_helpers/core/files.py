@@ -1,38 +1,50 @@
 """Files that are replaced as a whole (a temporary name beside the target, fsync, rename), locks
-between programs, and free disk space."""
+between programs, free disk space and full disks."""
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import json
 import os
+import re
 import secrets
+import shlex
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from rfe_helpers.errors import RfeError
+from rfe_helpers.core.units import size as as_text
+from rfe_helpers.errors import DiskFullError, RfeError
+
+# What commands print when a disk is full; the last one is ostree's own limit.
+_FULL = re.compile(
+    r"no space left on device|disk quota exceeded|min-free-space-\w+\b.*would be exceeded", re.I
+)
+_VIRTUAL = (("dev",), ("proc",), ("sys",))
 
 
 @contextmanager
 def replacing(path: Path, *, mode: int = 0o644) -> Iterator[Path]:
     """Yield a temporary name beside `path`, which is renamed to `path` at the end of the block.
 
-    If the block raises, the temporary file is removed and `path` stays as it was.
+    If the block raises, the temporary file is removed and `path` stays as it was. Raises
+    DiskFullError.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
-    try:
-        yield temporary
-        with temporary.open("rb") as file:
-            os.fsync(file.fileno())
-        temporary.chmod(mode)
-        temporary.replace(path)
-        sync_directory(path.parent)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with writing(path.parent):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            yield temporary
+            with temporary.open("rb") as file:
+                os.fsync(file.fileno())
+            temporary.chmod(mode)
+            temporary.replace(path)
+            sync_directory(path.parent)
+        finally:
+            temporary.unlink(missing_ok=True)
 
 
 def write(path: Path, data: str | bytes, *, mode: int = 0o644) -> None:
@@ -78,6 +90,35 @@ def locked(path: Path, *, directory: bool = False, wait: bool = True) -> Iterato
 def room(directory: Path) -> int:
     """The free bytes of the file system that a directory is on."""
     return shutil.disk_usage(directory).free
+
+
+@contextmanager
+def writing(directory: Path) -> Iterator[None]:
+    """Within the block a full disk is a DiskFullError that names `directory`."""
+    try:
+        yield
+    except OSError as error:
+        if not is_full(error):
+            raise
+        raise disk_full([Path(error.filename or directory), directory]) from None
+
+
+def is_full(failure: OSError | str) -> bool:
+    """Whether an error, or the output of a command, says that a disk is full."""
+    if isinstance(failure, str):
+        return _FULL.search(failure) is not None
+    return failure.errno in (errno.ENOSPC, errno.EDQUOT)
+
+
+def disk_full(paths: Iterable[Path]) -> DiskFullError:
+    """The error for a disk that is full: that of `paths` with the least room."""
+    directories = [next(d for d in (path, *path.parents) if d.is_dir()) for path in paths]
+    directory = min((d for d in directories if d.parts[1:2] not in _VIRTUAL), key=room)
+    return DiskFullError(
+        f"the disk of {directory} is full ({as_text(room(directory))} free)",
+        remedy=f"free some space there (`du -xhd1 {shlex.quote(str(directory))}` shows what takes "
+        "it), or choose another directory with --lab, RFE_CACHE or TMPDIR",
+    )
 
 
 def check_room(

@@ -24,6 +24,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, NoReturn
 
+from rfe_helpers.core import files
 from rfe_helpers.core.wait import Deadline
 from rfe_helpers.errors import CommandFailedError, DeadlineExceededError, ToolMissingError
 
@@ -122,7 +123,7 @@ def run(
     argv: Iterable[str | Path],
     *,
     seconds: float | None = None,
-    deadline: Deadline | None = None,
+    deadline: Deadline | float | None = None,
     input: str | None = None,
     env: Mapping[str, str] | None = None,
     cwd: Path | None = None,
@@ -138,11 +139,11 @@ def run(
     and DeadlineExceededError is raised. With `log`, stdout and stderr are appended to that file as
     they come, with `on_line` each line is passed to it; then Result.stdout holds both. `on_start`
     is called with the process. Raises CommandFailedError for a status other than 0 unless `check`
-    is false, ToolMissingError if the command is not installed. Any exception, Ctrl-C too, ends the
-    group first.
+    is false, with a remedy that names the directory if a disk is full; ToolMissingError if the
+    command is not installed. Any exception, Ctrl-C too, ends the group first.
     """
     command = [str(word) for word in argv]
-    limit = deadline or Deadline(600 if seconds is None else seconds)
+    limit = Deadline.of(deadline, 600 if seconds is None else seconds)
     stdin = subprocess.DEVNULL if input is None else subprocess.PIPE
     stderr_to = subprocess.PIPE if log is None and on_line is None else subprocess.STDOUT
     pipes = {"stdin": stdin, "stdout": subprocess.PIPE, "stderr": stderr_to}
@@ -169,8 +170,19 @@ def run(
         record(command, at, time.monotonic() - began, status)
     if check and status != 0:
         tail = tail_of(stderr.strip() or stdout.strip())
+        if files.is_full(tail):
+            remedy = _space(command, cwd, log)
         raise CommandFailedError(command, status, tail, remedy=remedy, log=log)
     return Result(tuple(command), status, stdout, stderr, time.monotonic() - began)
+
+
+def _space(command: Sequence[str], cwd: Path | None, log: Path | None) -> str:
+    """What to do about a full disk, which is one of those that a command may have written to."""
+    named = [word.rpartition("=")[2] for word in command]
+    paths = [Path(word) for word in named if word.startswith("/")]
+    scratch = Path(os.environ.get("TMPDIR") or "/var/tmp")  # noqa: S108
+    full = files.disk_full([*paths, cwd or Path.cwd(), scratch, Path.home(), *filter(None, [log])])
+    return f"{full.message}; {full.remedy}"
 
 
 def start(

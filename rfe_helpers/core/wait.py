@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 from typing import TypeVar
 
-from rfe_helpers.errors import DeadlineExceededError
+from rfe_helpers.errors import DeadlineExceededError, InputError
 
 T = TypeVar("T")
 
@@ -17,11 +17,29 @@ class Deadline:
     deadline = Deadline(600)                     # both steps together may take ten minutes
     run.run(["ostree", "fsck"], deadline=deadline)
     wait_for(socket.exists, deadline, "the socket is there")
+
+    Where a function takes a deadline, a number of seconds from now does as well.
     """
 
     def __init__(self, seconds: float) -> None:
         self.seconds = seconds
         self._started = time.monotonic()
+
+    @classmethod
+    def of(cls, limit: Deadline | float | None, default: float = 600) -> Deadline:
+        """A deadline as it is, or one so many seconds from now; None stands for `default`.
+
+        Raises InputError for anything else.
+        """
+        if isinstance(limit, Deadline):
+            return limit
+        seconds = default if limit is None else limit
+        if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not seconds >= 0:
+            raise InputError(
+                f"{limit!r} is neither a number of seconds nor a Deadline",
+                remedy="give seconds, such as 600, or Deadline(600)",
+            )
+        return cls(seconds)
 
     @property
     def elapsed(self) -> float:
@@ -45,7 +63,7 @@ class Deadline:
 
 def wait_for(
     probe: Callable[[], T | None],
-    deadline: Deadline,
+    deadline: Deadline | float,
     what: str,
     *,
     every: float = 0.5,
@@ -56,9 +74,10 @@ def wait_for(
     Raises DeadlineExceededError with `what` ("the machine answers over SSH") when time is up;
     exceptions of `probe` are passed on.
     """
+    limit = Deadline.of(deadline)
     while True:
         value = probe()
         if value:
             return value
-        deadline.check(what, remedy=remedy)
-        time.sleep(min(every, deadline.left))
+        limit.check(what, remedy=remedy)
+        time.sleep(min(every, limit.left))

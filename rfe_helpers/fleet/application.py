@@ -65,7 +65,7 @@ def build(
     version: str,
     *,
     broken: bool = False,
-    deadline: Deadline | None = None,
+    deadline: Deadline | float | None = None,
     on_progress: OnProgress = None,
 ) -> Path:
     """Build the image of a version with mmdebstrap; returns the path of its OCI archive.

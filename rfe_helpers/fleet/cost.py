@@ -35,14 +35,14 @@ def measure(
     ref: str,
     *,
     installed: tuple[Path, str] | None = None,
-    deadline: Deadline | None = None,
+    deadline: Deadline | float | None = None,
 ) -> Pull:
     """The cost of updating one device to `ref` at `url`, and of a check without an update.
 
     `installed` is what the device has already: a local repository and a revision in it; without
     it the cost is that of a first pull. Raises CommitError if the pull fails.
     """
-    limit = deadline or Deadline(3600)
+    limit = Deadline.of(deadline, 3600)
     with tempfile.TemporaryDirectory(prefix="rfe-", dir="/var/tmp") as scratch:
         counted = _device(Path(scratch) / "counted", url, installed)
         requests, size, _ = _pull(counted, ref, limit, count=True)
@@ -58,7 +58,7 @@ def measure(
     )
 
 
-def of_lab(lab: Lab, deadline: Deadline | None = None) -> tuple[Pull, str]:
+def of_lab(lab: Lab, deadline: Deadline | float | None = None) -> tuple[Pull, str]:
     """The cost of the update that the lab serves, and the source of the figures in words.
 
     Measured from the commit of step "commit" to the one that is served; RECORDED if the lab

@@ -137,7 +137,7 @@ def _in_parallel(nodes: Sequence[Node], query: Callable[[Node], T]) -> list[T]:
 def watch(
     nodes: Sequence[Node],
     goal: Goal,
-    deadline: Deadline,
+    deadline: Deadline | float,
     what: str,
     *,
     on_states: Callable[[list[DeviceState]], None],
@@ -150,22 +150,23 @@ def watch(
     each query, `every` so many seconds. A guest whose kernel panics while it boots is reset.
     Raises DeadlineExceededError with the names of the devices that have not reached the goal.
     """
+    limit = Deadline.of(deadline)
     machines = [Machine.find(node.lab, node.name) for node in nodes]
     while True:
         states = ask_all(nodes, application)
         on_states(states)
         if all(state.answers and goal(state) for state in states):
             return states
-        if deadline.expired:
+        if limit.expired:
             late = [s.device for s in states if not (s.answers and goal(s))]
             raise DeadlineExceededError(
-                f"{what}: not within {deadline.seconds:.0f} s on {', '.join(late)}",
+                f"{what}: not within {limit.seconds:.0f} s on {', '.join(late)}",
                 remedy="see the journal of the device: journalctl --boot",
             )
         for state, machine in zip(states, machines, strict=True):
             if machine is not None and not state.answers:
                 machine.recover_from_panic()
-        time.sleep(min(every, deadline.left))
+        time.sleep(min(every, limit.left))
 
 
 # timers -------------------------------------------------------------------------------------------

@@ -126,10 +126,7 @@ def _fetch(url: str, target: Path, sha256: str, on_progress: OnProgress) -> Path
             failures = failures + 1 if _size(part) <= most else 1
             most = max(most, _size(part))
             if failures >= ATTEMPTS:
-                raise MediaError(
-                    f"{url} cannot be fetched: {_reason(error)}",
-                    remedy=f"repeat it when the network is back: {_size(part)} bytes are here",
-                ) from None
+                raise _failure(url, error, _size(part)) from None
     if on_progress is not None:
         on_progress("checking")
     with part.open("rb") as file:
@@ -180,7 +177,7 @@ def _resume(url: str, part: Path, on_progress: OnProgress) -> None:
             mark = ""
         mark = mark or answer.headers.get("Last-Modified", "")
         files.write_json(_note(part), {"url": url, "mark": mark})
-        with part.open("ab" if have else "wb") as file:
+        with files.writing(part.parent), part.open("ab" if have else "wb") as file:
             for chunk in answer.iter_content(_CHUNK):
                 file.write(chunk)
                 have += len(chunk)
@@ -219,11 +216,35 @@ def _get_text(url: str) -> str:
             answer.raise_for_status()
             return answer.raw.read(_MOST_CHECKSUMS, decode_content=True).decode(errors="replace")
     except (requests.RequestException, urllib3.exceptions.HTTPError) as error:
-        raise MediaError(
-            f"the checksums at {url} cannot be fetched: {_reason(error)}",
-            remedy="see that this machine has a way to the Internet, and whether they are there",
-        ) from None
+        raise _failure(url, error) from None
 
 
-def _reason(error: Exception) -> str:
-    return " ".join(str(error).split())[:200] or type(error).__name__
+# Words in the errors of requests and urllib3, what has happened, and what to do then.
+_CAUSES = (
+    (
+        r"resolve|Name or service",
+        "the name of its host is not known here",
+        "see that this machine has a network and a name server; behind a proxy set https_proxy",
+    ),
+    (
+        r"Max retries|refused|timed out|unreachable",
+        "its server cannot be reached",
+        "see why not: `curl -I {url}`; behind a proxy set https_proxy",
+    ),
+    (
+        r"40[134] Client Error|410 Client Error",
+        "it is not there",
+        "see where the profile has its address from: `rfe profiles NAME`",
+    ),
+    (r"50\d Server Error", "its server has a problem", "try again later, or see `curl -I {url}`"),
+)
+
+
+def _failure(url: str, error: Exception, have: int = 0) -> MediaError:
+    """Why a URL cannot be fetched, and what to do: each cause has its own remedy. `have` bytes have
+    come."""
+    text = " ".join(str(error).split())[:200] or type(error).__name__
+    known = ((reason, remedy) for words, reason, remedy in _CAUSES if re.search(words, text))
+    cut = f"run it again, it continues where it stopped: {have} bytes are here"
+    reason, remedy = next(known, ("the connection breaks off again and again", cut))
+    return MediaError(f"{url} cannot be fetched: {reason} ({text})", remedy=remedy.format(url=url))

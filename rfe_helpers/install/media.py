@@ -85,7 +85,8 @@ class BootIso:
         except CommandFailedError as error:
             raise MediaError(
                 f"{self.path} has no {name}: it is not a boot ISO, or it is damaged ({error.tail})",
-                remedy="compare its checksum with the published one, or make it again",
+                remedy=error.remedy
+                or "compare its checksum with the published one, or make it again",
             ) from None
         target.chmod(0o755 if target.is_dir() else 0o644)
         return target
@@ -196,7 +197,7 @@ def implant_checksum(iso: Path) -> None:
     except CommandFailedError as error:
         raise MediaError(
             f"{iso} cannot get its checksum: {error.tail}",
-            remedy="check the free disk space, then make the ISO again",
+            remedy=error.remedy or "make the ISO again",
         ) from None
 
 
@@ -238,7 +239,7 @@ def add_files(
     added: Mapping[str, Path],
     *,
     arguments: str = "",
-    deadline: Deadline | None = None,
+    deadline: Deadline | float | None = None,
     on_start: Callable[[run.ProcessId], None] | None = None,
 ) -> Path:
     """Copy a boot ISO to `target` with files or directories added (path in the ISO -> source).
@@ -259,11 +260,11 @@ def add_files(
         for name, source in {**added, **menus}.items():
             command += ["-map", source, f"/{name}"]
         try:
-            run.run(command, deadline=deadline or Deadline(900), on_start=on_start)
+            run.run(command, deadline=Deadline.of(deadline, 900), on_start=on_start)
         except CommandFailedError as error:
             raise MediaError(
                 f"{target} could not be made from {iso}: {error.tail}",
-                remedy="check the free disk space, and that the boot ISO is complete",
+                remedy=error.remedy or f"see whether {iso} is complete: `rfe media verify {iso}`",
             ) from None
         implant_checksum(unfinished)
     return target

@@ -54,7 +54,7 @@ def with_kickstart(iso: Path, kickstart: Path, target: Path) -> Path:
         except CommandFailedError as error:
             raise MediaError(
                 f"{PROGRAM} could not put {kickstart} into {iso}: {error.tail}",
-                remedy="run it as root, or remove lorax: then xorriso is used",
+                remedy=error.remedy or "run it as root, or remove lorax: then xorriso is used",
             ) from None
         unfinished.chmod(0o644)
         unfinished.replace(target)

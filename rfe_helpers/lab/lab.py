@@ -40,6 +40,19 @@ from rfe_helpers.lab import keys, labs, ports, profile
 
 STATE_VERSION = 1
 DEFAULT = "~/rfe-lab"
+# The notebook that records each step.
+_NOTEBOOKS = {
+    "image-builder": "10",
+    "commit": "20",
+    "inspect": "30",
+    "serve": "40",
+    "install": "50",
+    "update": "60",
+    "trust": "65",
+    "offline": "70",
+    "fleet": "80",
+    "playground": "95",
+}
 _DIRECTORIES = (
     "logs",
     "keys",
@@ -74,6 +87,11 @@ class Lab:
     """
 
     def __init__(self, directory: str | Path = DEFAULT, profile_name: str | None = None) -> None:
+        if not str(directory).strip():
+            raise LabError(
+                "the name of the lab's directory is empty",
+                remedy=f"name one, such as {DEFAULT}; for this directory write .",
+            )
         self.directory = Path(directory).expanduser().absolute()
         try:
             self.directory.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -171,9 +189,13 @@ class Lab:
         """The results of a step. Raises StepMissingError, with its notebook, if it was not run."""
         results = self.state["steps"].get(step)
         if results is None:
+            number = _NOTEBOOKS.get(step)
+            if number is None:
+                raise StepMissingError(f"this lab has no result of step {step!r}")
             raise StepMissingError(
-                f"this lab has no result of step {step!r} yet",
-                remedy=f"run the notebook that does it first: `{self.command(f'run {step}')}`",
+                f"notebook {number} has not been run in this lab: there is no result of {step!r}",
+                remedy=f"work through notebook {number}, or let `{self.command(f'solve {number}')}`"
+                " run it and those before it that are missing",
             )
         return dict(results)
 

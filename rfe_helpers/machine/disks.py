@@ -52,19 +52,20 @@ def revert(disk: Path) -> None:
         run.run(["qemu-img", "snapshot", "-a", INSTALLED, disk])
     except CommandFailedError as error:
         raise MachineError(
-            f"{disk} cannot be restored: {error.tail}", remedy="install the machine again"
+            f"{disk} cannot be restored: {error.tail}",
+            remedy=error.remedy or "install the machine again",
         ) from None
 
 
 def from_raw_xz(
-    image: Path, disk: Path, size: int = 0, *, deadline: Deadline | None = None
+    image: Path, disk: Path, size: int = 0, *, deadline: Deadline | float | None = None
 ) -> Path:
     """Create a qcow2 disk of at least `size` bytes from an image.raw.xz, replacing an existing one.
 
     On a real machine, `xz --decompress --stdout image.raw.xz | dd of=DEVICE` does the same.
     Raises MediaError if the image is damaged.
     """
-    limit = deadline or Deadline(_SECONDS)
+    limit = Deadline.of(deadline, _SECONDS)
     packed, raw = disk.with_name("unpacking.raw.xz"), disk.with_name("unpacking.raw")
     disk.parent.mkdir(parents=True, exist_ok=True)
     packed.unlink(missing_ok=True)
@@ -79,7 +80,7 @@ def from_raw_xz(
                 run.run(["qemu-img", "resize", "-q", "-f", "qcow2", unfinished, str(size)])
     except CommandFailedError as error:
         raise MediaError(
-            f"{image} cannot be unpacked: {error.tail}", remedy="download it again"
+            f"{image} cannot be unpacked: {error.tail}", remedy=error.remedy or "download it again"
         ) from None
     finally:
         for leftover in (packed, raw):

@@ -57,15 +57,16 @@ class Guest:
         """The port on the host that is forwarded to port `inside` of the guest."""
         return next(host for host, guest in self.forwards if guest == inside)
 
-    def wait(self, deadline: Deadline, on_progress: OnProgress = None) -> None:
+    def wait(self, deadline: Deadline | float, on_progress: OnProgress = None) -> None:
         """Wait until it answers over SSH and cloud-init has finished. Raises MachineError if
         cloud-init failed, or DeadlineExceededError."""
         node = Node(self.lab, self.machine.name, port=self.port(22), user="root")
-        node.wait(deadline, on_progress)
+        limit = Deadline.of(deadline)
+        node.wait(limit, on_progress)
         if on_progress is not None:
             on_progress("waiting for cloud-init")
         command = "command -v cloud-init >/dev/null || exit 0; cloud-init status --wait --long"
-        result = self.host.run(command, seconds=max(deadline.left, 1))
+        result = self.host.run(command, seconds=max(limit.left, 1))
         # 2: finished, with recoverable errors (since release 23.4).
         if result.status not in (0, 2):
             raise MachineError(

@@ -40,7 +40,7 @@ def install(
     disk_size: int = 10 * GIB,
     memory_mib: int = 0,
     network: bool = True,
-    deadline: Deadline | None = None,
+    deadline: Deadline | float | None = None,
     on_progress: OnProgress = None,
 ) -> Path:
     """Install a machine from a boot ISO with a kickstart; returns its disk, a qcow2 image.
@@ -75,7 +75,7 @@ def install(
     )
     machine = Machine.start(lab, spec)
     try:
-        _follow(machine, deadline or Deadline(SECONDS), on_progress)
+        _follow(machine, Deadline.of(deadline, SECONDS), on_progress)
         with contextlib.suppress(DeadlineExceededError):  # a kickstart that ends with `halt`
             wait_for(lambda: not machine.alive, Deadline(10), "QEMU ends", every=0.1)
         machine.stop(grace=0)

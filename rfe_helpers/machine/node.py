@@ -167,7 +167,7 @@ class Node:
         return self.run(_BOOT_ID).stdout.strip()
 
     def wait(
-        self, deadline: Deadline, on_progress: OnProgress = None, *, not_boot: str = ""
+        self, deadline: Deadline | float, on_progress: OnProgress = None, *, not_boot: str = ""
     ) -> str:
         """Wait until the system answers over SSH in another boot than `not_boot`; returns its
         boot id. Raises DeadlineExceededError with the end of the console, MachineError, or
@@ -190,12 +190,13 @@ class Node:
             return machine.wait_until(answer, deadline, what, on_progress, every=2)
         return wait_for(answer, deadline, what, every=2)
 
-    def reboot(self, deadline: Deadline, on_progress: OnProgress = None) -> str:
+    def reboot(self, deadline: Deadline | float, on_progress: OnProgress = None) -> str:
         """Reboot and wait for the next boot; returns its boot id. Raises as `wait` does."""
+        limit = Deadline.of(deadline)
         before = self.boot_id()
         # The connection may or may not survive the command.
-        run.run(self._argv("sudo systemctl reboot"), deadline=deadline, check=False)
-        return self.wait(deadline, on_progress, not_boot=before)
+        run.run(self._argv("sudo systemctl reboot"), deadline=limit, check=False)
+        return self.wait(limit, on_progress, not_boot=before)
 
     def _argv(self, command: str) -> list[str]:
         return self._ssh.argv(command)

@@ -207,7 +207,7 @@ class Machine:
     def _count(self, restarts: int) -> None:
         files.write(self.directory / "restarts", str(restarts))
 
-    def save(self, path: Path, deadline: Deadline) -> None:
+    def save(self, path: Path, deadline: Deadline | float) -> None:
         """Save the memory and the device state of the running machine to a file, and end it. Its
         disk stays as it is at that moment; VmSpec.incoming continues from both."""
         self._command("migrate", uri=f"exec:cat > {shlex.quote(str(path))}")
@@ -256,7 +256,7 @@ class Machine:
     def wait_until(
         self,
         ready: Callable[[], T | None],
-        deadline: Deadline,
+        deadline: Deadline | float,
         what: str,
         on_progress: OnProgress = None,
         *,
@@ -270,7 +270,7 @@ class Machine:
         Raises GuestPanicError or QemuCrashError after that, MachineError if the machine has ended,
         or DeadlineExceededError, each with the console as its log.
         """
-        next_check = Deadline(STATUS_SECONDS)
+        limit, next_check = Deadline.of(deadline), Deadline(STATUS_SECONDS)
         while True:
             alive = self.alive
             if result := ready():
@@ -281,14 +281,14 @@ class Machine:
             if next_check.expired:
                 self._check_running()
                 next_check = Deadline(STATUS_SECONDS)
-            if deadline.expired:
+            if limit.expired:
                 raise DeadlineExceededError(
-                    f"{what}: not within {deadline.seconds:.0f} s; the console ends with:\n"
+                    f"{what}: not within {limit.seconds:.0f} s; the console ends with:\n"
                     + run.tail_of(self.console(), 5),
                     log=self.directory / "console.log",
                     remedy=f"see the console of {self.name}, or allow more time",
                 )
-            threading.Event().wait(min(every, deadline.left))
+            threading.Event().wait(min(every, limit.left))
 
     def recover_from_panic(self, on_progress: OnProgress = None) -> None:
         """Reset a guest whose kernel has panicked in this boot. Raises GuestPanicError if that has

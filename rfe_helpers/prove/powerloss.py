@@ -77,7 +77,7 @@ def record(
     directory: Path,
     *,
     port: int,
-    deadline: Deadline,
+    deadline: Deadline | float,
     on_progress: OnProgress = None,
 ) -> Recording:
     """Boot a copy of an installed disk, let it update, and record everything that it writes.
@@ -85,12 +85,12 @@ def record(
     `disk` is not changed; an update must be published. The files go to `directory`. Raises
     MachineError, NodeError or DeadlineExceededError.
     """
-    say = progress.say(on_progress)
+    say, limit = progress.say(on_progress), Deadline.of(deadline)
     directory.mkdir(parents=True, exist_ok=True)
     before, log = directory / "before.raw", directory / "writes.log"
     layer = directory / "overlay.qcow2"
     say("copying the disk")
-    run.run(["qemu-img", "convert", "-O", "raw", disk, before], deadline=deadline)
+    run.run(["qemu-img", "convert", "-O", "raw", disk, before], deadline=limit)
     disks.overlay(disk, layer)
     log.write_bytes(b"")
     spec = VmSpec(name, disk=layer, forwards=((port, 22),), reboots=False, write_log=log)
@@ -98,13 +98,13 @@ def record(
     try:
         node = Node(lab, name, port=port)
         node.forget_host_key()  # a system that was never booted generates its own
-        node.wait(deadline, on_progress)
+        node.wait(limit, on_progress)
         old, kept = node.status().booted.checksum, leave_marks(node)
         size = log.stat().st_size
         began = time.monotonic()
         say("updating")
         node.sudo(f"systemd-run --quiet --unit=update sh -c '{UPDATE}'")
-        wait_for(lambda: not machine.alive, deadline, f"{name} has updated and shut down", every=1)
+        wait_for(lambda: not machine.alive, limit, f"{name} has updated and shut down", every=1)
         seconds = time.monotonic() - began
     finally:
         machine.kill()

@@ -13,12 +13,15 @@ tree.py uses these two when there is no network. They get their names once they 
 from __future__ import annotations
 
 import argparse
+import difflib
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from shlex import quote
 
+from rfe_helpers.build.blueprint import PackageSpec
 from rfe_helpers.core import files
+from rfe_helpers.errors import BuilderError, InputError
 from rfe_helpers.sandbox.build import artifacts, raw, tree
 from rfe_helpers.sandbox.build.standalone import build_alone
 from rfe_helpers.sandbox.installer import iso
@@ -28,9 +31,15 @@ SECONDS = 3600
 
 
 def fetch(work: tree.Work, packages: Sequence[str]) -> Path:
-    """Fill the cache; returns the directory of the stored packages."""
+    """Fill the cache; returns the directory of the stored packages. Raises InputError for packages
+    that do not exist."""
     work.on_stage("packages", "read the package index")
-    Index(work.cache).names()
+    index = Index(work.cache)
+    known = index.names()
+    if unknown := [name for name in packages if not _exists(index, name)]:
+        near = difflib.get_close_matches(unknown[0], known, 3, 0.8)
+        hint = f"; did you mean {' or '.join(near)}?" if near else ""
+        raise InputError(f"Debian 13 has no package {', '.join(unknown)}{hint}")
     base = tree.base(work)
     lists, archives = tree.kept_packages(work.cache)
     target = work.directory / "tree.tar"
@@ -47,6 +56,13 @@ def fetch(work: tree.Work, packages: Sequence[str]) -> Path:
     artifacts.nginx(work)
     iso.boot_iso(work)
     return archives.parent
+
+
+def _exists(index: Index, package: str) -> bool:
+    try:
+        return bool(index.resolve([PackageSpec(*package.split("=", 1))]))
+    except BuilderError:
+        return False
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -159,12 +159,9 @@ def runtime_directory() -> dict[str, str]:
 
 def _explained(error: CommandFailedError, what: str, log: Path) -> ServeError:
     text = error.tail
-    if "no space left on device" in text.lower():
-        return ServeError(
-            f"{what}: the disk is full",
-            remedy="free some space (`podman image prune` removes old images) and try again",
-            log=log,
-        )
+    if files.is_full(text):
+        remedy = f"{error.remedy}; `podman image prune` removes old images"
+        return ServeError(f"{what}: the disk is full", remedy=remedy, log=log)
     if "address already in use" in text or "port is already allocated" in text:
         return ServeError(
             f"{what}: the port is taken",

@@ -99,7 +99,7 @@ class Publication:
         ref: str,
         *,
         delta: str = "auto",
-        deadline: Deadline | None = None,
+        deadline: Deadline | float | None = None,
         on_progress: OnProgress = None,
     ) -> Published:
         """Publish the commit of `ref` in a container.tar, commit.tar or repository directory.
@@ -113,12 +113,13 @@ class Publication:
                 f"unknown mode of deltas {delta!r}", remedy="use auto, always or never"
             )
         say = progress.say(on_progress)
+        limit = None if deadline is None else Deadline.of(deadline)
         with self._alone(), tempfile.TemporaryDirectory(dir=self.directory) as scratch:
             say("copying new objects")
             origin = source if source.is_dir() else archive.unpack(source, Path(scratch, "repo"))
             commit = Repo(origin).resolve(ref)
             self._complete(ref)
-            self.repo.pull_local(origin, commit, deadline=deadline)
+            self.repo.pull_local(origin, commit, deadline=limit)
             previous = self._previous(ref, commit)
             warnings = self._warnings(commit, previous)
             if self.key is not None:
@@ -129,7 +130,7 @@ class Publication:
             many = by_objects is not None and by_objects.requests >= FEW_REQUESTS
             if previous and by_objects and (delta == "always" or (delta == "auto" and many)):
                 say("making the static delta")
-                by_delta = self._make_delta(previous, commit, by_objects, delta, deadline)
+                by_delta = self._make_delta(previous, commit, by_objects, delta, limit)
             say("publishing")
             self.repo.set_ref(ref, commit)
             self._remember(ref, commit)

@@ -59,7 +59,7 @@ class Registry:
         except requests.RequestException:
             return False
 
-    def push(self, archive: Path, name: str, deadline: Deadline | None = None) -> str:
+    def push(self, archive: Path, name: str, deadline: Deadline | float | None = None) -> str:
         """Push an OCI archive as `name` ("edge/application:stable") and return its digest.
 
         An image that had the name before keeps only its digest. Raises ServeError.
@@ -71,7 +71,7 @@ class Registry:
         except CommandFailedError as error:
             raise ServeError(
                 f"cannot push {archive.name} as {name}:\n{error.tail}",
-                remedy="check that the registry runs: `rfe lab show`",
+                remedy=error.remedy or "check that the registry runs: `rfe lab show`",
                 log=self.log,
             ) from None
         return self.digest(name)
@@ -108,7 +108,7 @@ class Registry:
             )
 
 
-def start(lab: Lab, deadline: Deadline | None = None) -> Registry:
+def start(lab: Lab, deadline: Deadline | float | None = None) -> Registry:
     """The lab's registry, started if it does not run, on the same port and with the same images.
 
         registry = start(lab)
@@ -139,7 +139,7 @@ def start(lab: Lab, deadline: Deadline | None = None) -> Registry:
                 raise _ended(registry.log)
             return registry.answers
 
-        limit = deadline or Deadline(_START_SECONDS)
+        limit = Deadline.of(deadline, _START_SECONDS)
         wait_for(answers, limit, f"the registry answers at {registry.address}", every=0.1)
     return registry
 

@@ -84,7 +84,7 @@ def publish(
     port: int = 0,
     engine: str = "",
     tls: bool = False,
-    deadline: Deadline | None = None,
+    deadline: Deadline | float | None = None,
     on_progress: OnProgress = None,
 ) -> Site:
     """Serve a container.tar, commit.tar or repository directory, and kickstarts (name -> text).
@@ -100,7 +100,7 @@ def publish(
     texts = _kickstarts(lab) if kickstarts is None else dict(kickstarts)
     is_container = _check(artifact, texts, engine, tls)
     with files.locked(lab.path("www", ".lock")):
-        limit, say = deadline or Deadline(_SECONDS), progress.say(on_progress)
+        limit, say = Deadline.of(deadline, _SECONDS), progress.say(on_progress)
         content = Content(lab, artifact, texts, port or port_of(lab), limit, say)
         note = ""
         for name, text in texts.items():
@@ -140,8 +140,9 @@ def published(lab: Lab) -> Site:
         recorded = json.loads(_state(lab).read_text())
     except FileNotFoundError:
         raise StepMissingError(
-            "this lab has not published anything yet",
-            remedy=f"run the notebook that does it first: `{lab.command('run 40')}`",
+            "this lab has not published anything yet: notebook 40 does it",
+            remedy=f"work through notebook 40, or let `{lab.command('solve 40')}` run it and those "
+            "before it that are missing",
         ) from None
     return Site(**{**recorded, "kickstarts": tuple(recorded["kickstarts"])})
 
@@ -220,7 +221,7 @@ def _ready(content: Content, server: Server, note: str = "") -> Site:
         Deadline(min(_ANSWER_SECONDS, content.deadline.left)),
         f"the repository and the kickstarts answer at {site.url}",
         every=0.1,
-        remedy="look at the logs of podman or nginx in the lab",
+        remedy=f"see why not in {content.lab.log(server.engine)}",
     )
     lab = content.lab
     files.write_json(_state(lab), asdict(site), mode=0o600)

@@ -13,7 +13,7 @@ LIFE_CYCLE = (
 )
 
 # Optional notebooks and their steps; a run leaves them out unless they are named.
-FURTHER = {"65": "trust", "70": "offline", "80": "fleet"}
+FURTHER = {"65": "trust", "70": "offline", "80": "fleet", "95": "playground"}
 
 # The notebooks whose results each one needs.
 NEEDS = {
@@ -25,4 +25,5 @@ NEEDS = {
     "65": ("60",),
     "70": ("40",),
     "80": ("10",),
+    "95": ("20",),
 }

@@ -18,7 +18,7 @@ from rfe_helpers.workbook.show import Table
 def watch(
     nodes: Sequence[Node],
     goal: Goal,
-    deadline: Deadline,
+    deadline: Deadline | float,
     what: str,
     *,
     versions: Mapping[str, str] | None = None,

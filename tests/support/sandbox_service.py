@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import errno
 import hashlib
 import http.client
 import http.server
@@ -135,8 +136,11 @@ class GateBuilder:
             deadline=work.deadline,
         )
         # The gate may have been closed again since this build went through.
-        if self.gate.exists() and self.gate.read_text() == "fail":
+        outcome = self.gate.read_text() if self.gate.exists() else ""
+        if outcome == "fail":
             raise BuilderError("no package in this tree")
+        if outcome == "full":
+            raise OSError(errno.ENOSPC, "No space left on device", str(work.directory / "tree.tar"))
         work.on_stage("commit", "ostree.commit")
         with work.log.open("a") as log:
             log.write("committed\n")

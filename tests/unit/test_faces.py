@@ -68,6 +68,33 @@ def test_every_name_leads_somewhere_and_says_what_it_is(face):
             assert inspect.getdoc(thing), name
 
 
+def test_completion_offers_the_public_names_and_nothing_else():
+    """Even after submodules have been imported, which become attributes."""
+    package = importlib.import_module("rfe_helpers")
+    importlib.import_module("rfe_helpers.sandbox")
+    offered = {name for name in dir(package) if not name.startswith("__")}
+    assert offered == set(FACES["rfe_helpers"].split())
+    assert {"Lab", "Blueprint", "open_commit", "compose", "build"} <= offered
+
+
+def functions_of(thing):
+    """What can be called of a module, a class, or the function itself."""
+    if inspect.isfunction(thing):
+        yield thing
+    elif inspect.isclass(thing) or inspect.ismodule(thing):
+        for name, member in vars(thing).items():
+            inner = getattr(member, "__func__", member)
+            if not name.startswith("_") and inspect.isfunction(inner):
+                yield inner
+
+
+def test_whatever_takes_a_deadline_takes_seconds(face):
+    for name in face.__all__:
+        for function in functions_of(getattr(face, name)):
+            limit = inspect.signature(function).parameters.get("deadline")
+            assert limit is None or "float" in limit.annotation, function
+
+
 def example_of(face):
     """The first indented block of its docstring."""
     block = face.__doc__.partition("\n    ")[2].partition("\n\n\n")[0]

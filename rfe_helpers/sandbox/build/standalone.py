@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from rfe_helpers.core.wait import Deadline
-from rfe_helpers.errors import RfeError
+from rfe_helpers.errors import InputError, RfeError
 from rfe_helpers.sandbox.build import tree
 
 
@@ -17,7 +17,7 @@ def build_alone(
 ) -> int:
     """Run `action` in a temporary directory below `cache`, which is created if needed; the log is
     `<name>.log` in `cache`. Prints a line for each stage and, as the last one, what the action
-    returns. Returns the exit status."""
+    returns. Returns the exit status: 2 for an InputError, 1 for another."""
     cache = cache.expanduser().absolute()
     cache.mkdir(parents=True, exist_ok=True)
     try:
@@ -32,5 +32,5 @@ def build_alone(
             print(action(work))
     except RfeError as error:
         print(error, file=sys.stderr)
-        return 1
+        return 2 if isinstance(error, InputError) else 1
     return 0

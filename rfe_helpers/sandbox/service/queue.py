@@ -23,7 +23,7 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 
-from rfe_helpers.core import run
+from rfe_helpers.core import files, run
 from rfe_helpers.core.run import ProcessId
 from rfe_helpers.core.wait import Deadline
 from rfe_helpers.errors import BuilderError, RfeError
@@ -183,6 +183,9 @@ class Queue:
             return
         if not isinstance(error, RfeError | OSError):
             _log.error("compose %s: unexpected error", compose.id, exc_info=error)
+        if isinstance(error, OSError) and files.is_full(error):
+            error = files.disk_full([Path(error.filename or self.path(compose.id))])
+        _tidy(self.path(compose.id), None)  # first: the disk may have no room for the note
         self._note(compose.id, f"Error: {error}")
         with contextlib.suppress(UnknownError, WrongStateError):
             self.store.fail(compose.id)

@@ -53,6 +53,20 @@ def test_toml_is_parsed_into_fields() -> None:
     )
 
 
+@pytest.mark.parametrize(
+    "packages",
+    ["tmux podman=5.*", " tmux,\tpodman=5.* ", ["tmux", "podman=5.*"], ("tmux", "podman=5.*")],
+)
+def test_strings_are_taken_as_packages(packages: str) -> None:
+    expected = (PackageSpec("tmux"), PackageSpec("podman", "5.*"))
+    assert Blueprint("edge", packages=packages).packages == expected  # type: ignore[arg-type]
+    assert Blueprint("edge", modules=packages).modules == expected  # type: ignore[arg-type]
+
+
+def test_no_words_are_no_packages() -> None:
+    assert Blueprint("edge", packages="").packages == ()  # type: ignore[arg-type]
+
+
 def test_toml_round_trip() -> None:
     parsed = blueprint.parse_toml(EXAMPLE)
     assert blueprint.parse_toml(blueprint.to_toml(parsed)) == parsed

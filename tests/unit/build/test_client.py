@@ -71,6 +71,7 @@ class Server:
     hang: float = 0
     accepts: bool = True
     running_log: str = ""
+    log: str = LOG
 
     def __call__(self, request: Request) -> Reply | None:
         if request.route == "POST /api/v1/compose":
@@ -85,7 +86,7 @@ class Server:
             return json_reply({"uuids": [entry(state)]})
         assert request.route == f"GET /api/v1/compose/log/{ID}", request.route
         failed = self.states == ["FAILED"]
-        return Reply((LOG if failed else self.running_log).encode())
+        return Reply((self.log if failed else self.running_log).encode())
 
 
 def posts(asked: list[Request]) -> list[Request]:
@@ -320,6 +321,28 @@ def test_a_failure_says_stage_and_last_lines_and_keeps_the_log(path: Path, tmp_p
     assert error.tail.endswith("E: no room")
     assert error.log is not None
     assert error.log.read_text() == LOG
+
+
+@pytest.mark.parametrize(
+    ("log", "remedy"),
+    [
+        (LOG, "fix the blueprint"),
+        ("ostree: No space left on device", "free some space where Image Builder runs"),
+        ("min-free-space-percent '3%' would be exceeded", "free some space where Image Builder"),
+    ],
+)
+def test_a_failure_says_what_to_do(path: Path, log: str, remedy: str) -> None:
+    server = Server(states=["FAILED"], log=log)
+    with serving(path, server), pytest.raises(ComposeFailedError) as caught:
+        Client(path).wait(ID, 10)
+    assert remedy in caught.value.remedy
+
+
+def test_a_compose_that_has_been_deleted_says_what_to_do(path: Path) -> None:
+    answer = json_reply({"uuids": []})
+    with serving(path, lambda request: answer), pytest.raises(ApiError) as caught:
+        Client(path).compose(ID)
+    assert (caught.value.id, "composed again" in caught.value.remedy) == ("UnknownUUID", True)
 
 
 def test_waiting_ends_in_time(path: Path) -> None:

@@ -114,7 +114,10 @@ def test_a_compose_is_listed_downloaded_and_deleted(
     assert f"{compose}-commit.tar" not in tars["logs"] + tars["metadata"]
     assert rfe("compose", "delete", compose) == f"deleted {compose}\n"
     assert as_json(rfe("compose", "list", "--json")) == []
-    assert "UnknownUUID" in rfe("compose", "delete", compose, status=1)
+    for word in ("delete", "download", "show", "cancel"):
+        told = rfe("compose", word, compose, status=1)
+        assert "UnknownUUID" in told
+        assert "to do: `rfe compose list` lists those that exist; one that has been" in told
 
 
 def test_a_running_compose_is_canceled(rfe: Rfe, service: Running) -> None:

@@ -12,6 +12,7 @@ from threading import Thread
 import pytest
 from support.trees import make_commit_tar, make_container, make_tree, write_tar
 
+from rfe_helpers.cli import main
 from rfe_helpers.commit import archive
 from rfe_helpers.commit.commit import UNOWNED, PackageChange, diff, open_commit
 from rfe_helpers.commit.ostree import Package, Repo
@@ -61,6 +62,34 @@ def server(composed: Path) -> Iterator[str]:
         thread = Thread(target=running.serve_forever)
         thread.start()
         yield f"http://127.0.0.1:{running.server_port}/repo/"
+        running.shutdown()
+        thread.join()
+
+
+class _Failing(SimpleHTTPRequestHandler):
+    """Answers every request as its path says: /404/…, /500/…, or /cut/…, which breaks off."""
+
+    def do_GET(self) -> None:
+        how = self.path.split("/")[1]
+        if how != "cut":
+            self.send_error(int(how))
+            return
+        content = b"[core]\nrepo_version=1\nmode=archive-z2\n" if "config" in self.path else b"x"
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(content) + (content == b"x")))
+        self.end_headers()
+        self.wfile.write(content)
+
+    def log_message(self, *arguments: object) -> None:
+        pass
+
+
+@pytest.fixture
+def failing() -> Iterator[str]:
+    with ThreadingHTTPServer(("127.0.0.1", 0), _Failing) as running:
+        thread = Thread(target=running.serve_forever)
+        thread.start()
+        yield f"http://127.0.0.1:{running.server_port}"
         running.shutdown()
         thread.join()
 
@@ -115,9 +144,10 @@ def test_reading_stops_at_the_commit(composed: Path, tmp_path: Path) -> None:
     ]
     tar = make_commit_tar(tmp_path / "commit.tar", composed, first)
     with tarfile.open(tar) as opened:
-        end = opened.getmembers()[len(first)].offset
+        rest = opened.getmembers()[len(first)].offset
     with tar.open("r+b") as file:
-        file.truncate(end)
+        file.seek(rest)
+        file.write(b"\xff" * (tar.stat().st_size - rest - 1024))  # all but the tar's end
     assert open_commit(tar).packages() == (BASH, HTOP)
 
 
@@ -182,6 +212,23 @@ def test_urls_that_do_not_answer_as_they_should(composed: Path, server: str) -> 
     assert open_commit(server).ref == REF
 
 
+@pytest.mark.parametrize(
+    ("url", "remedy"),
+    [
+        ("{failing}/404/repo/", "`curl -I {failing}/404/repo/refs/heads/a/b` finds no such ref"),
+        ("{failing}/403/repo", "ask for access"),
+        ("{failing}/500/repo", "the log of the web server says why"),
+        ("{failing}/cut/repo", "the connection broke off: try again"),
+        ("http://127.0.0.1:9/repo", "see that its web server runs"),
+        ("http://no-such-host.invalid/repo", "see that the host's name is right"),
+    ],
+)
+def test_each_failure_of_a_server_has_its_own_remedy(failing: str, url: str, remedy: str) -> None:
+    with pytest.raises(CommitError) as caught:
+        open_commit(url.format(failing=failing), "a/b")
+    assert remedy.format(failing=failing) in caught.value.remedy
+
+
 def test_what_is_not_a_commit(tmp_path: Path, commit_tar: Path) -> None:
     empty = tmp_path / "empty"
     empty.mkdir()
@@ -237,6 +284,59 @@ def test_a_truncated_archive(commit_tar: Path, tmp_path: Path) -> None:
     cut.write_bytes(commit_tar.read_bytes()[: commit_tar.stat().st_size // 2])
     with pytest.raises(CommitError):
         Repo(archive.unpack(cut, tmp_path / "out")).fsck()
+
+
+PARTS = [0, 1, 100, 511, 512, 1024, 1 / 10, 1 / 3, 1 / 2, 9 / 10]
+
+
+@pytest.mark.parametrize("part", PARTS)
+def test_an_archive_that_was_cut_off_is_never_read(
+    commit_tar: Path,
+    container: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    part: float,
+) -> None:
+    """Whether the commit is before the cut or after it, and on a boundary of blocks or not."""
+    for whole in (commit_tar, container):
+        content = whole.read_bytes().rstrip(b"\0")
+        end = part if isinstance(part, int) else int(len(content) * part)
+        for size in {end, -(-end // 512) * 512, len(content) - 1}:
+            (tmp_path / "cut.tar").write_bytes(content[:size])
+            cut = str(tmp_path / "cut.tar")
+            with pytest.raises(CommitError):
+                archive.is_container(Path(cut))
+            for words in (["show", cut], ["packages", cut], ["files", cut]):
+                assert main.main(["commit", *words]) == 1
+                told = capsys.readouterr()
+                assert told.out == ""
+                assert "cut off" in told.err or "not a readable tar file" in told.err
+                assert "\nto do: " in told.err
+            assert main.main(["commit", "diff", str(whole), cut]) == 1
+            assert main.main(["commit", "diff", cut, str(whole)]) == 1
+            capsys.readouterr()
+
+
+def test_an_artifact_that_is_missing_or_cut_off_leads_to_its_compose(
+    commit_tar: Path, tmp_path: Path
+) -> None:
+    lab, compose = tmp_path / "my lab", "30000000-0000-0000-0000-000000000002"
+    artifact = lab / "composes" / f"{compose}-commit.tar"
+    artifact.parent.mkdir(parents=True)
+    for content in (None, commit_tar.read_bytes()[:5000]):
+        if content is not None:
+            artifact.write_bytes(content)
+        for read in (open_commit, archive.is_container):
+            with pytest.raises(CommitError) as caught:
+                read(artifact)
+            for command in (
+                f"`rfe compose download {compose} --to '{lab}/composes' --lab '{lab}'`",
+                f"`rfe solve 20 --lab '{lab}'`",
+            ):
+                assert command in caught.value.remedy
+    with pytest.raises(CommitError) as caught:
+        open_commit(tmp_path / "other.tar")
+    assert "see whether the path is right" in caught.value.remedy
 
 
 def test_a_summary_as_json(commit_tar: Path) -> None:

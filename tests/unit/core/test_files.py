@@ -1,9 +1,13 @@
 import json
 import stat
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
+from support.trees import make_commit_tar, make_tree
 
+from rfe_helpers.commit.ostree import Repo
 from rfe_helpers.core import files
 
 
@@ -61,3 +65,54 @@ def test_a_directory_is_locked_but_never_made_and_links_are_not_followed(tmp_pat
     with pytest.raises(OSError, match="Too many levels"), files.locked(tmp_path / "link"):
         pass
     assert not (tmp_path / "target").exists()
+
+
+# a full disk --------------------------------------------------------------------------------------
+
+FULL = """
+import os
+from pathlib import Path
+from rfe_helpers.cli import main
+from rfe_helpers.commit.ostree import Repo
+from rfe_helpers.core import files, run
+from rfe_helpers.errors import RfeError
+
+full = Path("disk").absolute()
+
+def attempt(name, action):
+    try:
+        action()
+        print(name, "has room")
+    except RfeError as error:
+        print(name, str(error).replace("\\n", " "))
+
+files.write(full / "kept", "old")
+attempt("write", lambda: files.write(full / "kept", bytes(200_000)))
+assert (full / "kept").read_text() == "old"
+attempt("cp", lambda: run.run(["cp", "/proc/self/exe", full / "x"]))
+create = ["qemu-img", "create", "-q", "-o", "preallocation=full", full / "disk", "1M"]
+attempt("qemu-img", lambda: run.run(create))
+attempt("ostree", lambda: Repo(full / "repo").init())
+assert main.main(["sandbox", "start", "--lab", str(full / "lab")]) == 1
+os.environ["TMPDIR"] = str(full)
+assert main.main(["commit", "show", "commit.tar"]) == 1
+"""
+
+
+def test_a_full_disk_is_named_wherever_it_is_noticed(tmp_path: Path) -> None:
+    """On a file system of 100 kB: in the package's own files, and by commands."""
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "script.py").write_text(FULL)
+    repo = Repo(tmp_path / "whole" / "repo").init()
+    repo.commit_tar(make_tree(tmp_path / "tree.tar", {}), "a/b", subject="s")
+    make_commit_tar(tmp_path / "commit.tar", tmp_path / "whole")
+    mounted = f"mount -t tmpfs -o size=100k tmpfs disk && exec {sys.executable} script.py"
+    alone = ["unshare", "--user", "--map-root-user", "--mount", "sh", "-c", mounted]
+    result = subprocess.run(alone, cwd=tmp_path, capture_output=True, text=True, timeout=60)
+    assert result.returncode == 0, result.stderr
+    lines = result.stdout.splitlines()
+    assert [line.split()[0] for line in lines] == ["write", "cp", "qemu-img", "ostree"]
+    for text in (*lines, *result.stderr.split("rfe: ")[1:]):
+        assert f"the disk of {tmp_path}/disk" in text
+        assert f"`du -xhd1 {tmp_path}/disk" in text
+    assert result.stderr.count("rfe: ") == 2

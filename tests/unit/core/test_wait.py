@@ -2,8 +2,9 @@ import time
 
 import pytest
 
+from rfe_helpers.core import run
 from rfe_helpers.core.wait import Deadline, wait_for
-from rfe_helpers.errors import DeadlineExceededError
+from rfe_helpers.errors import DeadlineExceededError, InputError
 
 
 def test_a_deadline_counts_down_and_never_below_zero():
@@ -20,6 +21,35 @@ def test_check_says_what_did_not_happen_and_what_to_do():
     with pytest.raises(DeadlineExceededError) as caught:
         Deadline(0).check("the machine answers", remedy="look at its console")
     assert str(caught.value) == ("the machine answers: not within 0 s\nto do: look at its console")
+
+
+def test_seconds_are_a_deadline():
+    deadline = Deadline(7)
+    assert Deadline.of(deadline) is deadline
+    assert Deadline.of(5).seconds == 5
+    assert Deadline.of(0.5, 9).seconds == 0.5
+    assert Deadline.of(0).expired
+    assert Deadline.of(None).seconds == 600
+    assert Deadline.of(None, 9).seconds == 9
+    assert Deadline.of(float("inf")).left == float("inf")
+
+
+@pytest.mark.parametrize("limit", ["600", True, -1, float("nan"), [1]])
+def test_what_is_not_a_number_of_seconds_is_refused(limit):
+    with pytest.raises(InputError, match="neither a number of seconds nor a Deadline"):
+        Deadline.of(limit)
+
+
+def test_waiting_and_commands_take_seconds():
+    assert wait_for(lambda: "there", 5, "it") == "there"
+    for late in (
+        lambda: wait_for(lambda: None, 0.05, "it", every=0.01),
+        lambda: run.run(["sleep", "5"], deadline=0.1),
+    ):
+        began = time.monotonic()
+        with pytest.raises(DeadlineExceededError):
+            late()
+        assert time.monotonic() - began < 2
 
 
 def test_wait_for_returns_what_the_probe_found():

@@ -153,6 +153,32 @@ def test_what_is_not_there_is_said_at_once(public: Profile, mirror: Mirror) -> N
     assert len(mirror.asked) == 1
 
 
+@pytest.mark.parametrize(
+    ("url", "status", "reason", "remedy"),
+    [
+        ("http://no-such-host.invalid/x", 0, "the name of its host is not known", "name server"),
+        ("http://127.0.0.1:9/x", 0, "cannot be reached", "`curl -I http://127.0.0.1:9/x`"),
+        ("{mirror}/x", 404, "is not there", "`rfe profiles NAME`"),
+        ("{mirror}/x", 503, "its server has a problem", "try again later"),
+        ("{mirror}/x", 0, "breaks off again and again", "65536 bytes are here"),
+    ],
+)
+def test_each_cause_has_its_own_remedy(
+    mirror: Mirror, tmp_path: Path, url: str, status: int, reason: str, remedy: str
+) -> None:
+    mirror.breaks = [] if status else [PIECE, *[0] * download.ATTEMPTS]
+    mirror.status = status or 200
+    with pytest.raises(MediaError, match=reason) as caught:
+        download.fetch(url.format(mirror=mirror.url), tmp_path / "media" / "x", DIGEST)
+    assert remedy in caught.value.remedy
+
+
+def test_a_list_of_checksums_that_is_not_there(public: Profile, mirror: Mirror) -> None:
+    media = replace(public.media, iso_checksums="http://127.0.0.1:9/SHA256SUM")
+    with pytest.raises(MediaError, match="its server cannot be reached"):
+        download.fetch_media(replace(public, media=media), "iso")
+
+
 def test_what_does_not_fit_is_not_begun(public: Profile, mirror: Mirror) -> None:
     mirror.claims = 10**15
     with pytest.raises(MediaError, match=r"needs 1000000\.0 GB"):

@@ -12,6 +12,7 @@ from rfe_helpers.core import network, run
 from rfe_helpers.core.network import free_port, port_is_free
 from rfe_helpers.errors import LabError, RfeError, StepMissingError
 from rfe_helpers.lab.lab import Lab, default_directory
+from rfe_helpers.workbook.chapters import FURTHER, LIFE_CYCLE
 
 
 @pytest.fixture
@@ -56,8 +57,22 @@ def test_a_step_keeps_plain_values_and_when(lab, tmp_path):
 
 
 def test_a_missing_step_names_what_to_run(lab):
-    with pytest.raises(StepMissingError, match="rfe run serve"):
-        lab.step("serve")
+    for number, _, step in [*LIFE_CYCLE, *((n, "", s) for n, s in FURTHER.items())]:
+        with pytest.raises(StepMissingError, match=f"notebook {number} has not been") as caught:
+            lab.step(step)
+        assert f"`rfe solve {number} --lab {lab.directory}`" in caught.value.remedy
+    with pytest.raises(StepMissingError, match="no result of step 'builder'") as caught:
+        lab.step("builder")
+    assert caught.value.remedy == ""
+
+
+@pytest.mark.parametrize("name", ["", "  "])
+def test_an_empty_name_is_not_the_current_directory(tmp_path, monkeypatch, name):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(LabError, match="the lab's directory is empty"):
+        Lab(name)
+    assert list(tmp_path.iterdir()) == []
+    assert Lab(".").directory == tmp_path
 
 
 def test_a_port_is_chosen_once_and_not_given_twice(lab):
@@ -125,7 +140,7 @@ def test_a_command_to_be_typed_names_the_lab(lab, tmp_path, monkeypatch):
     assert default_directory() == "/elsewhere"
     with pytest.raises(StepMissingError) as caught:
         lab.step("commit")
-    assert f"`rfe run commit --lab {lab.directory}`" in caught.value.remedy
+    assert f"`rfe solve 20 --lab {lab.directory}`" in caught.value.remedy
 
 
 def test_a_damaged_state_is_reported(lab):
