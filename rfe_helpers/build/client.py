@@ -113,6 +113,11 @@ class Client:
         answer = self._http.get(f"v1/blueprints/info/{_segment(name)}")
         return blueprints.parse_json(_only(answer, "blueprints", name))
 
+    def has_draft(self, name: str) -> bool:
+        """Whether the workspace has an uncommitted copy of a blueprint, which composes ignore."""
+        answer = self._http.get(f"v1/blueprints/info/{_segment(name)}")
+        return any(entry.get("changed") for entry in answer.get("changes") or ())
+
     def push(self, blueprint: Blueprint | str | Path) -> Blueprint:
         """Store a blueprint (an object, TOML text or a TOML file) and return it as stored.
 

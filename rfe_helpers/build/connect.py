@@ -15,12 +15,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rfe_helpers.build import provision, remote
+from rfe_helpers.build.blueprint import Blueprint
 from rfe_helpers.build.client import Client
 from rfe_helpers.core import files, run
 from rfe_helpers.core.progress import OnProgress
 from rfe_helpers.core.wait import Deadline, wait_for
 from rfe_helpers.errors import (
     ApiError,
+    BlueprintError,
     BuilderError,
     CommandFailedError,
     ConnectionLostError,
@@ -31,6 +33,7 @@ from rfe_helpers.errors import (
 from rfe_helpers.install import download, media, mkksiso
 from rfe_helpers.lab.cache import cache_directory
 from rfe_helpers.lab.lab import Lab
+from rfe_helpers.sandbox.build import customizations, image_types
 
 PROCESS = "image-builder"
 LOCAL_SOCKET = Path("/run/weldr/api.socket")
@@ -107,6 +110,19 @@ def builder_of(lab: Lab) -> str:
     profile and "vm" for a release."""
     recorded = lab.state["steps"].get("image-builder", {}).get("builder", "")
     return recorded or ("sandbox" if lab.profile.backend == "sandbox" else remote.VM)
+
+
+def refusal(lab: Lab, blueprint: Blueprint, image_type: str = "") -> str:
+    """Why the lab's sandbox refuses to compose a blueprint as `image_type`, by default that of the
+    release's commit; "" if it does not, and for any other Image Builder."""
+    kind = image_types.find(image_type or lab.profile.types.served)
+    if kind is None or builder_of(lab) != "sandbox":
+        return ""
+    try:
+        customizations.check(blueprint, kind)
+    except BlueprintError as error:
+        return error.message
+    return ""
 
 
 def guest_image(lab: Lab, image: str = "", on_progress: OnProgress = None) -> Path:

@@ -13,10 +13,10 @@ import nbformat
 import pytest
 from nbformat import v4
 from playwright.sync_api import expect
-from support.jupyterlab import Window, notebook
+from support.jupyterlab import ARTEFACTS, Window, notebook
 
 from rfe_helpers.workbook.chapters import FURTHER
-from rfe_helpers.workbook.ui.parts import VIEW
+from rfe_helpers.workbook.ui.parts import BRING_BACK, VIEW
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 
@@ -52,13 +52,29 @@ def test_the_editor_finds_adds_pushes_and_goes_back(window: Window) -> None:
     window.run_cells("nb20-02-code", "nb20-03-code", "nb20-32-code", seconds=120)
     editor = window.panel("nb20-32-code")
     editor.get_by_placeholder("search packages").fill("htop")
-    editor.get_by_role("button", name="Search").click()
+    editor.get_by_placeholder("search packages").press("Enter")
     editor.get_by_text("interactive processes viewer").wait_for()
     editor.get_by_role("button", name="+").first.click()
     editor.locator("pre").filter(has_text='name = "htop"').first.wait_for()
     editor.get_by_text(re.compile(r"\d+ packages with all that they need")).wait_for()
     window.shot(editor, "editor")
     assert window.clipped() == []
+    editor.locator(".jupyter-widget-tagsinput").click()
+    editor.locator(".jupyter-widget-taginput").fill("hotp")
+    editor.locator(".jupyter-widget-taginput").press("Enter")
+    editor.get_by_text("✘ hotp: no repository has it").wait_for()
+    tags = editor.locator(".jupyter-widget-tagsinput > .jupyter-widget-tag")
+    colours = tags.evaluate_all("tags => tags.map(tag => getComputedStyle(tag).backgroundColor)")
+    assert len({*colours[:-1]}) == 1
+    assert colours[-1] not in colours[:-1], "the unknown one is red"
+    editor.get_by_role("button", name="Push").click()
+    editor.get_by_text("✘ not pushed: no repository has hotp").wait_for()
+    for theme in ("Light", "Dark"):
+        window.theme(f"JupyterLab {theme}")
+        window.page.screenshot(path=ARTEFACTS / f"editor-unknown-{theme}.png".lower())
+    window.theme("JupyterLab Light")
+    tags.last.locator(".jupyter-widget-tag-close").click()
+    editor.get_by_text("✘ hotp: no repository has it").wait_for(state="detached")
     editor.get_by_role("button", name="Push").click()
     editor.get_by_text("✔ pushed: edge is at version").wait_for()
     history = editor.get_by_label("History")
@@ -75,7 +91,7 @@ def test_a_compose_is_started_and_cancelled(window: Window) -> None:
     panel = window.panel("nb20-34-code")
     panel.get_by_label("Type").select_option("edge-commit")
     panel.get_by_role("button", name="Start").click()
-    panel.get_by_text("is in the queue").wait_for()
+    panel.get_by_text("is accepted").wait_for()
     panel.get_by_text("… RUNNING after").wait_for()
     window.shot(panel, "composes")
     assert window.clipped() == []
@@ -94,18 +110,17 @@ def test_a_commit_is_browsed_and_compared(window: Window) -> None:
     panel.get_by_role("tab", name="Files").click()
     panel.get_by_role("button", name="Open").click()
     panel.get_by_text("entries in /").wait_for()
-    tree = panel.locator("select[size]:visible")
-    tree.select_option(
-        label=next(t for t in tree.locator("option").all_inner_texts() if "usr" in t)
-    )
-    panel.get_by_role("button", name="Open").click()
+    panel.get_by_role("button", name="▸ usr").click()
     panel.locator("code", has_text="/usr").first.wait_for()
+    panel.get_by_label("Path").fill("/etc/os-release")
+    panel.get_by_label("Path").press("Enter")
+    panel.get_by_text("a link to").wait_for()
     window.shot(panel, "commit")
     assert window.clipped() == []
     panel.get_by_role("tab", name="Two commits").click()
     first = panel.get_by_label("Commit", exact=True).evaluate("s => s.selectedOptions[0].text")
     second = panel.get_by_label("Second")
-    archives = [t for t in second.locator("option").all_inner_texts() if t.endswith(".tar")]
+    archives = [t for t in second.locator("option").all_inner_texts() if ".tar" in t]
     second.select_option(label=next(text for text in archives if text != first))
     panel.get_by_role("button", name="Compare").click()
     panel.get_by_text("not the same; files:").first.wait_for()
@@ -126,6 +141,7 @@ def test_a_saved_copy_has_the_twin_and_no_widget(window: Window) -> None:
     window.open(notebook("20"))
     window.go_to("nb20-34-code")
     window.page.locator(".rfe-twin:visible").last.wait_for()
+    assert window.page.get_by_text(BRING_BACK).locator("visible=true").count() == 2
     assert window.page.get_by_text("model not found").count() == 0
     assert window.complaints == []
 
@@ -139,7 +155,9 @@ def test_a_draft_outlives_the_kernel_and_is_seen_in_a_second_window(window: Wind
     editor.get_by_label("Host name").press("Enter")
     draft = re.compile('hostname = "station-9"')
     editor.locator("pre").filter(has_text=draft).first.wait_for()
+    assert editor.get_by_text(BRING_BACK).is_hidden()
     window.restart_kernel()
+    editor.get_by_text(BRING_BACK).wait_for()
     window.run_cells(*cells, seconds=120)
     window.panel("nb20-32-code").locator("pre").filter(has_text=draft).first.wait_for()
     with window.another() as other:

@@ -7,6 +7,7 @@ from typing import Any
 
 import ipywidgets as widgets
 
+from rfe_helpers.workbook.ui import parts
 from rfe_helpers.workbook.ui.parts import Panel
 
 
@@ -58,3 +59,8 @@ def press(panel: Panel, label: str) -> None:
     (button,) = [button for button in buttons(panel) if button.description == label]
     button.click()
     panel.wait(60)
+
+
+def close(panel: Panel) -> None:
+    """Close the widgets, which ends the panel's refreshing."""
+    parts.close(panel.box)

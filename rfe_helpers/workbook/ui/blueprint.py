@@ -9,49 +9,39 @@ from __future__ import annotations
 import contextlib
 import difflib
 import html
-import shlex
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
+from urllib.parse import quote
 
 import ipywidgets as widgets
 
 from rfe_helpers.build.answers import BlueprintChange, PackageInfo
-from rfe_helpers.build.blueprint import Blueprint, PackageSpec, to_toml
+from rfe_helpers.build.blueprint import Blueprint, PackageSpec, bumped, to_toml
 from rfe_helpers.build.client import Client
+from rfe_helpers.build.connect import refusal
 from rfe_helpers.build.linter import lint
 from rfe_helpers.commit.ostree import Package
 from rfe_helpers.core.progress import Say
-from rfe_helpers.errors import ApiError, RfeError
+from rfe_helpers.errors import ApiError, BlueprintError, RfeError
 from rfe_helpers.lab.lab import Lab
+from rfe_helpers.workbook.masking import mask
 from rfe_helpers.workbook.show import Markup, Table
-from rfe_helpers.workbook.ui.parts import ROW, Panel, code, note, region, scrolling, shown
+from rfe_helpers.workbook.ui import lines
+from rfe_helpers.workbook.ui.form import FORM, Field, changed, text_of
+from rfe_helpers.workbook.ui.parts import (
+    BAD,
+    ROW,
+    Panel,
+    code,
+    note,
+    refill,
+    region,
+    scrolling,
+    shown,
+)
 
 MOST_RESULTS = 8
-
-
-@dataclass(frozen=True)
-class Field:
-    """A customization in the form: its path in the blueprint; `words` if it is a list of words."""
-
-    label: str
-    path: tuple[str | int, ...]
-    words: bool = False
-    example: str = ""
-
-
-FORM = (
-    Field("Host name", ("hostname",), example="edge-1"),
-    Field("Time zone", ("timezone", "timezone"), example="Europe/Berlin"),
-    Field("Languages", ("locale", "languages"), words=True, example="C.UTF-8"),
-    Field("Keyboard", ("locale", "keyboard"), example="us"),
-    Field("Kernel arguments", ("kernel", "append"), example="quiet"),
-    Field("Services on", ("services", "enabled"), words=True, example="chronyd.service"),
-    Field("Services off", ("services", "disabled"), words=True),
-    Field("Open ports", ("firewall", "ports"), words=True, example="443:tcp"),
-    Field("User", ("user", 0, "name"), example="core"),
-    Field("Its SSH key", ("user", 0, "key"), example="ssh-ed25519 AAAA… me"),
-)
 
 
 class BlueprintEditor(Panel):
@@ -60,6 +50,9 @@ class BlueprintEditor(Panel):
     For example:
 
         BlueprintEditor(lab, build.connect(lab), "edge")
+
+    `solved`, `missing` and `problem` are what the last solving of its dependencies gave: all
+    packages, those that no repository has, and why it failed.
     """
 
     title = "Blueprint editor"
@@ -69,11 +62,12 @@ class BlueprintEditor(Panel):
         self.lab = lab
         self.client = client
         self.name = name
-        self.solved: tuple[Package, ...] = ()  # the packages of the draft with dependencies
+        self.solved: tuple[Package, ...] = ()
+        self.missing: tuple[str, ...] = ()
+        self.problem = ""
         self._shown: Blueprint | None = None
         self._changes: tuple[BlueprintChange, ...] = ()
         self._stale = False
-        self._teach_push()
 
     # actions, without widgets ------------------------------------------------------------
 
@@ -86,6 +80,24 @@ class BlueprintEditor(Panel):
             if error.id == "UnknownBlueprint":
                 return Blueprint(self.name, version="0.0.1")
             raise
+
+    @property
+    def is_pushed(self) -> bool:
+        """Whether the draft is what composes use."""
+        return self.name in self.client.blueprints() and not self.client.has_draft(self.name)
+
+    @property
+    def candidate(self) -> Blueprint:
+        """The draft with the version that a push gives it.
+
+        The server would raise a version that it has already, but its history would keep the old.
+        """
+        draft, history = self.draft, self.history()
+        if not history or self.is_pushed:
+            return draft
+        last = self.client.blueprint_at(self.name, history[0].commit).version
+        stale = draft.version in (last, bumped(last))
+        return replace(draft, version=bumped(draft.version)) if stale else draft
 
     def change(self, **fields: Any) -> Blueprint:
         """Change fields of the draft; returns the new draft."""
@@ -109,19 +121,45 @@ class BlueprintEditor(Panel):
         packages = self.client.package_info(*names[:MOST_RESULTS]) if names else ()
         return tuple(sorted(packages, key=lambda info: names.index(info.name)))
 
+    def examine(self) -> None:
+        """Solve the dependencies of the draft."""
+        draft = self.draft
+        self.solved, self.missing, self.problem = (), (), ""
+        if not draft.packages:
+            return
+        try:
+            self.solved = self.client.depsolve(self.name)
+        except RfeError as error:
+            self.problem = str(error)
+            self._stale = not isinstance(error, ApiError)  # try again when the server is back
+            names = [spec.name for spec in draft.packages]
+            with contextlib.suppress(RfeError):
+                self.missing = tuple(name for name in names if not self.client.search(name))
+
     def remarks(self, draft: Blueprint) -> Markup:
-        """The linter's findings for this release, with their remedies."""
+        """What the sandbox refuses to compose, and the linter's findings for this release."""
+        refused = refusal(self.lab, draft)
+        remarks = [f"✘ the sandbox refuses to compose it: {refused}"] if refused else []
         findings = lint(draft, self.lab.profile)
-        if not findings:
+        remarks += [f"! {each.where}: {each.message}. To do: {each.remedy}" for each in findings]
+        if not remarks:
             return note("✔ no problems are known with it")
-        lines = [f"! {each.where}: {each.message}. To do: {each.remedy}" for each in findings]
-        return Markup(
-            "".join(f"<div>{html.escape(line)}</div>" for line in lines), "\n".join(lines)
-        )
+        return Markup("".join(note(remark).html for remark in remarks), "\n".join(remarks))
 
     def push(self) -> Blueprint:
-        """Push the draft, which becomes a new entry of the history; returns it."""
-        return self.client.push(self.draft)
+        """Push the draft, which begins the history then; returns it as the server has it.
+
+        Does nothing if it is pushed. Raises BlueprintError for packages that do not exist.
+        """
+        if self.is_pushed:
+            return self.draft
+        self.examine()
+        if self.missing:
+            raise BlueprintError(
+                f"not pushed: no repository has {', '.join(self.missing)}",
+                remedy="remove it with ✕, or correct its name",
+            )
+        return self.client.push(self.candidate)
 
     def discard(self) -> None:
         """Return to the blueprint that was pushed last; does nothing without a draft."""
@@ -141,8 +179,8 @@ class BlueprintEditor(Panel):
         """The difference from a change to the draft, as lines of TOML with + and -."""
         before = to_toml(self.client.blueprint_at(self.name, commit)).splitlines()
         after = to_toml(self.draft).splitlines()
-        lines = list(difflib.unified_diff(before, after, lineterm="", n=1))[2:]
-        return "\n".join(line for line in lines if not line.startswith("@@"))
+        rows = list(difflib.unified_diff(before, after, lineterm="", n=1))[2:]
+        return "\n".join(row for row in rows if not row.startswith("@@"))
 
     def undo(self, commit: str) -> None:
         """Restore the blueprint of a change, as a new change."""
@@ -151,25 +189,42 @@ class BlueprintEditor(Panel):
 
     # display ----------------------------------------------------------------------------------
 
+    def standing(self) -> str:
+        """Whether composes use what is shown, in words."""
+        if self.is_pushed:
+            return f"✔ composes use this, version {self.draft.version}"
+        return "● a draft: composes do not use it before you press Push"
+
     def twin_parts(self) -> Sequence[Markup | Table]:
         draft = self.draft
         rows = [(change.timestamp, change.message) for change in self.history()[:5]]
-        return [code(to_toml(draft)), self.remarks(draft), Table(("when", "what"), rows, "History")]
+        history = Table(("when", "what"), rows, "History")
+        if not self.taught:
+            self._teach_push()
+        return [code(to_toml(draft)), note(self.standing()), self.remarks(draft), history]
 
     def build(self) -> Sequence[Any]:
-        self._search = widgets.Text(placeholder="search packages: python3-*")
+        # Not at every key: Enter, or leaving the field, searches.
+        self._search = widgets.Text(
+            placeholder="search packages: python3-*", continuous_update=False
+        )
         self._search.layout.width = "22em"
+        self._search.observe(lambda _: self.attempt(self._find), "value")
         self._results = widgets.VBox(layout={"overflow": "visible"})
         self._tags = widgets.TagsInput(allow_duplicates=False)
+        self._tags.add_class(f"rfe-tags-{self._tags.model_id}")
         self._tags.observe(lambda _: self.attempt(self._take_tags), "value")
+        self._problem = region("problem")
         self._solution = region("solution")
         self._toml = region("toml")
+        self._standing = region("standing")
         self._remarks = region("remarks")
         left = [
             widgets.HBox([self._search, self.button("Search", self._find, "by name")], layout=ROW),
             self._results,
             widgets.HTML("<b>Packages</b>: type to add, ✕ removes; name=version for a version"),
             self._tags,
+            self._problem,
             self._solution,
             self._build_form(),
         ]
@@ -180,6 +235,7 @@ class BlueprintEditor(Panel):
         buttons = [
             self.button("Push", self._push, "store it as a new version", "primary"),
             self.button("Discard draft", self._discard, "return to what was pushed last"),
+            self._standing,
         ]
         return [
             widgets.HBox(columns, layout=layout),
@@ -210,15 +266,17 @@ class BlueprintEditor(Panel):
         return [widgets.HBox([self._history, undo], layout=ROW), scrolling(self._difference)]
 
     def refresh(self) -> None:
-        draft, history = self.draft, self.history()
+        draft, history, standing = self.draft, self.history(), self.standing()
         if draft != self._shown:
             self._shown = draft
             self._tags.value = [_tag(spec) for spec in draft.packages]
             for field, text in self._fields.items():
-                text.value = _text(draft.customizations, field)
+                text.value = text_of(draft.customizations, field)
             self._toml.value = code(to_toml(draft)).html
             self._remarks.value = shown(self.remarks(draft))
+            self._teach_push()
             self._stale = True
+        self._standing.value = html.escape(standing)
         if self._stale and not self.busy:
             self.work("", self._solve)
         if history != self._changes:
@@ -226,15 +284,25 @@ class BlueprintEditor(Panel):
             self._history.options = [(_label(change), change.commit) for change in history]
             self._history.index = 0 if history else None
         self._compare()
+        self.now_shows((draft, history[:1], standing))
 
     # buttons ----------------------------------------------------------------------------------
 
     def _find(self) -> None:
-        pattern = self._search.value
-        glob = _glob(pattern.strip())
-        self.teach(f"client.search({glob!r})", f"composer-cli modules list {shlex.quote(glob)}")
-        packages = self.search(pattern)
-        self._results.children = [self._result(info) for info in packages]
+        glob = _glob(self._search.value.strip())
+        if not glob:
+            refill(self._results, [])
+            self.say("Type part of a name to search for packages.")
+            return
+        self.teach(
+            lines.client(self.lab, f"client.search({glob!r})"),
+            lines.either(
+                lines.composer(self.client.socket, "modules", "list", glob),
+                lines.curl(self.client.socket, f"modules/list/{quote(glob, safe='*')}?limit=1000"),
+            ),
+        )
+        packages = self.search(glob)
+        refill(self._results, [self._result(info) for info in packages])
         number = len(packages)
         more = "; for others, give more of the name" if number == MOST_RESULTS else ""
         self.say(f"{number or 'no'} package{'s' * (number != 1)} shown{more}")
@@ -255,43 +323,63 @@ class BlueprintEditor(Panel):
     def _take_tags(self) -> None:
         packages = tuple(_spec(tag) for tag in self._tags.value)
         if self._shown is not None and packages != self._shown.packages:
-            self.change(packages=packages)
-            self._teach_push()
-            self.refresh()
+            self._edit(lambda: self.change(packages=packages))
 
     def _take(self, field: Field) -> None:
         text = self._fields[field].value
-        if self._shown is not None and text != _text(self._shown.customizations, field):
-            self.customize(field, text)
-            self._teach_push()
+        if self._shown is not None and text != text_of(self._shown.customizations, field):
+            self._edit(lambda: self.customize(field, text))
+
+    def _edit(self, change: Callable[[], object]) -> None:
+        """Change the draft; what the server refuses disappears from the fields again."""
+        try:
+            change()
+        except RfeError:
+            self._shown = None
+            raise
+        finally:
             self.refresh()
 
     def _push(self) -> None:
-        stored = self.push()
         self._teach_push()
-        self.refresh()
-        self.say(f"✔ pushed: {stored.name} is at version {stored.version}")
+
+        def job(on_progress: Say) -> str:
+            pushed = self.is_pushed
+            try:
+                stored = self.push()
+            finally:
+                self._show_solution()
+            if pushed:
+                return f"nothing to push: composes use this, version {stored.version}"
+            refused = refusal(self.lab, stored)
+            more = f"\n✘ but the sandbox refuses to compose it: {refused}" if refused else ""
+            return f"pushed: {stored.name} is at version {stored.version}{more}"
+
+        self.work("Solving dependencies and pushing", job)
 
     def _discard(self) -> None:
         self.discard()
-        self.teach(
-            f"client.delete_from_workspace({self.name!r})",
-            f"curl --unix-socket {self.client.socket} -X DELETE "
-            f"http://localhost/api/v1/blueprints/workspace/{self.name}",
-        )
         self.refresh()
+        path = f"blueprints/workspace/{self.name}"
+        self.teach(
+            lines.client(self.lab, f"client.delete_from_workspace({self.name!r})"),
+            lines.curl(self.client.socket, path, "-X", "DELETE"),
+        )
         self.say("✔ back to what was pushed last")
 
     def _undo(self) -> None:
         commit = self._history.value
         if commit is None:
-            return
+            raise BlueprintError("there is no history yet", remedy="push it first")
         self.undo(commit)
-        self.teach(
-            f"client.undo({self.name!r}, {commit!r})",
-            f"composer-cli blueprints undo {self.name} {commit}",
-        )
         self.refresh()
+        self.teach(
+            lines.client(self.lab, f"client.undo({self.name!r}, {commit!r})"),
+            lines.either(
+                lines.composer(self.client.socket, "blueprints", "undo", self.name, commit),
+                self.lab.command(f"blueprint undo {self.name} {commit}"),
+            ),
+        )
         self.say("✔ undone: the history has a new entry")
 
     def _compare(self) -> None:
@@ -300,9 +388,20 @@ class BlueprintEditor(Panel):
         self._difference.value = code(difference or "no difference to the draft").html
 
     def _teach_push(self) -> None:
-        self.teach(
-            "stored = client.push(blueprint)", f"composer-cli blueprints push {self.name}.toml"
+        toml = to_toml(self.candidate)
+        file, show = f"{self.name}.toml", f"blueprint show {self.name}"
+        shell = lines.either(
+            lines.composer(self.client.socket, "blueprints", "push", file),
+            self.lab.command(f"blueprint push {file}"),
         )
+        if mask(toml) == toml:
+            python, source = lines.literal(toml), lines.file(file, toml)
+        else:  # a password's hash stays in Image Builder
+            python, source = (
+                f"client.blueprint({self.name!r})",
+                f"{self.lab.command(show)} > {file}",
+            )
+        self.teach(lines.client(self.lab, f"client.push({python})"), f"{source}\n{shell}")
 
     # depsolve ---------------------------------------------------------------------------------
 
@@ -311,44 +410,39 @@ class BlueprintEditor(Panel):
         again."""
         self._stale = False
         self._solution.value = "… solving dependencies"
-        try:
-            self.solved = self.client.depsolve(self.name) if self.draft.packages else ()
-        except RfeError:
-            self._solution.value = ""
-            raise
+        self.examine()
+        self._show_solution()
+        return ""
+
+    def _show_solution(self) -> None:
         names = " ".join(package.name for package in self.solved)
         count = f"<b>{len(self.solved)} packages</b> with all that they need"
         words = f"{count}: <small>{html.escape(names)}</small>"
-        self._solution.value = f'<div style="line-height: 1.3">{words}</div>'
-        return ""
+        self._solution.value = (
+            "" if self.problem else f'<div style="line-height: 1.3">{words}</div>'
+        )
+        problems = [f"✘ {name}: no repository has it" for name in self.missing]
+        if self.missing:
+            problems.append("Remove it with ✕, or correct its name: Search finds the right one.")
+        elif self.problem:
+            problems = [f"✘ {self.problem}"]
+        text = "<br>".join(html.escape(problem).replace("\n", "<br>") for problem in problems)
+        self._problem.value = (
+            f'{self._red_tags()}<div style="color: {BAD}; line-height: 1.4">{text}</div>'
+            if problems
+            else ""
+        )
 
-
-def changed(
-    customizations: Mapping[str, Any], path: Sequence[str | int], value: Any
-) -> dict[str, Any]:
-    """A copy of the customizations with one value set, or removed if it is empty."""
-    key, rest = str(path[0]), path[1:]
-    copy = dict(customizations)
-    if rest and rest[0] == 0:
-        entries = list(copy.get(key) or [{}])
-        entries[0] = changed(entries[0], rest[1:], value)
-        copy[key] = [entry for entry in entries if entry]
-    elif rest:
-        copy[key] = changed(copy.get(key) or {}, rest, value)
-    else:
-        copy[key] = value
-    return {name: entry for name, entry in copy.items() if entry or name != key}
-
-
-def _text(customizations: Mapping[str, Any], field: Field) -> str:
-    """The value of a field of the form, "" if it is not set."""
-    value: Any = customizations
-    for key in field.path:
-        entry = value.get(key) if isinstance(value, Mapping) else next(iter(value), None)
-        value = entry or {}
-    if not value:
-        return ""
-    return " ".join(value) if field.words else str(value)
+    def _red_tags(self) -> str:
+        """A style sheet for the tags of missing packages: TagsInput has one style for all."""
+        tags = f".rfe-tags-{self._tags.model_id} > .jupyter-widget-tag"
+        names = [_spec(tag).name for tag in self._tags.value]
+        chosen = ", ".join(
+            f"{tags}:nth-child({place} of .jupyter-widget-tag)"
+            for place, name in enumerate(names, 1)
+            if name in self.missing
+        )
+        return f"<style>{chosen} {{ background: {BAD}; color: #fff }}</style>" if chosen else ""
 
 
 def _spec(tag: str) -> PackageSpec:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import html
+import shlex
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -13,15 +15,17 @@ from rfe_helpers.commit.commit import Commit, diff, open_commit
 from rfe_helpers.commit.ostree import File
 from rfe_helpers.core.progress import Say
 from rfe_helpers.core.units import size
-from rfe_helpers.errors import InputError
+from rfe_helpers.errors import CommitError, InputError
 from rfe_helpers.lab.lab import Lab
 from rfe_helpers.workbook.masking import mask
 from rfe_helpers.workbook.show import Markup, Table, facts
-from rfe_helpers.workbook.ui.parts import ROW, Panel, code, note, region, scrolling, shown
+from rfe_helpers.workbook.ui import lines
+from rfe_helpers.workbook.ui.parts import ROW, Panel, code, note, refill, region, scrolling, shown
 
 MOST_ROWS = 200
 MOST_TEXT = 20_000
-_SIGNS = {"directory": "▸", "link": "→", "file": " "}
+MOST_BUTTONS = 150
+_SIGNS = {"link": "→ ", "file": ""}
 
 
 class CommitBrowser(Panel):
@@ -40,10 +44,14 @@ class CommitBrowser(Panel):
         self.lab = lab
         self.source = str(source)
         self._open: dict[str, Commit] = {}
+        self._labels: dict[str, str] = {}
         self._sizes: dict[str, dict[str, int]] = {}
         self._directory = "/"
-        self._entries: list[File] = []
-        self._teach_packages()
+        self._files: list[File] = []
+        self.teach(
+            lines.commit(self.source, "", "commit.packages()"),
+            f"rfe commit packages {shlex.quote(self.source)}",
+        )
 
     # actions, without widgets ------------------------------------------------------------
 
@@ -54,12 +62,32 @@ class CommitBrowser(Panel):
             key=lambda path: path.stat().st_mtime,
             reverse=True,
         )
-        sources = {path.name[:8] + " " + path.name.rpartition("-")[2]: str(path) for path in paths}
-        if self.source not in sources.values():
-            sources[Path(self.source).name] = self.source
+        sources = [str(path) for path in paths]
+        if self.source not in sources:
+            sources.append(self.source)
         if self.lab.has("serve"):
-            sources["served now"] = f"{self.lab.step('serve')['url']}repo/"
-        return sources
+            sources.append(f"{self.lab.step('serve')['url']}repo/")
+        labels = [self.label(source) for source in sources]
+        several = Counter(labels)
+        unique = [
+            f"{label}, {Path(source).name[:8]}" if several[label] > 1 else label
+            for label, source in zip(labels, sources, strict=True)
+        ]
+        return dict(zip(unique, sources, strict=True))
+
+    def label(self, source: str) -> str:
+        """The date and the version of the commit in a source, and what kind of source it is."""
+        if source.startswith("http"):
+            return "served now"
+        if source not in self._labels:
+            kind = Path(source).name.rpartition("-")[2]
+            try:
+                info = self.commit(source).info
+                date = f"{info.timestamp.astimezone():%Y-%m-%d %H:%M}"
+                self._labels[source] = ", ".join(filter(None, [date, info.version, kind]))
+            except CommitError:
+                return f"unreadable, {kind}"
+        return self._labels[source]
 
     def commit(self, source: str) -> Commit:
         """The commit of a source; an archive is opened once, a repository each time, as it may
@@ -149,37 +177,51 @@ class CommitBrowser(Panel):
         self._first = widgets.Dropdown(description="Commit", layout=wide)
         self._second = widgets.Dropdown(description="Second", layout=wide)
         self._about = region("about")
+        for widget in (self._first, self._second):
+            widget.observe(lambda _: self.attempt(self._forget_difference), "value")
+        self._first.observe(lambda _: self.attempt(self._show), "value")
+        pages = [
+            widgets.VBox(page, layout={"overflow": "visible"})
+            for page in (self._build_packages(), self._build_files(), self._build_difference())
+        ]
+        tabs = widgets.Tab(pages, titles=["Packages", "Files", "Two commits"])
+        return [widgets.HBox([self._first, self._about], layout=ROW), tabs]
+
+    def _build_packages(self) -> list[Any]:
         self._filter = widgets.Text(placeholder="part of a name")
         self._order = widgets.Dropdown(options=["name", "size"], description="sorted by")
         self._order.layout.width = "14em"
         self._packages = region("packages")
-        self._path = region("path")
-        self._list = widgets.Select(rows=14, layout={"width": "46%", "min_width": "20em"})
-        self._content = region("content")
-        self._difference = region("difference")
         for widget in (self._filter, self._order):
             widget.observe(lambda _: self.attempt(self._show_packages), "value")
-        self._first.observe(lambda _: self.attempt(self._show), "value")
-        view = scrolling(self._content, "17em")
-        view.layout.width = "52%"
         measure = self.button("Measure", self._measure, "sizes of packages; unpacks the commit")
-        packages = [
+        return [
             widgets.HBox([self._filter, self._order, measure], layout=ROW),
             scrolling(self._packages),
         ]
-        read = self.button("Open", self._enter, "enter the directory, or show the file")
+
+    def _build_files(self) -> list[Any]:
+        self._path = widgets.Text(value="/", description="Path", continuous_update=False)
+        self._path.observe(lambda _: self.attempt(self._follow), "value")
+        self._where = region("path")
+        self._directories = widgets.HBox(layout=ROW)
+        self._list = widgets.Select(rows=12, layout={"width": "46%", "min_width": "20em"})
+        self._list.observe(lambda _: self.attempt(self._read), "value")
+        self._content = region("content")
+        view = scrolling(self._content, "17em")
+        view.layout.width = "52%"
+        go = self.button("Open", self._enter, "the directory or file at this path")
         up = self.button("Up", self._up, "to the directory above")
-        files = [
-            widgets.HBox([read, up, self._path], layout=ROW),
+        return [
+            widgets.HBox([self._path, go, up, self._where], layout=ROW),
+            scrolling(self._directories, "9em"),
             widgets.HBox([self._list, view], layout={**ROW, "align_items": "flex-start"}),
         ]
+
+    def _build_difference(self) -> list[Any]:
+        self._difference = region("difference")
         compare = self.button("Compare", self._compare, "differences from the first commit")
-        two = [widgets.HBox([self._second, compare], layout=ROW), scrolling(self._difference)]
-        pages = [
-            widgets.VBox(page, layout={"overflow": "visible"}) for page in (packages, files, two)
-        ]
-        tabs = widgets.Tab(pages, titles=["Packages", "Files", "Two commits"])
-        return [widgets.HBox([self._first, self._about], layout=ROW), tabs]
+        return [widgets.HBox([self._second, compare], layout=ROW), scrolling(self._difference)]
 
     def refresh(self) -> None:
         sources = list(self.sources().items())
@@ -189,31 +231,43 @@ class CommitBrowser(Panel):
                 dropdown.options = sources
                 if chosen in [source for _, source in sources]:
                     dropdown.value = chosen
+        self.now_shows((self._first.value, self._second.value))
 
     def _show(self) -> None:
-        if self._first.value is None:
-            return
-        commit = self.commit(self._first.value)
+        commit = self.commit(self._chosen())
         version = html.escape(commit.info.version)
         self._about.value = (
             f"<code>{commit.id[:12]}</code> {version}, ref {html.escape(commit.ref)}"
         )
-        self._directory, self._entries = "/", []
+        self._directory, self._files = "/", []
+        self._path.value = "/"
         self._list.options = []
-        self._path.value = "Press Open to read the tree; the archive is unpacked once"
+        refill(self._directories, [])
+        self._content.value = ""
+        self._where.value = "Press Open to read the tree; the archive is unpacked once"
         self._show_packages()
 
     def _show_packages(self) -> None:
-        if self._order.value == "size" and self._first.value not in self._sizes:
+        source = self._chosen()
+        if self._order.value == "size" and source not in self._sizes:
             self._measure()
-        table = self.packages(self._first.value, self._filter.value, self._order.value)
+        table = self.packages(source, self._filter.value, self._order.value)
         self._packages.value = shown(table)
+
+    def _forget_difference(self) -> None:
+        self._difference.value = ""
 
     # buttons ----------------------------------------------------------------------------------
 
+    def _chosen(self) -> str:
+        """The source of the first commit. Raises InputError if there is none."""
+        if not self._first.value:
+            raise InputError("there is no commit yet", remedy="download one with notebook 20")
+        return str(self._first.value)
+
     def _measure(self) -> None:
-        source = self._first.value
-        self.teach("commit.size_by_package()", "")
+        source = self._chosen()
+        self.teach(lines.commit(source, self._ref(source), "commit.size_by_package()"), "")
 
         def job(on_progress: Say) -> str:
             self._sizes[source] = self.commit(source).size_by_package()
@@ -224,47 +278,108 @@ class CommitBrowser(Panel):
         self.work("Unpacking and measuring", job)
 
     def _enter(self) -> None:
-        source = self._first.value
-        chosen = self._list.value
-        if chosen is None or not self._entries:
-            self.work("Reading the tree", lambda on_progress: self._list_directory(source, "/"))
-            return
-        file = self._entries[chosen]
+        """Go to the path in the field: into a directory, or to a file in its directory."""
+        source = self._chosen()
+        path = PurePosixPath("/", self._path.value.strip() or "/")
+
+        def job(on_progress: Say) -> str:
+            files = {file.path: file for file in self.commit(source).files()}
+            file = files.get(str(path))
+            if file is None and str(path) != "/":
+                raise InputError(f"the commit has no {path}", remedy="see the names in the list")
+            if file is None or file.kind == "directory":
+                return self._list_directory(source, str(path))
+            answer = self._list_directory(source, str(path.parent))
+            self._list.value = self._files.index(file)
+            return answer
+
+        self.work("Reading the tree", job)
+
+    def _follow(self) -> None:
+        """Go to a path that has been typed."""
+        if self._path.value != self._directory:
+            self._enter()
+
+    def _go(self, path: str) -> None:
+        """Into a directory, in a tree that has been read."""
         self.say("")
-        if file.kind == "directory":
-            self._list_directory(source, file.path)
+        self._list_directory(self._chosen(), path)
+
+    def _up(self) -> None:
+        self._path.value = str(PurePosixPath(self._directory).parent)
+
+    def _read(self) -> None:
+        """Show the file that is chosen in the list."""
+        if self._list.value is None or self._list.value >= len(self._files):
             return
+        source, file = self._chosen(), self._files[self._list.value]
+        commit = self.commit(source)
         self.teach(
-            f"commit.repository.read(commit.id, {file.path!r})",
-            f"ostree --repo=repo cat {self.lab.profile.ostree.ref} {file.path}",
+            lines.commit(
+                source,
+                self._ref(source),
+                f"print(commit.repository.read(commit.id, {file.path!r}))",
+            ),
+            self._ostree(commit, "cat", file.path),
         )
         self._content.value = code(self.content(source, file)).html
 
-    def _up(self) -> None:
-        if self._entries:
-            self.say("")
-            self._list_directory(self._first.value, str(PurePosixPath(self._directory).parent))
-
     def _list_directory(self, source: str, path: str) -> str:
+        commit = self.commit(source)
         entries = self.directory(source, path)
-        self._directory, self._entries = path, [file for file, _ in entries]
+        directories = [(file, number) for file, number in entries if file.kind == "directory"]
+        others = [(file, number) for file, number in entries if file.kind != "directory"]
+        self._directory, self._files = path, []  # none: filling the list is not choosing
+        refill(self._directories, [self._door(*entry) for entry in directories[:MOST_BUTTONS]])
         self._list.options = [
-            (f"{_SIGNS.get(file.kind, '?')} {PurePosixPath(file.path).name}   {size(number)}", i)
-            for i, (file, number) in enumerate(entries)
+            (f"{_SIGNS.get(file.kind, '? ')}{PurePosixPath(file.path).name}   {size(number)}", i)
+            for i, (file, number) in enumerate(others)
         ]
-        self._path.value = f"<code>{html.escape(path)}</code>, {len(entries)} entries"
+        self._list.index = None
+        self._files = [file for file, _ in others]
+        self._content.value = ""
+        self._path.value = path
+        more = len(directories) - MOST_BUTTONS
+        words = f", {more} directories more: type their path" if more > 0 else ""
+        self._where.value = f"<code>{html.escape(path)}</code>, {len(entries)} entries{words}"
+        below = path.rstrip("/") + "/"
         self.teach(
-            f"[file for file in commit.files() if file.path.startswith({path!r})]",
-            f"ostree --repo=repo ls {self.lab.profile.ostree.ref} {path}",
+            lines.commit(
+                source,
+                self._ref(source),
+                f"[file for file in commit.files() if file.path.startswith({below!r})]",
+            ),
+            self._ostree(commit, "ls", path),
         )
         return f"{len(entries)} {'entry' if len(entries) == 1 else 'entries'} in {path}"
 
+    def _door(self, directory: File, number: int) -> Any:
+        name = PurePosixPath(directory.path).name
+        tip = f"open {directory.path}, {size(number)}"
+        return self.button(f"▸ {name}", lambda: self._go(directory.path), tip)
+
+    def _ostree(self, commit: Commit, command: str, path: str) -> str:
+        """A command of ostree for the repository that was unpacked for this panel."""
+        repository = f"--repo={commit.repository.path}"
+        return shlex.join(["ostree", repository, command, commit.id, path])
+
+    def _ref(self, source: str) -> str:
+        """The ref to open a source with: a repository has several."""
+        return self.lab.profile.ostree.ref if source.startswith("http") else ""
+
     def _compare(self) -> None:
-        first, second = self._first.value, self._second.value
+        first, second = self._chosen(), self._second.value
         if first == second:
             raise InputError("both are the same commit", remedy="choose another one under Second")
+        if not second:
+            raise InputError("there is no second commit", remedy="choose one under Second")
+        opened = [
+            f"open_commit({source!r}{f', {ref!r}' if (ref := self._ref(source)) else ''})"
+            for source in (first, second)
+        ]
         self.teach(
-            "diff(open_commit(first), open_commit(second))", f"rfe commit diff {first} {second}"
+            "from rfe_helpers.commit import diff, open_commit\n" + f"diff({', '.join(opened)})",
+            shlex.join(["rfe", "commit", "diff", first, second]),
         )
 
         def job(on_progress: Say) -> str:
@@ -273,9 +388,6 @@ class CommitBrowser(Panel):
             return table.caption
 
         self.work("Comparing", job)
-
-    def _teach_packages(self) -> None:
-        self.teach("open_commit(artifact).packages()", f"rfe commit packages {self.source}")
 
 
 def _size(sizes: dict[str, int], name: str) -> str | None:

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import html
+import json
 import re
-from collections.abc import Sequence
+import shlex
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import ipywidgets as widgets
@@ -16,6 +20,7 @@ from rfe_helpers.core.units import elapsed, size
 from rfe_helpers.errors import ApiError, InputError
 from rfe_helpers.lab.lab import Lab
 from rfe_helpers.workbook.show import Markup, Table
+from rfe_helpers.workbook.ui import lines
 from rfe_helpers.workbook.ui.parts import ROW, Panel, code, note, region, scrolling, shown
 
 _STAGE = re.compile(r"^Stage: *(.+?) *$", re.MULTILINE)
@@ -40,10 +45,8 @@ class ComposePanel(Panel):
         self.client = client
         self.preferred = blueprint
         self._listed: tuple[Compose, ...] = ()
-        self.teach(
-            f'client.start_compose("{blueprint or "edge"}", "{lab.profile.types.served}")',
-            f"composer-cli compose start-ostree {blueprint or 'edge'} {lab.profile.types.served}",
-        )
+        self._sizes: dict[str, int] = {}
+        self._teach_start(blueprint or "edge", lab.profile.types.served, {})
 
     # actions, without widgets ------------------------------------------------------------
 
@@ -58,6 +61,23 @@ class ComposePanel(Panel):
             return self.client.log(compose.id, 16)
         except ApiError:  # lorax-composer has no log in the first seconds
             return ""
+
+    def size(self, compose: Compose) -> int | None:
+        """The bytes of the artifact of a compose; None before it has finished.
+
+        The server's own figure is the size of a disk, and 0 for a commit.
+        """
+        if compose.status == "FINISHED" and compose.id not in self._sizes:
+            with contextlib.suppress(ApiError):
+                self._sizes[compose.id] = self.client.artifact_size(compose.id)
+        number = self._sizes.get(compose.id, compose.size)
+        return number if number > 0 else None
+
+    def warning(self, blueprint: str) -> str:
+        """That a compose does not use the draft of a blueprint, "" if there is none."""
+        if not blueprint or not self.client.has_draft(blueprint):
+            return ""
+        return f"! {blueprint} has a draft: Start builds the version that was pushed before it"
 
     def defaults(self, ref: str, parent: str, url: str) -> str:
         """The values that the server uses for empty fields, in words."""
@@ -78,7 +98,7 @@ class ComposePanel(Panel):
                 f"{c.blueprint} {c.version}",
                 c.type,
                 elapsed(c.seconds),
-                size(c.size) if c.size else None,
+                size(number) if (number := self.size(c)) else None,
                 c.id[:8],
             )
             for c in self.composes()
@@ -86,7 +106,12 @@ class ComposePanel(Panel):
         return Table(("status", "blueprint", "type", "time", "size", "id"), rows, "All composes")
 
     def twin_parts(self) -> Sequence[Markup | Table]:
-        return [self.table(), note("Empty fields mean: " + self.defaults("", "", ""))]
+        warning = self.warning(self.preferred)
+        return [
+            self.table(),
+            note("Empty fields mean: " + self.defaults("", "", "")),
+            *([note(warning)] if warning else []),
+        ]
 
     def build(self) -> Sequence[Any]:
         wide = {"width": "24em"}
@@ -99,6 +124,7 @@ class ComposePanel(Panel):
             for label, example in (*texts, ("URL", "of the parent's repository"))
         )
         self._defaults = region("defaults")
+        self._warning = region("warning")
         self._table = region("composes")
         self._choice = widgets.Dropdown(description="Compose", layout={"width": "34em"})
         self._bar = widgets.IntProgress(min=0, max=_USUAL_STAGES, layout={"width": "16em"})
@@ -117,7 +143,7 @@ class ComposePanel(Panel):
         ]
         return [
             widgets.HBox(fields, layout=ROW),
-            widgets.HBox([start, self._defaults], layout=ROW),
+            widgets.HBox([start, self._defaults, self._warning], layout=ROW),
             self._table,
             widgets.HBox([self._choice, *buttons], layout=ROW),
             widgets.HBox([self._bar, self._stage], layout=ROW),
@@ -130,6 +156,7 @@ class ComposePanel(Panel):
             types = self.client.types(self.lab.profile.distro)
             _offer(self._type, types, self.lab.profile.types.served)
         self._table.value = shown(self.table())
+        self._warning.value = html.escape(self.warning(self._blueprint.value or ""))
         listed = self.composes()
         if [c.id for c in listed] != [c.id for c in self._listed]:
             labels = [(f"{c.blueprint} {c.version}, {c.type}, {c.id[:8]}", c.id) for c in listed]
@@ -140,6 +167,7 @@ class ComposePanel(Panel):
             self._choice.value = newest if newest in known else (known[0] if known else None)
         self._listed = listed
         self._show_choice()
+        self.now_shows(self._choice.value)
 
     def _show_choice(self) -> None:
         compose = next((c for c in self._listed if c.id == self._choice.value), None)
@@ -172,42 +200,73 @@ class ComposePanel(Panel):
         fields = {"ref": self._ref.value, "parent": self._parent.value, "url": self._url.value}
         options = {name: text.strip() for name, text in fields.items() if text.strip()}
         self.lab.profile.ostree.check_parent(options.get("parent", ""), options.get("url", ""))
-        words = "".join(f", {name}={text!r}" for name, text in options.items())
-        flags = "".join(f" --{name} {text}" for name, text in options.items())
-        self.teach(
-            f'client.start_compose("{blueprint}", "{image_type}"{words})',
-            f"composer-cli compose start-ostree {blueprint} {image_type}{flags}",
-        )
+        self._teach_start(blueprint, image_type, options)
 
         def job(on_progress: Say) -> str:
             started = self.client.start_compose(blueprint, image_type, **options)
-            return f"compose {started.id} is in the queue; it does not need this notebook"
+            version = self.client.compose(started.id).version
+            return (
+                f"compose {started.id} of {blueprint} {version} is accepted; "
+                "it does not need this notebook"
+            )
 
         self.work("Starting", job)
 
+    def _teach_start(self, blueprint: str, image_type: str, options: Mapping[str, str]) -> None:
+        words = "".join(f", {name}={text!r}" for name, text in options.items())
+        flags = [word for name, text in options.items() for word in (f"--{name}", text)]
+        socket = self.client.socket
+        body: dict[str, Any] = {"blueprint_name": blueprint, "compose_type": image_type}
+        data = json.dumps({**body, "branch": "master", **({"ostree": options} if options else {})})
+        send = ["-H", "Content-Type: application/json", "-d", data]
+        self.teach(
+            lines.client(self.lab, f"client.start_compose({blueprint!r}, {image_type!r}{words})"),
+            lines.either(
+                lines.composer(socket, "compose", "start-ostree", *flags, blueprint, image_type),
+                lines.curl(socket, "compose", *send),
+            ),
+        )
+
+    def _teach(self, python: str, words: Sequence[str], command: str) -> None:
+        """Lines with a method of the client, a command of composer-cli, and one of rfe."""
+        self.teach(
+            lines.client(self.lab, python),
+            lines.either(lines.composer(self.client.socket, "compose", *words), command),
+        )
+
     def _cancel(self) -> None:
         compose = self._chosen()
+        command = self.lab.command(f"compose cancel {compose}")
+        self._teach(f"client.cancel({compose!r})", ["cancel", compose], command)
         self.client.cancel(compose)
-        self.teach(f'client.cancel("{compose}")', f"composer-cli compose cancel {compose}")
         self.refresh()
         self.say(f"✔ cancelled {compose}")
 
     def _delete(self) -> None:
         compose = self._chosen()
+        command = self.lab.command(f"compose delete {compose}")
+        self._teach(f"client.delete_compose({compose!r})", ["delete", compose], command)
         self.client.delete_compose(compose)
-        self.teach(f'client.delete_compose("{compose}")', f"composer-cli compose delete {compose}")
         self.refresh()
         self.say(f"✔ deleted {compose}")
 
     def _download(self) -> None:
         compose = self._chosen()
+        directory = self.lab.folder("composes")
+        folder = shlex.quote(str(directory))
+        command = self.lab.command(f"compose download {compose} --to {folder}")
         self.teach(
-            f'client.download("{compose}", my_lab.folder("composes"))',
-            f"composer-cli compose image {compose}",
+            lines.client(
+                self.lab,
+                f'client.download({compose!r}, {lines.opened(self.lab)}.folder("composes"))',
+            ),
+            f"cd {folder}\n"
+            + lines.either(
+                lines.composer(self.client.socket, "compose", "image", compose), command
+            ),
         )
 
         def job(on_progress: Say) -> str:
-            directory = self.lab.folder("composes")
             path = self.client.download(compose, directory, on_progress)
             return f"{path} ({size(path.stat().st_size)})"
 

@@ -18,6 +18,7 @@ from rfe_helpers.machine.node import Node
 from rfe_helpers.machine.qemu import VmSpec
 from rfe_helpers.machine.vm import Machine
 from rfe_helpers.workbook.show import Markup, Table, facts
+from rfe_helpers.workbook.ui import lines
 from rfe_helpers.workbook.ui.parts import ROW, Panel, code, region, scrolling, shown
 
 # What a terminal obeys and does not show (ECMA-48: control sequences, operating system commands,
@@ -43,7 +44,7 @@ class MachinePanel(Panel):
         self.lab = lab
         self.name = name
         self.title = f"Machine {name}"
-        self.teach(f'vm.Machine.find(my_lab, "{name}")', "rfe lab show")
+        self.teach(self._python(""), lab.command("lab show"))
 
     # actions, without widgets ------------------------------------------------------------
 
@@ -98,7 +99,7 @@ class MachinePanel(Panel):
         return [self.state(), code(self.console())]
 
     def build(self) -> Sequence[Any]:
-        self._state = region("state")
+        self._facts = region("state")
         self._screen = widgets.Image(format="png", layout={"width": "48%", "min_width": "22em"})
         self._screen.layout.object_fit = "contain"
         self._console = region("console")
@@ -110,10 +111,11 @@ class MachinePanel(Panel):
             self.button("Reset", self._reset, "press the reset button: unsaved data is lost"),
         ]
         side = widgets.HBox([self._screen, console], layout={**ROW, "align_items": "flex-start"})
-        return [widgets.HBox(buttons, layout=ROW), self._state, side]
+        return [widgets.HBox(buttons, layout=ROW), self._facts, side]
 
     def refresh(self) -> None:
-        self._state.value = shown(self.state())
+        self._facts.value = shown(self.state())
+        self.now_shows(self.machine is not None)
         self._console.value = code(self.console()).html
         try:
             picture = self.screen()
@@ -128,11 +130,13 @@ class MachinePanel(Panel):
     def _start(self) -> None:
         installed = self.lab.step("install")
         spec = (
-            f'vm.VmSpec("{self.name}", disk=Path("{installed["disk"]}"), '
-            f'memory_mib={installed["memory_mib"]}, firmware="{installed["firmware"]}", '
+            f"VmSpec({self.name!r}, disk=Path({installed['disk']!r}), "
+            f"memory_mib={installed['memory_mib']}, firmware={installed['firmware']!r}, "
             f"forwards=(({installed['ssh_port']}, 22),))"
         )
-        self.teach(f"vm.Machine.start(my_lab, {spec})", "")
+        start = f"Machine.ensure({lines.opened(self.lab)}, {spec})"
+        python = lines.python("Lab, Machine, VmSpec", start)
+        self.teach(f"from pathlib import Path\n{python}", "")
 
         def job(on_progress: Say) -> str:
             self.start()
@@ -142,7 +146,7 @@ class MachinePanel(Panel):
 
     def _stop(self) -> None:
         machine = self._running()
-        self.teach("machine.stop()", f"{self.node.ssh_line} sudo poweroff")
+        self.teach(self._python(".stop()"), f"{self.node.ssh_line} sudo poweroff")
 
         def job(on_progress: Say) -> str:
             machine.stop()
@@ -152,8 +156,12 @@ class MachinePanel(Panel):
 
     def _reset(self) -> None:
         self._running().reset()
-        self.teach("machine.reset()", "")
+        self.teach(self._python(".reset()"), "")
         self.say("✔ reset: it is booting again")
+
+    def _python(self, action: str) -> str:
+        machine = f"Machine.find({lines.opened(self.lab)}, {self.name!r})"
+        return lines.python("Lab, Machine", machine + action)
 
     def _running(self) -> Machine:
         machine = self.machine

@@ -12,6 +12,7 @@ from rfe_helpers.core.wait import Deadline
 from rfe_helpers.errors import RfeError
 from rfe_helpers.machine.node import Node
 from rfe_helpers.workbook.show import Markup, Table, deployments
+from rfe_helpers.workbook.ui import lines
 from rfe_helpers.workbook.ui.parts import ROW, Panel, code, note, region, scrolling, shown
 
 REBOOT_SECONDS = 900
@@ -33,7 +34,7 @@ class NodePanel(Panel):
         super().__init__()
         self.node = node
         self.title = f"System on {node.name}"
-        self.teach("edge.status()", f"{node.ssh_line} rpm-ostree status")
+        self._teach("edge.status()", "rpm-ostree status")
 
     # actions, without widgets ------------------------------------------------------------
 
@@ -74,12 +75,22 @@ class NodePanel(Panel):
         return [widgets.HBox(buttons, layout=ROW), self._boxes, more]
 
     def refresh(self) -> None:
-        self._boxes.value = shown(self.boxes())
+        try:
+            status = self.node.status()
+        except RfeError as error:
+            self._boxes.value = shown(note(f"○ {error.message}"))
+            self.now_shows(error.message)
+            raise
+        self._boxes.value = shown(deployments(status.deployments))
+        self.now_shows(status)
 
     # buttons ----------------------------------------------------------------------------------
 
+    def _teach(self, python: str, command: str, names: str = "Lab, Node") -> None:
+        self.teach(lines.node(self.node, python, names), f"{self.node.ssh_line} {command}")
+
     def _look(self) -> None:
-        self.teach("edge.status()", f"{self.node.ssh_line} rpm-ostree status")
+        self._teach("edge.status()", "rpm-ostree status")
 
         def job(on_progress: Say) -> str:
             self._timers.value = code(self.timers()).html
@@ -89,7 +100,7 @@ class NodePanel(Panel):
         self.work("Querying", job)
 
     def _update(self) -> None:
-        self.teach("edge.upgrade()", f"{self.node.ssh_line} sudo rpm-ostree upgrade")
+        self._teach("print(edge.upgrade())", "sudo rpm-ostree upgrade")
 
         def job(on_progress: Say) -> str:
             return self.node.upgrade().strip().rpartition("\n")[2]
@@ -97,7 +108,8 @@ class NodePanel(Panel):
         self.work("Downloading and staging", job)
 
     def _reboot(self) -> None:
-        self.teach("edge.reboot(Deadline(900))", f"{self.node.ssh_line} sudo systemctl reboot")
+        line = f"edge.reboot(Deadline({REBOOT_SECONDS}))"
+        self._teach(line, "sudo systemctl reboot", "Deadline, Lab, Node")
 
         def job(on_progress: Say) -> str:
             self.node.reboot(Deadline(REBOOT_SECONDS), on_progress)
@@ -106,7 +118,7 @@ class NodePanel(Panel):
         self.work("Rebooting", job)
 
     def _roll_back(self) -> None:
-        self.teach("edge.rollback()", f"{self.node.ssh_line} sudo rpm-ostree rollback")
+        self._teach("print(edge.rollback())", "sudo rpm-ostree rollback")
 
         def job(on_progress: Say) -> str:
             self.node.rollback()

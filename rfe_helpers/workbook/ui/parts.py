@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
 import html
 import os
 import threading
 import traceback
+import weakref
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -21,8 +21,14 @@ VIEW = "application/vnd.jupyter.widget-view+json"
 ROW = {"flex_flow": "row wrap", "align_items": "center", "overflow": "visible"}
 _CODE = "margin: 0; white-space: pre-wrap; overflow-wrap: anywhere; font-size: .9em"
 _FRAME = "1px solid var(--jp-border-color1, #9995)"
-_BAD = "var(--jp-error-color0, #b3261e)"
+BAD = "var(--jp-error-color0, #b3261e)"
 _GOOD = "var(--jp-success-color0, #1b7f3b)"
+BRING_BACK = "The buttons have gone with their kernel or page: run this cell to bring them back."
+# JupyterLab's widget manager gives this class to widgets whose kernel has gone.
+_LOST = ".jupyter-widgets-disconnected"
+_STYLE = f"""<style>.rfe-lost {{ display: none }}
+.rfe-panel{_LOST} .rfe-lost {{ display: block }}
+.rfe-panel{_LOST} button {{ pointer-events: none; opacity: .4 }}</style>"""
 
 
 def live_front_end() -> bool:
@@ -51,9 +57,11 @@ class Panel:
         self._box: Any = None
         self._message: Any = None
         self._lesson: Any = None
-        self._python = self._shell = ""
-        self._buttons: list[Any] = []
+        self._lines = ("", "")  # Python and shell
+        self._buttons: weakref.WeakSet[Any] = weakref.WeakSet()
         self._worker: threading.Thread | None = None
+        self._loud = False  # whether the worker has a label
+        self._state: object = None
 
     # for subclasses to define -----------------------------------------------------------------
 
@@ -62,7 +70,7 @@ class Panel:
         raise NotImplementedError
 
     def refresh(self) -> None:
-        """Fill the widgets with the present state."""
+        """Fill the widgets with the present state, and name it with `now_shows`."""
         raise NotImplementedError
 
     def twin_parts(self) -> Sequence[Markup | Table]:
@@ -77,12 +85,14 @@ class Panel:
         if self._box is None:
             self._message = region("message")
             self._lesson = region("lesson")
-            heading = widgets.HTML(f"<b>{html.escape(self.title)}</b>")
-            children = [heading, *self.build(), self._message, self._lesson]
+            heading = widgets.HTML(f"{_STYLE}<b>{html.escape(self.title)}</b>")
+            lost = region("lost", note(BRING_BACK).html)
+            lines = scrolling(self._lesson)
+            children = [heading, lost, *self.build(), self._message, lines]
             layout = {"border": _FRAME, "padding": "8px 12px", "overflow": "visible"}
             self._box = widgets.VBox(children, layout=layout)
             self._box.add_class("rfe-panel")
-            self.teach(self._python, self._shell)
+            self.teach(*self._lines)
             self.attempt(self.refresh)
             name = f"refresh-{self.title}"
             threading.Thread(target=self._keep_fresh, name=name, daemon=True).start()
@@ -90,7 +100,7 @@ class Panel:
 
     def twin(self) -> Markup:
         """The static twin of the present state."""
-        return stacked(self.title, [*self.twin_parts(), lesson(self._python, self._shell)])
+        return stacked(self.title, [*self.twin_parts(), lesson(*self._lines)])
 
     def _repr_mimebundle_(self, **_: object) -> dict[str, Any]:
         twin = self.twin()
@@ -98,6 +108,8 @@ class Panel:
         if live_front_end():
             identity = self.box.model_id
             bundle[VIEW] = {"version_major": 2, "version_minor": 0, "model_id": identity}
+            # JupyterLab shows the twin only where there is no live widget: in a saved notebook.
+            bundle["text/html"] = note(BRING_BACK).html + twin.html
         return bundle
 
     def __repr__(self) -> str:
@@ -110,7 +122,7 @@ class Panel:
         button = widgets.Button(description=text, tooltip=tip, button_style=style)
         button.layout.width = "auto"
         button.on_click(lambda _: self.attempt(action))
-        self._buttons.append(button)
+        self._buttons.add(button)
         return button
 
     def attempt(self, action: Callable[[], None]) -> None:
@@ -118,32 +130,47 @@ class Panel:
         try:
             with self._guard:
                 action()
-        except RfeError as error:
-            self.say_error(error)
         except Exception as error:
-            self.say_unexpected(error)
+            self.say_error(error)
 
     def _keep_fresh(self) -> None:
-        """Refresh regularly until the panel is closed, whether or not the service answers."""
+        """Refresh regularly until the panel is closed. An error of that is shown until a refresh
+        succeeds."""
         while self._box is not None and self._box.comm is not None:
             threading.Event().wait(self.every)
-            if not self.busy:
-                with self._guard, contextlib.suppress(RfeError):
+            if self.busy:
+                continue
+            try:
+                with self._guard:
                     self.refresh()
+            except Exception as error:
+                self._state = None
+                self.say_error(error)
+
+    def now_shows(self, state: object) -> None:
+        """What the widgets show now: a message that was about another state is removed."""
+        if state != self._state and not self._loud:
+            self.say("")
+        self._state = state
 
     def work(self, label: str, job: Callable[[Say], str]) -> None:
         """Do something long in a thread, one at a time; `job` returns the message at its end.
 
-        Without a label it works in silence: the buttons stay enabled, and only an error is shown.
+        Without a label it works in silence: the buttons stay enabled, only an error is shown, and
+        the next work waits for it.
         """
-        if self.busy:
+        if self._loud:
             self.say("Wait until the present work has ended.")
             return
         if label:
+            self._loud = True
             self._switch(off=True)
             self.say(f"… {label}")
         self._worker = threading.Thread(
-            target=self._work, args=(label, job), name=f"panel-{self.title}", daemon=True
+            target=self._work,
+            args=(label, job, self._worker),
+            name=f"panel-{self.title}",
+            daemon=True,
         )
         self._worker.start()
 
@@ -157,22 +184,30 @@ class Panel:
         if self._worker is not None:
             self._worker.join(seconds)
 
-    def _work(self, label: str, job: Callable[[Say], str]) -> None:
+    def _work(self, label: str, job: Callable[[Say], str], before: threading.Thread | None) -> None:
+        if before is not None:
+            before.join()
+        message: str | Exception
         try:
-            result = job(lambda line: self.say(f"… {label}: {line}"))
+            message = job(lambda line: self.say(f"… {label}: {line}"))
+        except Exception as error:
+            message = error
+        try:
+            # First, so that the message is about the state after the work.
             with self._guard:
                 self.refresh()
-            if result:
-                self.say(f"✔ {result}", _GOOD)
-        except RfeError as error:
-            self.say_error(error)
         except Exception as error:
-            self.say_unexpected(error)
-        finally:
+            message = message if isinstance(message, Exception) else error
+        if isinstance(message, Exception):
+            self.say_error(message)
+        elif message:
+            self.say(f"✔ {message}", _GOOD)
+        if label:
+            self._loud = False
             self._switch(off=False)
 
     def _switch(self, *, off: bool) -> None:
-        for button in self._buttons:
+        for button in list(self._buttons):
             button.disabled = off
 
     # messages ---------------------------------------------------------------------------------
@@ -183,19 +218,23 @@ class Panel:
             lines = html.escape(text).replace("\n", "<br>")
             self._message.value = f'<div style="color: {colour}; line-height: 1.4">{lines}</div>'
 
-    def say_error(self, error: RfeError) -> None:
-        """Show an error with its log and remedy."""
-        self.say(f"✘ {error}", _BAD)
-
-    def say_unexpected(self, error: Exception) -> None:
-        """Show an unforeseen error in one line, with the place where it happened."""
+    def say_error(self, error: Exception) -> None:
+        """Show an error with its log and remedy; an unforeseen one in one line, with its place."""
+        if isinstance(error, RfeError):
+            self.say(f"✘ {error}", BAD)
+            return
         frame = traceback.extract_tb(error.__traceback__)[-1]
         place = f"{frame.filename.rpartition('/')[2]}, line {frame.lineno}"
-        self.say(f"✘ unexpected {type(error).__name__}: {error} ({place})", _BAD)
+        self.say(f"✘ unexpected {type(error).__name__}: {error} ({place})", BAD)
+
+    @property
+    def taught(self) -> bool:
+        """Whether lines have been shown."""
+        return any(self._lines)
 
     def teach(self, python: str, shell: str) -> None:
-        """Show the Python and the shell line that do the same, "" for none."""
-        self._python, self._shell = python, shell
+        """Show the Python and the shell lines that do the same, "" for none (see lines.py)."""
+        self._lines = (python, shell)
         if self._lesson is not None:
             self._lesson.value = lesson(python, shell).html
 
@@ -250,3 +289,18 @@ def shown(part: Markup | Table) -> str:
 def scrolling(child: Any, height: str = "16em") -> Any:
     """A widget that may be long, in a box with a scroll bar."""
     return widgets.VBox([child], layout={"max_height": height, "overflow": "auto"})
+
+
+def refill(box: Any, children: Sequence[Any]) -> None:
+    """Replace the children of a box, and close those that it had."""
+    old = box.children
+    box.children = children
+    for child in old:
+        close(child)
+
+
+def close(widget: Any) -> None:
+    """Close a widget with everything in it."""
+    for child in getattr(widget, "children", ()):
+        close(child)
+    widget.close()

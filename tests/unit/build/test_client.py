@@ -216,6 +216,19 @@ def test_what_push_sends(path: Path, tmp_path: Path) -> None:
         assert as_text.body.decode() == as_file.body.decode() == text
 
 
+@pytest.mark.parametrize("changed", [True, False])
+def test_a_draft_is_told_from_a_pushed_blueprint(path: Path, changed: bool) -> None:
+    answer = {"blueprints": [{"name": "a"}], "changes": [{"changed": changed, "name": "a"}]}
+    with serving(path, lambda request: json_reply({**answer, "errors": []})):
+        assert Client(path).has_draft("a") is changed
+
+
+def test_a_blueprint_that_does_not_exist_has_no_draft(path: Path) -> None:
+    errors = [{"id": "UnknownBlueprint", "msg": "a: "}]
+    with serving(path, lambda request: json_reply({"blueprints": [], "errors": errors})):
+        assert Client(path).has_draft("a") is False
+
+
 def test_a_malformed_blueprint_is_not_sent(path: Path, tmp_path: Path) -> None:
     with serving(path, lambda request: None) as asked:
         for bad in ("name = ", 'name = "x"\nversion = "1"', tmp_path / "missing.toml"):

@@ -11,6 +11,7 @@ from support.rhel import Rhel
 
 from rfe_helpers import build, serve
 from rfe_helpers.build import remote
+from rfe_helpers.build.connect import refusal
 from rfe_helpers.core import files, network, run
 from rfe_helpers.errors import BuilderError, InputError, MediaError
 from rfe_helpers.lab.lab import Lab
@@ -104,6 +105,19 @@ def test_the_builder_of_a_lab_is_the_one_that_was_set_up(tmp_path: Path, lab: La
     assert build.builder_of(Lab(tmp_path / "rhel", "rhel-9.6")) == "vm"
     lab.record("image-builder", builder="ssh://core@host")
     assert build.builder_of(lab) == "ssh://core@host"
+
+
+def test_the_sandbox_says_beforehand_what_it_refuses(tmp_path: Path, lab: Lab) -> None:
+    ports = build.Blueprint("edge", customizations={"firewall": {"ports": ["443:tcp"]}})
+    assert 'image type "edge-container": firewall' in refusal(lab, ports)
+    assert 'image type "edge-commit": firewall' in refusal(lab, ports, "edge-commit")
+    assert "is not a host name" in refusal(
+        lab, build.Blueprint("edge", customizations={"hostname": "my host!"})
+    )
+    assert refusal(lab, build.Blueprint("edge", packages=["tmux"])) == ""
+    assert refusal(Lab(tmp_path / "rhel", "rhel-9.6"), ports) == "", "it is asked, not guessed"
+    lab.record("image-builder", builder="ssh://core@host")
+    assert refusal(lab, ports) == ""
 
 
 def test_a_guest_that_was_never_set_up_is_sent_to_notebook_10(tmp_path: Path) -> None:

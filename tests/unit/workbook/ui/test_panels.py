@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import ast
+import html
 import os
-from pathlib import Path
 
 import ipywidgets as widgets
 import pytest
@@ -12,45 +12,16 @@ from nbclient import NotebookClient
 from nbformat.v4 import new_code_cell, new_notebook
 from support import panels, sandbox_service
 from support.panels import buttons, field, message, press, text
-from support.sandbox_service import Running
 
-from rfe_helpers.build.blueprint import Blueprint, PackageSpec
+from rfe_helpers.build.blueprint import Blueprint
 from rfe_helpers.build.client import Client
-from rfe_helpers.core import run
 from rfe_helpers.core.wait import Deadline, wait_for
-from rfe_helpers.errors import LabError
+from rfe_helpers.errors import ApiError, LabError
 from rfe_helpers.lab.lab import Lab
-from rfe_helpers.sandbox.service.packages import Index
 from rfe_helpers.workbook.show import Markup
 from rfe_helpers.workbook.ui import BlueprintEditor, ComposePanel
-from rfe_helpers.workbook.ui import blueprint as blueprint_ui
-from rfe_helpers.workbook.ui.parts import VIEW, Panel
-
-
-@pytest.fixture(scope="module")
-def index(tmp_path_factory: pytest.TempPathFactory) -> Index:
-    directory = tmp_path_factory.mktemp("debian")
-    sources = sandbox_service.debian_repository(directory / "repository")
-    return Index(directory / "cache", sources)
-
-
-@pytest.fixture
-def service(tmp_path, index):
-    with sandbox_service.running(tmp_path, index) as service:
-        yield service
-
-
-@pytest.fixture
-def client(service: Running) -> Client:
-    client = Client(service.socket)
-    client.push(Blueprint("edge", version="0.0.1", packages=(PackageSpec("tmux"),)))
-    return client
-
-
-@pytest.fixture
-def lab(tmp_path: Path):
-    yield Lab(tmp_path / "lab")
-    run.set_journal(None)
+from rfe_helpers.workbook.ui.form import changed
+from rfe_helpers.workbook.ui.parts import BRING_BACK, VIEW, Panel
 
 
 @pytest.fixture
@@ -77,7 +48,7 @@ def test_a_panel_without_widgets_is_its_twin(lab, client):
         widgets.Widget.on_widget_constructed(None)
     assert set(bundle) == {"text/plain", "text/html"}
     assert 'name = "tmux"' in bundle["text/plain"]
-    assert "composer-cli blueprints push edge.toml" in bundle["text/plain"]
+    assert "blueprints push edge.toml" in bundle["text/plain"]
     assert created == [], "a run without a browser creates no widgets"
 
 
@@ -88,8 +59,7 @@ def test_the_editor_shows_the_blueprint_and_its_dependencies(editor):
 
 
 def test_a_found_package_can_be_added_pushed_and_undone(editor, client):
-    field(editor, "search packages: python3-*").value = "vim"
-    press(editor, "Search")
+    field(editor, "search packages: python3-*").value = "vim"  # as Enter does
     assert "compact version" in text(editor, "result")
     press(editor, "+")
     assert [spec.name for spec in editor.draft.packages] == ["tmux", "vim-tiny"]
@@ -97,8 +67,10 @@ def test_a_found_package_can_be_added_pushed_and_undone(editor, client):
     assert len(client.changes("edge")) == 1, "a draft is not pushed"
     press(editor, "Push")
     assert "edge is at version 0.0.2" in message(editor)
+    assert text(editor, "standing") == "✔ composes use this, version 0.0.2"
     history = field(editor, "History")
     assert len(history.options) == 2
+    assert "version 0.0.2" in history.options[0][0], "it begins with what was pushed"
     history.value = history.options[1][1]
     assert "+name = &quot;vim-tiny&quot;" in text(editor, "difference")
     press(editor, "Undo to this")
@@ -107,8 +79,9 @@ def test_a_found_package_can_be_added_pushed_and_undone(editor, client):
 
 
 def test_the_form_changes_customizations_and_keeps_the_others(editor, client):
+    kept = [{"path": "/etc/edge"}]
     client.push_to_workspace(
-        Blueprint("edge", version="0.0.1", customizations={"fips": True, "hostname": "a"})
+        Blueprint("edge", version="0.0.1", customizations={"directories": kept, "hostname": "a"})
     )
     editor.refresh()
     assert field(editor, "Host name").value == "a"
@@ -118,7 +91,7 @@ def test_the_form_changes_customizations_and_keeps_the_others(editor, client):
     field(editor, "User").value = "core"
     assert "! customizations.user" in text(editor, "remarks")
     assert editor.draft.customizations == {
-        "fips": True,
+        "directories": kept,
         "services": {"enabled": ["sshd.service", "chronyd.service"]},
         "user": [{"name": "core"}],
     }
@@ -135,12 +108,92 @@ def test_a_second_window_sees_the_same_draft(editor, lab, client):
     assert other.twin().text.count("tmux") == 0
 
 
-def test_a_package_that_does_not_exist_is_reported_in_the_panel(editor):
-    panels.only(editor, widgets.TagsInput).value = ["nothing-of-this-name"]
+def test_a_package_that_does_not_exist_is_red_until_it_is_gone(editor, client):
+    tags = panels.only(editor, widgets.TagsInput)
+    tags.value = ["tmux", "nothing-of-this-name"]
     editor.wait(60)
-    assert "✘" in message(editor)
-    assert "nothing-of-this-name" in message(editor)
+    for _ in range(2):
+        assert "✘ nothing-of-this-name: no repository has it" in text(editor, "problem")
+        assert ":nth-child(2 of .jupyter-widget-tag) { background" in text(editor, "problem")
+        assert ":nth-child(1 " not in text(editor, "problem")
+        editor.refresh()
+    press(editor, "Push")
+    assert "✘ not pushed: no repository has nothing-of-this-name<br>to do:" in message(editor)
+    assert len(client.changes("edge")) == 1
     assert not any(button.disabled for button in buttons(editor))
+    tags.value = ["tmux"]
+    editor.wait(60)
+    assert text(editor, "problem") == ""
+    assert "not pushed" not in message(editor)
+    press(editor, "Push")
+    assert "✔ pushed: edge is at version 0.0.2" in message(editor)
+
+
+def test_what_the_sandbox_does_not_compose_is_said_at_once(editor, client):
+    field(editor, "Open ports").value = "443:tcp"
+    remark = html.unescape(text(editor, "remarks"))
+    assert "✘ the sandbox refuses to compose it: unsupported blueprint customizations" in remark
+    editor.wait(60)
+    press(editor, "Push")
+    assert "✔ pushed: edge is at version 0.0.2<br>✘ but the sandbox refuses" in message(editor)
+    with pytest.raises(ApiError) as refused:
+        client.start_compose("edge", editor.lab.profile.types.served)
+    reason = refused.value.message.partition("osbuild manifest: ")[2]
+    assert "firewall" in reason
+    assert reason in remark
+    assert reason in editor.twin().text
+
+
+def test_pushed_is_not_said_of_a_later_draft(editor):
+    field(editor, "Host name").value = "a"
+    assert text(editor, "standing").startswith("● a draft")
+    press(editor, "Push")
+    assert "✔ pushed" in message(editor)
+    field(editor, "Host name").value = "b"
+    assert message(editor).count("pushed") == 0
+    assert text(editor, "standing").startswith("● a draft")
+    press(editor, "Discard draft")
+    assert text(editor, "standing") == "✔ composes use this, version 0.0.2"
+    press(editor, "Push")
+    assert "✔ nothing to push" in message(editor)
+
+
+def test_the_history_names_the_versions_that_composes_have(editor, client):
+    client.push(Blueprint("edge", version="0.0.1"))  # stored as 0.0.2, but the history says 0.0.1
+    editor.refresh()
+    for version in ("0.0.3", "0.0.4"):
+        editor.change(description=version)
+        press(editor, "Push")
+        assert f"version {version} saved" in field(editor, "History").options[0][0]
+        assert client.blueprint("edge").version == version
+    client.push_to_workspace(Blueprint("edge", version="2.0.0"))
+    press(editor, "Push")
+    assert client.blueprint("edge").version == "2.0.0", "a version of one's own is kept"
+
+
+def test_what_the_server_refuses_is_not_left_in_a_field(editor):
+    tags = panels.only(editor, widgets.TagsInput)
+    tags.value = ["tmux", "=1.0"]
+    assert "All package entries need to contain the name" in message(editor)
+    assert packages(editor) == ["tmux"]
+
+
+def test_an_error_of_a_refresh_goes_when_the_service_is_back(lab, client, service):
+    editor = BlueprintEditor(lab, client, "edge")
+    editor.every = 0.02
+    assert editor.box.children
+    editor.wait(60)
+    away = service.socket.with_name("away")
+    service.socket.rename(away)
+    wait_for(
+        lambda: "✘ there is no Image Builder" in message(editor),
+        Deadline(20),
+        "it is said",
+        every=0.02,
+    )
+    away.rename(service.socket)
+    wait_for(lambda: "✘" not in message(editor), Deadline(20), "it goes", every=0.02)
+    panels.close(editor)
 
 
 @pytest.mark.parametrize(
@@ -164,7 +217,7 @@ def test_a_package_that_does_not_exist_is_reported_in_the_panel(editor):
     ],
 )
 def test_one_customization_is_changed_and_no_empty_one_left(before, path, value, after):
-    assert blueprint_ui.changed(before, path, value) == after
+    assert changed(before, path, value) == after
 
 
 @pytest.fixture
@@ -181,13 +234,14 @@ def test_a_compose_is_started_watched_and_downloaded(composes, client, service, 
     field(composes, "Type").value = "edge-commit"
     field(composes, "URL").value = ""
     press(composes, "Start")
-    assert "is in the queue" in message(composes)
+    assert "of edge 0.0.1 is accepted" in message(composes)
     assert "start-ostree edge edge-commit" in text(composes, "lesson")
     service.builder.open()
     client.wait(field(composes, "Compose").value, Deadline(60))
     composes.refresh()
     assert "✔ FINISHED" in text(composes, "stage")
     assert "committed" in text(composes, "log")
+    assert f">{len(sandbox_service.ARTIFACT)} B</td>" in text(composes, "composes")
     press(composes, "Download")
     (path,) = lab.path("composes", "").iterdir()
     assert path.read_bytes() == sandbox_service.ARTIFACT
@@ -210,6 +264,21 @@ def test_a_compose_is_cancelled_and_a_failure_says_why(composes, client, service
     composes.refresh()
     assert "✘ FAILED" in text(composes, "stage")
     assert "no package in this tree" in text(composes, "log")
+
+
+def test_a_draft_that_a_compose_does_not_use_is_named(composes, editor, client):
+    assert text(composes, "warning") == ""
+    field(editor, "Host name").value = "a"
+    composes.refresh()
+    assert "edge has a draft: Start builds the version that was" in text(composes, "warning")
+    assert "edge has a draft" in composes.twin().text
+    press(composes, "Start")
+    assert "of edge 0.0.1 is accepted" in message(composes)
+    press(editor, "Push")
+    composes.refresh()
+    assert text(composes, "warning") == ""
+    press(composes, "Start")
+    assert "of edge 0.0.2 is accepted" in message(composes)
 
 
 def test_a_parent_that_the_release_would_refuse_is_not_sent(composes, client):
@@ -285,9 +354,12 @@ def test_a_user_who_can_click_gets_widget_and_twin(lab, variable):
     data, identity = in_a_kernel(lab, **{variable: "1"})
     assert data[VIEW]["model_id"] == identity
     assert "○ off" in data["text/html"]
+    # What is saved, and shown where the widget is not there any more.
+    assert BRING_BACK in data["text/html"]
 
 
 def test_a_kernel_that_nobody_watches_shows_the_twin_only(lab):
     data, _ = in_a_kernel(lab)
     assert set(data) == {"text/plain", "text/html"}
     assert "○ off" in data["text/html"]
+    assert BRING_BACK not in "".join(data.values())
