@@ -51,7 +51,8 @@ code { font-size: .9em; overflow-wrap: anywhere } img, svg { max-width: 100%; he
 svg, img[src$=".svg"], img[src^="data:image/svg"] { background: #fff }
 .facts { display: grid; grid-template-columns: repeat(auto-fill, minmax(9rem, 1fr)); margin: 1rem 0;
   gap: .6rem 1rem; padding: .8rem 1rem; border: 1px solid var(--line); border-radius: 6px }
-.facts dt { font-size: .85em; opacity: .75 } .facts dd { margin: 0; font-size: .9em; font-weight: 600 }
+.facts dt { font-size: .85em; opacity: .75 }
+.facts dd { margin: 0; font-size: .9em; font-weight: 600 }
 .highlight { background: var(--soft); padding: .6rem .8rem; border-radius: 4px }
 .jp-InputPrompt, .jp-OutputPrompt, .prompt, .anchor-link { display: none }
 .jp-Cell, .cell { margin: .7rem 0 }
