@@ -114,13 +114,12 @@ def run_notebooks(
         directory = _new_directory(lab, started)
         began = time.monotonic()
         for path, arguments in zip(notebooks, values, strict=True):
-            tell(path.stem)
             if obstacle := _obstacle(path, results, keep_going):
                 results.append(NotebookResult(path.stem, "not run", reason=obstacle))
-                tell(f"    not run: {obstacle}")
-            else:
-                results.append(_run_one(path, directory / path.name, arguments, tell))
-                tell(f"    {results[-1].status} in {elapsed(results[-1].seconds)}")
+                continue
+            tell(path.stem)
+            results.append(_run_one(path, directory / path.name, arguments, tell))
+            tell(f"    {results[-1].status} in {elapsed(results[-1].seconds)}")
         summary = Summary(
             directory=directory,
             profile=lab.profile.name,
