@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import shutil
 import sys
 from pathlib import Path
@@ -141,9 +142,10 @@ def solve(notebook: str, directory: str) -> int:
 
 def _status(summary: Summary, stream: TextIO) -> int:
     """Say how a run ended, a failure and the end of its log last; returns the exit status."""
-    for result in summary.notebooks:
-        if result.reason:
-            print(f"{result.name} was not run: {result.reason}", file=stream)
+    for reason, results in itertools.groupby(summary.notebooks, lambda result: result.reason):
+        if reason:
+            names = ", ".join(result.name for result in results)
+            print(f"not run: {names} ({reason})", file=stream)
     print(f"{summary.status}: {summary.report}", file=stream, flush=True)
     for result in summary.notebooks:
         if result.failure is not None:

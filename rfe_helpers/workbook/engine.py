@@ -40,7 +40,7 @@ class Engine(NBClientEngine):  # type: ignore[misc]
                 **settings,
             )
             client.tell, client.worth_telling = tell, Sparing()
-            client.count = sum(_has_number(cell) for cell in nb_man.nb.cells)
+            client.count = sum(has_number(cell) for cell in nb_man.nb.cells)
             # Nobody clicks in a run, even if it was started from an open notebook.
             environment = {k: v for k, v in os.environ.items() if k != "JPY_SESSION_NAME"}
             with kernel_log.open("ab") as log:
@@ -62,7 +62,7 @@ class _Client(PapermillNotebookClient):  # type: ignore[misc]
             self._title = title_of(cell.source) or self._title
             return cell
         # Cells keep the numbers that they get in JupyterLab, where nothing is injected.
-        counts = _has_number(cell)
+        counts = has_number(cell)
         self._number += counts
         if self._title and counts:
             self.tell(f"    [{self._number:2}/{self.count}] {self._title}")
@@ -85,7 +85,7 @@ class _Client(PapermillNotebookClient):  # type: ignore[misc]
         return super().process_message(message, cell, index)
 
 
-def _has_number(cell: Any) -> bool:
+def has_number(cell: Any) -> bool:
     """Whether it is a code cell of the notebook itself with something in it, not a cell that
     papermill injects: JupyterLab numbers these."""
     injected = "injected-parameters" in cell.metadata.get("tags", ())

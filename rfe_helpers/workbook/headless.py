@@ -109,13 +109,12 @@ def run_notebooks(
         directory = _new_directory(lab, started)
         began = time.monotonic()
         for path, arguments in zip(notebooks, values, strict=True):
-            tell(path.stem)
             if obstacle := _obstacle(path, results, keep_going):
                 results.append(NotebookResult(path.stem, "not run", reason=obstacle))
-                tell(f"    not run: {obstacle}")
-            else:
-                results.append(_run_one(path, directory / path.name, arguments, tell))
-                tell(f"    {results[-1].status} in {elapsed(results[-1].seconds)}")
+                continue
+            tell(path.stem)
+            results.append(_run_one(path, directory / path.name, arguments, tell))
+            tell(f"    {results[-1].status} in {elapsed(results[-1].seconds)}")
         summary = Summary(
             directory=directory,
             profile=lab.profile.name,
@@ -301,13 +300,22 @@ def _failure(error: PapermillExecutionError, executed: Path) -> Failure:
 
 def _death(executed: Path) -> Failure:
     """The failure of the cell that was running when the kernel died."""
-    index, source, number = -1, "", None
-    for place, cell in enumerate(nbformat.read(executed, as_version=4).cells):
-        if cell.cell_type == "code" and cell.metadata.papermill.status != "pending":
-            index, source, number = place, cell.source, cell.execution_count
+    cells = nbformat.read(executed, as_version=4).cells
+    begun = [
+        index
+        for index, cell in enumerate(cells)
+        if engine.has_number(cell) and cell.metadata.papermill.status != "pending"
+    ]
     log = executed.with_suffix(".log")
-    message = "the notebook's kernel was killed or died"
-    return Failure(index, source, "DeadKernelError", message, number, str(log), _tail(log))
+    return Failure(
+        cell=begun[-1] if begun else -1,
+        source=cells[begun[-1]].source if begun else "",
+        error="DeadKernelError",
+        message="the notebook's kernel was killed or died",
+        number=len(begun) or None,
+        log=str(log),
+        tail=_tail(log),
+    )
 
 
 def _tail(log: Path) -> str:

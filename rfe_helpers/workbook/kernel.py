@@ -8,10 +8,10 @@ ExecutionResult: of the cell as it ran, with its id and its error. Headless runs
 
 from __future__ import annotations
 
-import ast
 import html
 import json
 import os
+import symtable
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -75,16 +75,10 @@ def _names_above(cell: str) -> Iterator[str]:
             yield from _defined("".join(each.get("source", ())))
 
 
-def _defined(source: str) -> Iterator[str]:
-    """The names that a cell gives a value to."""
+def _defined(source: str) -> set[str]:
+    """The names that a cell gives a value to, outside of functions and classes."""
     try:
-        nodes = list(ast.walk(ast.parse(source)))
+        symbols = symtable.symtable(source, "cell", "exec").get_symbols()
     except SyntaxError:
-        return
-    for node in nodes:
-        if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
-            yield node.id
-        elif isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
-            yield node.name
-        elif isinstance(node, ast.alias):
-            yield (node.asname or node.name).partition(".")[0]
+        return set()
+    return {each.get_name() for each in symbols if each.is_assigned() or each.is_imported()}

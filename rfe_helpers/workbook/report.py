@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import html
 from pathlib import Path
+from typing import Any
 
 import nbformat
 from nbconvert import HTMLExporter
@@ -20,6 +21,18 @@ from rfe_helpers.workbook.results import NotebookResult, Summary
 
 _PAPERMILL_MARKER = "papermill-error-cell-tag"
 _SIGNS = {"passed": "✔", "failed": "✘", "interrupted": "■", "not run": "–"}
+
+_FACTS = {
+    "commit": "Commit",
+    "version": "Version",
+    "packages": "Packages",
+    "tree_bytes": "Size",
+    "artifact_bytes": "Size of the archive",
+    "update": "Update",
+    "update_bytes": "Bytes of the update",
+    "reboot_seconds": "Reboot into it",
+    "rollback_seconds": "Rollback",
+}
 
 _STYLE = """
 :root { color-scheme: light dark; --line: #8884; --soft: #8881; --good: #1b7f3b; --bad: #b3261e;
@@ -38,7 +51,8 @@ code { font-size: .9em; overflow-wrap: anywhere } img, svg { max-width: 100%; he
 svg, img[src$=".svg"], img[src^="data:image/svg"] { background: #fff }
 .facts { display: grid; grid-template-columns: repeat(auto-fill, minmax(9rem, 1fr)); margin: 1rem 0;
   gap: .6rem 1rem; padding: .8rem 1rem; border: 1px solid var(--line); border-radius: 6px }
-.facts dt { font-size: .85em; opacity: .75 } .facts dd { margin: 0; font-weight: 600 }
+.facts dt { font-size: .85em; opacity: .75 }
+.facts dd { margin: 0; font-size: .9em; font-weight: 600 }
 .highlight { background: var(--soft); padding: .6rem .8rem; border-radius: 4px }
 .jp-InputPrompt, .jp-OutputPrompt, .prompt, .anchor-link { display: none }
 .jp-Cell, .cell { margin: .7rem 0 }
@@ -75,32 +89,21 @@ def render(summary: Summary) -> str:
 
 def _facts(summary: Summary) -> str:
     """The facts of the run as a box, without those that its notebooks did not record."""
-    facts = summary.facts
-    sizes = [
-        f"{size(facts[fact])} {what}"
-        for fact, what in (("tree_bytes", "installed"), ("artifact_bytes", "as an archive"))
-        if fact in facts
-    ]
-    named = f"{facts.get('version', '')} ({facts.get('commit', '')[:12]})"
-    items = {
-        "Commit": named if "commit" in facts else "",
-        "Packages": facts.get("packages"),
-        "Size": ", ".join(sizes),
-        "Update": facts.get("update", "")[:12],
-        "Bytes of the update": size(facts["update_bytes"]) if "update_bytes" in facts else "",
-        "Reboot into it": _seconds(facts.get("reboot_seconds")),
-        "Rollback": _seconds(facts.get("rollback_seconds")),
-    }
+    facts = {name: _readable(name, value) for name, value in summary.facts.items()}
     pairs = "".join(
-        f"<div><dt>{name}</dt><dd>{html.escape(str(value))}</dd></div>"
-        for name, value in items.items()
-        if value
+        f"<div><dt>{name}</dt><dd>{html.escape(value)}</dd></div>"
+        for fact, name in _FACTS.items()
+        if (value := facts.get(fact))
     )
     return f'<dl class="facts">{pairs}</dl>' if pairs else ""
 
 
-def _seconds(number: float | None) -> str:
-    return "" if number is None else f"{number:.0f} s"
+def _readable(name: str, value: Any) -> str:
+    if name.endswith("_bytes"):
+        return size(value)
+    if name.endswith("_seconds"):
+        return f"{value} s"
+    return str(value)[:12] if name in ("commit", "update") else str(value)
 
 
 def _row(result: NotebookResult) -> str:
@@ -123,7 +126,7 @@ def _failure(result: NotebookResult) -> str:
     return (
         f'<section class="failure"><h2>{title}</h2>'
         f"<p><b>{html.escape(failure.error)}</b></p><pre>{ansi2html(failure.message)}</pre>"
-        f"<p>The cell:</p><pre>{html.escape(failure.source)}</pre>{log}</section>"
+        f"{log}<p>The cell:</p><pre>{html.escape(failure.source)}</pre></section>"
     )
 
 

@@ -178,7 +178,9 @@ def test_run_all_ends_at_the_error_and_after_a_restart_it_says_what_to_do(window
     prose = [v4.new_markdown_cell("# Part\n\n" + "text\n\n" * 9) for _ in range(8)]
     cells = [v4.new_code_cell("name = 1"), *prose[:4], v4.new_code_cell("print(name)", id="shows")]
     cells += [v4.new_code_cell("1 / 0"), *prose[4:], v4.new_code_cell("print('not run')")]
-    nbformat.write(v4.new_notebook(cells=cells), window.root / "mine.ipynb")
+    kernel = {"name": "python3", "display_name": "Python 3", "language": "python"}
+    mine = v4.new_notebook(cells=cells, metadata={"kernelspec": kernel})
+    nbformat.write(mine, window.root / "mine.ipynb")
     window.open("mine.ipynb")
     window.page.evaluate("() => window.jupyterapp.commands.execute('notebook:run-all-cells')")
     error = window.page.locator('[data-mime-type="application/vnd.jupyter.stderr"]:visible')
@@ -189,7 +191,7 @@ def test_run_all_ends_at_the_error_and_after_a_restart_it_says_what_to_do(window
     window.restart_kernel()
     window.go_to("shows")
     window.page.keyboard.press("Shift+Enter")
-    window.page.get_by_text("Run → Run All Above Selected Cell").wait_for()
+    window.page.get_by_text("A cell above defines name").wait_for()
     window.picture("error")
     window.save()
     assert "scrollIntoView" not in (window.root / "mine.ipynb").read_text()

@@ -150,7 +150,7 @@ def test_ctrl_c_and_sigterm_keep_the_copy_and_leave_nothing_running(number, lab,
     )
     notebook = make("10-first", "print('so far')", sleep)
     child = subprocess.Popen(
-        rfe_run(notebook, "--lab", lab.directory),
+        rfe_run(notebook, "--lab", lab.directory, "--junit", tmp_path / "junit.xml"),
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -170,6 +170,8 @@ def test_ctrl_c_and_sigterm_keep_the_copy_and_leave_nothing_running(number, lab,
     assert json.loads(summary.read_text())["status"] == "interrupted"
     assert "so far" in outputs(summary.parent / "10-first.ipynb")
     assert (summary.parent / "report.html").exists()
+    error = ElementTree.parse(tmp_path / "junit.xml").find("testsuite/testcase/error")
+    assert error.get("message") == "interrupted"
 
 
 def test_a_second_run_in_a_lab_is_refused_until_the_first_one_is_gone(lab, make, tmp_path):
@@ -204,7 +206,7 @@ def test_what_does_not_need_the_failed_notebook_is_run_and_ci_gets_its_files(lab
     result = subprocess.run(rfe_run(*notebooks, *options), capture_output=True, text=True)
 
     assert result.returncode == 1
-    assert "30-third was not run: it needs 20-second, which failed" in result.stdout
+    assert "not run: 30-third (it needs 20-second, which failed)" in result.stdout.splitlines()
     lines = result.stderr.splitlines()
     assert lines[0] == "✘ 20-second, cell [3]: RfeError"
     assert lines[1:4] == ["  it broke", f"  log: {builder}", "  to do: try <again>"]

@@ -15,7 +15,7 @@ from rfe_helpers.workbook import jupyter, kernel
 
 CELLS = {
     "one": "import os.path\nfrom a import b as my_lab\n",
-    "two": "def has(x):\n    inside = 1\nfor each in (): pass",
+    "two": "lab: str = 'x'  # a lab\ndef has(x):\n    inside = 1\nfor each in (): pass",
     "broken": "this is no Python",
     "here": "1",
     "below": "later = 1",
@@ -45,7 +45,7 @@ def shown(shell, source: str, cell: str = "here") -> list:
     return [{"data": each.data, "metadata": each.metadata} for each in captured.outputs]
 
 
-@pytest.mark.parametrize("name", ["my_lab", "os", "has", "each"])
+@pytest.mark.parametrize("name", ["my_lab", "os", "has", "each", "lab"])
 def test_a_name_of_a_cell_above_says_to_run_the_cells_above(shell, name):
     first, second = shown(shell, f"print({name})")
     assert f"A cell above defines {name}," in first["data"]["text/plain"]
@@ -53,7 +53,7 @@ def test_a_name_of_a_cell_above_says_to_run_the_cells_above(shell, name):
     assert "scrollIntoView" in second["data"]["application/javascript"]
 
 
-@pytest.mark.parametrize("name", ["later", "nobodys", "path"])
+@pytest.mark.parametrize("name", ["later", "nobodys", "path", "inside"])
 def test_a_name_of_no_cell_above_is_an_error_like_others(shell, name):
     (output,) = shown(shell, f"print({name})")
     assert list(output["data"]) == ["application/javascript"]

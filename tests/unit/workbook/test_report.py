@@ -59,9 +59,10 @@ def test_the_facts_of_the_run_stand_in_a_box_and_none_that_was_not_recorded(page
     assert box is not None
     pairs = dict(re.findall(r"<dt>(.*?)</dt><dd>(.*?)</dd>", box[1]))
     assert pairs == {
-        "Commit": "0.0.1 (0123456789ab)",
+        "Commit": "0123456789ab",
+        "Version": "0.0.1",
         "Packages": "226",
-        "Size": "158.0 MB as an archive",
+        "Size of the archive": "158.0 MB",
         "Bytes of the update": "667.3 kB",
         "Reboot into it": "41 s",
     }
