@@ -1,6 +1,6 @@
 from . import doctor, headless
 from .devices import timer_table, watch
-from .guidance import exercise, life_cycle, show_time, times
+from .guidance import begin, exercise, life_cycle, times
 from .masking import mask
 from .progress import Live, Progress
 from .show import Markup, Picture, Table, bars, check, deployments, facts, size
@@ -18,6 +18,7 @@ __all__ = [
     "Progress",
     "Table",
     "bars",
+    "begin",
     "check",
     "deployments",
     "doctor",
@@ -26,7 +27,6 @@ __all__ = [
     "headless",
     "life_cycle",
     "mask",
-    "show_time",
     "size",
     "timer_table",
     "times",

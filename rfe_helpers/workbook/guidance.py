@@ -18,7 +18,7 @@ from rfe_helpers.lab.cache import cache_directory
 from rfe_helpers.lab.lab import Lab
 from rfe_helpers.machine.accelerator import find_accelerator
 from rfe_helpers.workbook.chapters import LIFE_CYCLE
-from rfe_helpers.workbook.doctor import DISK_STEPS
+from rfe_helpers.workbook.doctor import DISK_STEPS, require_tools
 from rfe_helpers.workbook.notebooks import all_notebooks
 from rfe_helpers.workbook.show import Markup, Table, show
 from rfe_helpers.workbook.speed import slowness
@@ -36,6 +36,7 @@ _SECONDS = {
     "70": (300, 900),
     "80": (360, 1020),
     "90": (27, 27),
+    "95": (30, 30),
 }
 _WITH_BUILDER = ("10", "20", "30", "60", "70", "80")
 _FIRST_BASE = 82  # in addition, if the base tree is not in the cache yet
@@ -151,8 +152,15 @@ def times(lab: Lab) -> Table:
     return Table(("notebook", "on this machine", "from"), rows)
 
 
-def show_time(lab: Lab, number: str) -> None:
-    """Say how long notebook `number` takes on this machine."""
+def begin(lab: Lab, number: str) -> None:
+    """At the beginning of notebook `number`: check that its tools are installed, and say how long
+    it takes on this machine.
+
+        begin(lab, "65")
+
+    Raises ToolMissingError with the names of all that is missing and the command that installs it.
+    """
+    require_tools(number)
     source = "as in its last run in this lab" if number in _last_runs(lab) else "an estimate"
     text = f"This notebook takes {_about(estimate(lab, number)[0])} on this machine ({source})."
     show(Markup(text, text))

@@ -104,7 +104,7 @@ def test_a_slow_machine_takes_longer(lab, tmp_path):
 def test_the_time_of_every_notebook_is_shown_and_of_one_in_it(lab, capsys):
     table = guidance.times(lab)
     assert [name for name, _, _ in table.rows] == [path.stem for path in all_notebooks()]
-    guidance.show_time(lab, "70")
+    guidance.begin(lab, "70")
     expected = "This notebook takes about 15 min on this machine (an estimate).\n"
     assert capsys.readouterr().out == expected
 
