@@ -9,7 +9,7 @@ raises BlueprintError.
 Whether an image type supports a customization is not decided here: the server checks that when a
 compose starts.
 
-The keys and their types are those of osbuild/blueprint (pkg/blueprint, 2026-06).
+The keys and their types are those of osbuild/blueprint (pkg/blueprint, as of 2026).
 """
 
 from __future__ import annotations
@@ -36,8 +36,21 @@ _SEMVER = re.compile(
 )
 
 # The keys of a table and their types: a Python type, a tuple for a union, {…} for a table, [x] for
-# a list of x, ANY for a value that is passed on unchanged.
+# a list of x, ANY for a value that is passed on unchanged, Passed(x) for one of known keys.
 ANY = object()
+
+
+class Passed:
+    """A value that is passed on unchanged; that its keys are known serves to notice others."""
+
+    def __init__(self, shape: Any) -> None:
+        self.shape = shape
+
+
+def _any(*keys: str) -> dict[str, Any]:
+    return dict.fromkeys(keys, ANY)
+
+
 _NAMED = {"name": str}
 _FIREWALL = {
     "ports": [str],
@@ -58,6 +71,30 @@ _FDO = (
     "diun_pub_key_root_certs",
     "di_mfg_string_type_mac_iface",
 )
+# fmt: off
+_REPOSITORY = (
+    "id", "name", "filename", "baseurls", "metalink", "mirrorlist", "priority", "enabled",
+    "gpgkeys", "gpgcheck", "repo_gpgcheck", "sslverify", "module_hotfixes", "install_from",
+)
+# fmt: on
+_OPENSCAP = {
+    **_any("datastream", "profile_id", "policy_id"),
+    "tailoring": _any("selected", "unselected"),
+    "json_tailoring": _any("profile_id", "filepath"),
+}
+_RHSM = {
+    "dnf_plugins": {"product_id": _any("enabled"), "subscription_manager": _any("enabled")},
+    "subscription_manager": {
+        "rhsm": _any("manage_repos", "auto_enable_yum_plugins"),
+        "rhsmcertd": _any("auto_registration"),
+    },
+}
+_SSHD = (
+    "password_authentication",
+    "challenge_response_authentication",
+    "client_alive_interval",
+    "permit_root_login",
+)
 CUSTOMIZATIONS: dict[str, Any] = {
     "hostname": str,
     "kernel": {"name": str, "append": str},
@@ -73,11 +110,11 @@ CUSTOMIZATIONS: dict[str, Any] = {
     "installation_device": str,
     "partitioning_mode": str,
     "fdo": dict.fromkeys(_FDO, str),
-    "openscap": ANY,
+    "openscap": Passed(_OPENSCAP),
     "ignition": {"embedded": {"config": str}, "firstboot": {"url": str, "empty": bool}},
     "directories": [{**_OWNED, "ensure_parents": bool}],
     "files": [{**_OWNED, "data": str, "uri": str}],
-    "repositories": [ANY],
+    "repositories": [Passed(_any(*_REPOSITORY))],
     "fips": bool,
     "installer": {
         "unattended": bool,
@@ -86,7 +123,13 @@ CUSTOMIZATIONS: dict[str, Any] = {
         "modules": {"enable": [str], "disable": [str]},
         "menu-timeout": int,
     },
-    **dict.fromkeys(("rpm", "rhsm", "containers-storage", "dnf", "iso", "sshd", "firstboot"), ANY),
+    "rpm": Passed({"import_keys": _any("files")}),
+    "rhsm": Passed({"config": _RHSM}),
+    "containers-storage": Passed(_any("destination-path")),
+    "dnf": Passed({"config": _any("set_releasever")}),
+    "iso": Passed(_any("application_id", "publisher", "volume_id")),
+    "sshd": Passed(_any(*_SSHD)),
+    "firstboot": ANY,
     "cacerts": {"pem_certs": [str]},
 }
 _SPECS = [{"name": str, "version": str}]
@@ -331,6 +374,11 @@ def _likely(name: str, keys: Mapping[str, Any], where: str) -> str:
 def _value(value: Any, expected: Any, where: str, problems: list[Problem]) -> Any:
     """The value as far as it fits; None if nothing of it does."""
     if expected is ANY:
+        return _plain(value, where, problems)
+    if isinstance(expected, Passed):
+        inside: list[Problem] = []
+        _value(value, expected.shape, where, inside)
+        problems += [problem for problem in inside if problem.unknown]
         return _plain(value, where, problems)
     if isinstance(expected, dict) and isinstance(value, Mapping):
         return _table(value, expected, where, problems)

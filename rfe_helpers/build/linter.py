@@ -208,9 +208,9 @@ def _host_name(name: str) -> Iterator[Finding]:
 
 def _time_zone(table: Mapping[str, Any]) -> Iterator[Finding]:
     zone = str(table.get("timezone") or "")
-    zones = zoneinfo.available_timezones()
+    zones = zoneinfo.available_timezones() if zone else set()
     # Some distributions leave out the older names: what is not in their list may exist elsewhere.
-    if zone and zone not in zones and "US/Eastern" in zones:
+    if zone not in zones and "US/Eastern" in zones:
         near = difflib.get_close_matches(zone, zones, 1, 0.7)
         yield Finding(
             "customizations.timezone.timezone",

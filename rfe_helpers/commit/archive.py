@@ -124,7 +124,8 @@ def _layers(path: Path) -> Iterator[Iterator[_Layer]]:
             _check_end(path)
             yield _layers_of(outer, path)
     except (tarfile.TarError, EOFError, gzip.BadGzipFile, zlib.error) as error:
-        raise CommitError(f"{path} is not a readable tar file: {error}", remedy=_REMEDY) from None
+        remedy = again(path) if "unexpected end" in str(error) else _REMEDY
+        raise CommitError(f"{path} is not a readable tar file: {error}", remedy=remedy) from None
 
 
 def _check_end(path: Path) -> None:

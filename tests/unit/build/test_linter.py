@@ -242,6 +242,8 @@ def test_what_is_not_toml_has_its_line_and_column(
         ('customizations.fips = "yes"', "must be true or false, not str", "without quotes"),
         ('description = "a"\n[[groups]]\nnam = "b"', "unknown key", "`name`"),
         ('"we[ird" = 1', "unknown key", "remove it"),
+        ('[[customizations.repositories]]\nbaseurl = ["x"]', "unknown key", "`baseurls`"),
+        ("[customizations.openscap.tailoring]\nselect = []", "unknown key", "`selected`"),
     ],
 )
 def test_each_mistake_says_how_to_write_it(text: str, message: str, remedy: str) -> None:
@@ -288,6 +290,14 @@ name = "tmux"
 HOSTNAME = "edge-1"
 containers-storage = { destination-path = "/x" }
 firstboot = { type = "custom" }
+[[customizations.repositories]]
+id = "example"
+baseurls = ["http://10.0.2.2/repo"]
+gpgcheck = false
+[[customizations.disk.partitions]]
+type = "plain"
+[customizations.rhsm.config.subscription_manager.rhsm]
+manage_repos = true
 [customizations.installer]
 menu-timeout = 5
 [customizations.ignition.firstboot]
