@@ -301,7 +301,7 @@ class BlueprintEditor(Panel):
                 lines.curl(self.client.socket, f"modules/list/{quote(glob, safe='*')}?limit=1000"),
             ),
         )
-        packages = self.search(glob)
+        packages = self.search(self._search.value)
         refill(self._results, [self._result(info) for info in packages])
         number = len(packages)
         more = "; for others, give more of the name" if number == MOST_RESULTS else ""

@@ -249,13 +249,14 @@ def region(name: str, value: str = "") -> Any:
 def lesson(python: str, shell: str) -> Markup:
     """The equivalent in Python and in a terminal; "" for none."""
     parts = [(name, text) for name, text in (("Python", python), ("Terminal", shell)) if text]
-    rows = "".join(
-        f'<div style="display: flex; gap: .8em; align-items: baseline">'
-        f'<span style="min-width: 4.5em; opacity: .8">{name}</span>{code(text).html}</div>'
+    columns = "".join(
+        f'<div style="flex: 1 1 24em; min-width: 0"><span style="opacity: .8">{name}</span>'
+        f"{code(text).html}</div>"
         for name, text in parts
     )
     plain = "\n".join(f"{name + ':':<10}{text}" for name, text in parts)
-    return Markup(f'<div style="margin-top: .4em; line-height: 1.5">{rows}</div>', plain)
+    style = "display: flex; flex-wrap: wrap; gap: .2em 1.5em; margin-top: .4em; line-height: 1.5"
+    return Markup(f'<div style="{style}">{columns}</div>', plain)
 
 
 def code(text: str) -> Markup:
