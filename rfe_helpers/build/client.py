@@ -408,7 +408,9 @@ class Client:
             saved = self.logs / f"compose-{compose.id}.log"
             files.write(saved, text, mode=0o600)
         stages = _STAGE.findall(text)
-        if files.is_full(text):
+        if "\nto do: " in text:  # the sandbox's own errors
+            remedy = "do what is said there, then start a new compose; the log has every stage"
+        elif files.is_full(text):
             remedy = "free some space where Image Builder runs, on the disk that the log names; "
             remedy += "`rfe compose delete ID` removes what earlier composes made"
         else:

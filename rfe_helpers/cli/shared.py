@@ -64,7 +64,7 @@ def _explained(error: RfeError | OSError) -> str:
     from rfe_helpers.core import files
 
     if files.is_full(error):
-        return str(files.disk_full([Path(error.filename or ".").absolute()]))
+        return str(files.disk_full([Path(error.filename or ".")]))
     return f"{error.filename}: {error.strerror}" if error.filename else str(error)
 
 

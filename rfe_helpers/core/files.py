@@ -112,22 +112,31 @@ def is_full(failure: OSError | str) -> bool:
 
 def disk_full(paths: Iterable[Path]) -> DiskFullError:
     """The error for a disk that is full: that of `paths` with the least room."""
-    directories = [next(d for d in (path, *path.parents) if d.is_dir()) for path in paths]
+    places = [path.absolute() for path in paths]
+    directories = [next(d for d in (path, *path.parents) if d.is_dir()) for path in places]
     directory = min((d for d in directories if d.parts[1:2] not in _VIRTUAL), key=room)
     return DiskFullError(
         f"the disk of {directory} is full ({as_text(room(directory))} free)",
-        remedy=f"free some space there (`du -xhd1 {shlex.quote(str(directory))}` shows what takes "
-        "it), or choose another directory with --lab, RFE_CACHE or TMPDIR",
+        remedy=_more_room(directory),
+    )
+
+
+def _more_room(directory: Path) -> str:
+    place = directory.absolute()
+    disk = next(path for path in (place, *place.parents) if path.is_mount())
+    return (
+        f"free some space on it (`du -xhd1 {shlex.quote(str(disk))}` shows what takes it), or "
+        "choose another directory with --lab, RFE_CACHE or TMPDIR"
     )
 
 
 def check_room(
-    directory: Path, size: int, what: str, error: type[RfeError], *, remedy: str
+    directory: Path, size: int, what: str, error: type[RfeError], *, remedy: str = ""
 ) -> None:
     """Raise `error` if fewer than `size` bytes, which `what` needs, are free for `directory`."""
     free = room(directory)
     if free < size:
         raise error(
             f"{directory} has {free / 1e9:.1f} GB free, {what} needs {size / 1e9:.1f} GB",
-            remedy=remedy,
+            remedy=remedy or _more_room(directory),
         )

@@ -49,7 +49,7 @@ class Proof:
         if not disk.exists():
             raise StepMissingError(
                 f"this lab has no machine {machine}",
-                remedy=f"install one first: `{lab.command('run 10 20 40 50')}`",
+                remedy=f"install one first: `{lab.command('solve 50')}`",
             )
         if Machine.find(lab, machine) is not None:
             raise MachineError(

@@ -123,7 +123,7 @@ def test_a_full_disk_is_named_in_the_log(service: Running) -> None:
     service.wait(identity, "FAILED")
     text = service.ask(f"GET /api/v1/compose/log/{identity}").body.decode()
     assert f"Error: the disk of {service.state / 'composes' / identity} is full (" in text
-    assert "to do: free some space there" in text
+    assert "to do: free some space on it" in text
 
 
 def test_the_tail_of_a_running_log_stands_under_its_stage(service: Running) -> None:

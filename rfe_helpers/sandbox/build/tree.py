@@ -447,5 +447,4 @@ def _manifest(request: Request, packages: Sequence[Package], kernel: str) -> dic
 
 def check_space(directory: Path, needed: int) -> None:
     """Raise BuilderError if fewer than `needed` bytes are free on the disk of `directory`."""
-    remedy = "free some space, or choose another directory with RFE_CACHE"
-    files.check_room(directory, needed, "a compose", BuilderError, remedy=remedy)
+    files.check_room(directory, needed, "a compose", BuilderError)

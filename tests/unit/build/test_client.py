@@ -340,6 +340,7 @@ def test_a_failure_says_stage_and_last_lines_and_keeps_the_log(path: Path, tmp_p
     ("log", "remedy"),
     [
         (LOG, "fix the blueprint"),
+        ("Error: /x has no room\nto do: free some space\n", "do what is said there"),
         ("ostree: No space left on device", "free some space where Image Builder runs"),
         ("min-free-space-percent '3%' would be exceeded", "free some space where Image Builder"),
     ],

@@ -281,6 +281,15 @@ def test_an_unknown_key_in_customizations_that_were_written_in_python() -> None:
     assert places(asking(hostnmae="edge")) == ["customizations.hostnmae"]
 
 
+def test_a_blueprint_has_the_findings_of_its_text() -> None:
+    """As panels have the one and the command line the other."""
+    blueprint = asking(hostname="my host!", timezone={"timezone": "Mars/Base"}, hostnmae="x")
+    release = profile.load("rhel-9.6")
+    of_blueprint = {(f.where, f.message) for f in lint(blueprint, release)}
+    assert of_blueprint == {(f.where, f.message) for f in lint(to_toml(blueprint), release)}
+    assert len(of_blueprint) == 3
+
+
 ALL_KEYS = """
 name = "edge"
 minimal = true

@@ -177,7 +177,7 @@ def test_a_proof_says_what_it_needs_first(lab, capsys):
     assert main.main(["prove", "crash", "--rounds", "1", "--lab", str(lab.directory)]) == 1
     said = capsys.readouterr().err
     assert "this lab has no machine edge-1" in said
-    assert f"`rfe run 10 20 40 50 --lab {lab.directory}`" in said
+    assert f"`rfe solve 50 --lab {lab.directory}`" in said
 
 
 def test_sandbox_status_of_a_lab_without_one(lab, capsys):

@@ -59,7 +59,7 @@ def container(composed: Path) -> Path:
 def server(composed: Path) -> Iterator[str]:
     handler = partial(_Quiet, directory=str(composed))
     with ThreadingHTTPServer(("127.0.0.1", 0), handler) as running:
-        thread = Thread(target=running.serve_forever)
+        thread = Thread(target=running.serve_forever, args=[0.01])
         thread.start()
         yield f"http://127.0.0.1:{running.server_port}/repo/"
         running.shutdown()
@@ -87,7 +87,7 @@ class _Failing(SimpleHTTPRequestHandler):
 @pytest.fixture
 def failing() -> Iterator[str]:
     with ThreadingHTTPServer(("127.0.0.1", 0), _Failing) as running:
-        thread = Thread(target=running.serve_forever)
+        thread = Thread(target=running.serve_forever, args=[0.01])
         thread.start()
         yield f"http://127.0.0.1:{running.server_port}"
         running.shutdown()

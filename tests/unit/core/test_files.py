@@ -9,6 +9,7 @@ from support.trees import make_commit_tar, make_tree
 
 from rfe_helpers.commit.ostree import Repo
 from rfe_helpers.core import files
+from rfe_helpers.errors import RfeError
 
 
 def test_write_replaces_the_whole_file_with_its_mode(tmp_path):
@@ -116,3 +117,18 @@ def test_a_full_disk_is_named_wherever_it_is_noticed(tmp_path: Path) -> None:
         assert f"the disk of {tmp_path}/disk" in text
         assert f"`du -xhd1 {tmp_path}/disk" in text
     assert result.stderr.count("rfe: ") == 2
+
+
+def test_too_little_room_says_how_to_get_more(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    files.check_room(Path(), 1, "it", RfeError)
+    for directory in (tmp_path, Path()):
+        with pytest.raises(RfeError, match=r"GB free, a compose needs 1000000000\.0 GB") as caught:
+            files.check_room(directory, 10**18, "a compose", RfeError)
+        assert "`du -xhd1 /" in caught.value.remedy
+        with pytest.raises(RfeError) as caught:
+            files.check_room(directory, 10**18, "a compose", RfeError, remedy="ask for less")
+        assert caught.value.remedy == "ask for less"
+    assert f"the disk of {tmp_path} is full" in files.disk_full([Path("x/y")]).message
