@@ -87,7 +87,7 @@ class Panel:
             self._lesson = region("lesson")
             heading = widgets.HTML(f"{_STYLE}<b>{html.escape(self.title)}</b>")
             lost = region("lost", note(BRING_BACK).html)
-            lines = scrolling(self._lesson)
+            lines = scrolling(self._lesson, "22em")
             children = [heading, lost, *self.build(), self._message, lines]
             layout = {"border": _FRAME, "padding": "8px 12px", "overflow": "visible"}
             self._box = widgets.VBox(children, layout=layout)
