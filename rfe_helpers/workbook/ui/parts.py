@@ -26,9 +26,11 @@ _GOOD = "var(--jp-success-color0, #1b7f3b)"
 BRING_BACK = "The buttons have gone with their kernel or page: run this cell to bring them back."
 # JupyterLab's widget manager gives this class to widgets whose kernel has gone.
 _LOST = ".jupyter-widgets-disconnected"
-_STYLE = f"""<style>.rfe-lost {{ display: none }}
+# The last rule is for its pictures of a broken chain, one for each widget.
+_STYLE = f"""<style>.rfe-lost {{ display: none; font-weight: bold }}
 .rfe-panel{_LOST} .rfe-lost {{ display: block }}
-.rfe-panel{_LOST} button {{ pointer-events: none; opacity: .4 }}</style>"""
+.rfe-panel{_LOST} button {{ pointer-events: none; opacity: .4 }}
+.rfe-panel{_LOST}::before, .rfe-panel {_LOST}::before {{ content: none !important }}</style>"""
 
 
 def live_front_end() -> bool:
