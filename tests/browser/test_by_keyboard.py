@@ -60,8 +60,8 @@ def test_the_editor_finds_adds_pushes_and_goes_back(window: Window) -> None:
     window.shot(editor, "editor")
     assert window.clipped() == []
     editor.locator(".jupyter-widget-tagsinput").click()
-    editor.locator(".jupyter-widget-taginput").fill("hotp")
-    editor.locator(".jupyter-widget-taginput").press("Enter")
+    editor.locator(".jupyter-widget-taginput").press_sequentially("hotp")
+    editor.locator(".jupyter-widget-taginput").press("Tab")
     editor.get_by_text("✘ hotp: no repository has it").wait_for()
     tags = editor.locator(".jupyter-widget-tagsinput > .jupyter-widget-tag")
     colours = tags.evaluate_all("tags => tags.map(tag => getComputedStyle(tag).backgroundColor)")

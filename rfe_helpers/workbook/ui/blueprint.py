@@ -139,7 +139,9 @@ class BlueprintEditor(Panel):
     def remarks(self, draft: Blueprint) -> Markup:
         """What the sandbox refuses to compose, and the linter's findings for this release."""
         refused = refusal(self.lab, draft)
-        remarks = [f"✘ the sandbox refuses to compose it: {refused}"] if refused else []
+        remarks = (
+            [f"✘ {_refusal(refused)}. To do: leave that out, or correct it"] if refused else []
+        )
         findings = lint(draft, self.lab.profile)
         remarks += [f"! {each.where}: {each.message}. To do: {each.remedy}" for each in findings]
         if not remarks:
@@ -250,7 +252,7 @@ class BlueprintEditor(Panel):
                 description=field.label,
                 placeholder=field.example,
                 continuous_update=False,
-                style={"description_width": "8.5em"},
+                style={"description_width": "10em"},
                 layout={"width": "97%"},
             )
             text.observe(lambda _, field=field: self.attempt(lambda: self._take(field)), "value")
@@ -352,7 +354,7 @@ class BlueprintEditor(Panel):
             if pushed:
                 return f"nothing to push: composes use this, version {stored.version}"
             refused = refusal(self.lab, stored)
-            more = f"\n✘ but the sandbox refuses to compose it: {refused}" if refused else ""
+            more = f"\n✘ but {_refusal(refused)}" if refused else ""
             return f"pushed: {stored.name} is at version {stored.version}{more}"
 
         self.work("Solving dependencies and pushing", job)
@@ -452,6 +454,10 @@ def _spec(tag: str) -> PackageSpec:
 
 def _tag(spec: PackageSpec) -> str:
     return f"{spec.name}={spec.version}" if spec.version else spec.name
+
+
+def _refusal(reason: str) -> str:
+    return f"the sandbox refuses to compose it: {reason}"
 
 
 def _glob(word: str) -> str:

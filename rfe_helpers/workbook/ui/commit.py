@@ -173,7 +173,7 @@ class CommitBrowser(Panel):
         return facts({"Ref": commit.ref, "Commit": commit.id, "Version": commit.info.version})
 
     def build(self) -> Sequence[Any]:
-        wide = {"width": "34em"}
+        wide = {"width": "42em"}
         self._first = widgets.Dropdown(description="Commit", layout=wide)
         self._second = widgets.Dropdown(description="Second", layout=wide)
         self._about = region("about")

@@ -26,9 +26,11 @@ _GOOD = "var(--jp-success-color0, #1b7f3b)"
 BRING_BACK = "The buttons have gone with their kernel or page: run this cell to bring them back."
 # JupyterLab's widget manager gives this class to widgets whose kernel has gone.
 _LOST = ".jupyter-widgets-disconnected"
-_STYLE = f"""<style>.rfe-lost {{ display: none }}
+# The last rule is for its pictures of a broken chain, one for each widget.
+_STYLE = f"""<style>.rfe-lost {{ display: none; font-weight: bold }}
 .rfe-panel{_LOST} .rfe-lost {{ display: block }}
-.rfe-panel{_LOST} button {{ pointer-events: none; opacity: .4 }}</style>"""
+.rfe-panel{_LOST} button {{ pointer-events: none; opacity: .4 }}
+.rfe-panel{_LOST}::before, .rfe-panel {_LOST}::before {{ content: none !important }}</style>"""
 
 
 def live_front_end() -> bool:
@@ -87,7 +89,7 @@ class Panel:
             self._lesson = region("lesson")
             heading = widgets.HTML(f"{_STYLE}<b>{html.escape(self.title)}</b>")
             lost = region("lost", note(BRING_BACK).html)
-            lines = scrolling(self._lesson)
+            lines = scrolling(self._lesson, "22em")
             children = [heading, lost, *self.build(), self._message, lines]
             layout = {"border": _FRAME, "padding": "8px 12px", "overflow": "visible"}
             self._box = widgets.VBox(children, layout=layout)
