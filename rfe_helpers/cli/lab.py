@@ -18,11 +18,8 @@ from rfe_helpers.core.units import size
 from rfe_helpers.errors import InputError
 from rfe_helpers.lab import labs
 from rfe_helpers.lab.cache import cache_directory
-from rfe_helpers.lab.lab import Lab
+from rfe_helpers.lab.lab import NOTEBOOK_OF, Lab
 from rfe_helpers.workbook import notebooks
-from rfe_helpers.workbook.chapters import FURTHER, LIFE_CYCLE
-
-NUMBERS = {step: number for number, _, step in LIFE_CYCLE} | {s: n for n, s in FURTHER.items()}
 
 
 @click.group("lab", cls=shared.Group)
@@ -74,13 +71,13 @@ def _progress_of(lab: dict[str, Any]) -> str:
     if lab["profile"] is None:
         return "deleted"
     step = lab["step"]
-    done = f"notebook {NUMBERS.get(step, '')} ({step})" if step else "no notebook yet"
+    done = f"notebook {NOTEBOOK_OF.get(step, '')} ({step})" if step else "no notebook yet"
     return f"profile {lab['profile']}, {done}, {size(lab['bytes'])}"
 
 
 def _in_order(steps: dict[str, Any]) -> list[str]:
     """Names of steps in the order of their notebooks."""
-    return sorted(steps, key=lambda step: (NUMBERS.get(step, "99"), step))
+    return sorted(steps, key=lambda step: (NOTEBOOK_OF.get(step, "99"), step))
 
 
 @group.command(example="rfe lab show")

@@ -41,7 +41,7 @@ from rfe_helpers.lab import keys, labs, ports, profile
 STATE_VERSION = 1
 DEFAULT = "~/rfe-lab"
 # The notebook that records each step.
-_NOTEBOOKS = {
+NOTEBOOK_OF = {
     "image-builder": "10",
     "commit": "20",
     "inspect": "30",
@@ -189,7 +189,7 @@ class Lab:
         """The results of a step. Raises StepMissingError, with its notebook, if it was not run."""
         results = self.state["steps"].get(step)
         if results is None:
-            number = _NOTEBOOKS.get(step)
+            number = NOTEBOOK_OF.get(step)
             if number is None:
                 raise StepMissingError(f"this lab has no result of step {step!r}")
             raise StepMissingError(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from rfe_helpers.lab.lab import NOTEBOOK_OF
+
 # The steps of the life cycle, in order: number of the notebook, title, name of the step in the lab.
 LIFE_CYCLE = (
     ("10", "Image Builder", "image-builder"),
@@ -14,6 +16,9 @@ LIFE_CYCLE = (
 
 # Optional notebooks and their steps; a run leaves them out unless they are named.
 FURTHER = {"65": "trust", "70": "offline", "80": "fleet", "95": "playground"}
+
+# The step of each notebook, by its number.
+STEPS = {number: step for step, number in NOTEBOOK_OF.items()}
 
 # The notebooks whose results each one needs.
 NEEDS = {

@@ -17,7 +17,7 @@ from rfe_helpers.errors import RfeError
 from rfe_helpers.lab.cache import cache_directory
 from rfe_helpers.lab.lab import Lab
 from rfe_helpers.machine.accelerator import find_accelerator
-from rfe_helpers.workbook.chapters import LIFE_CYCLE
+from rfe_helpers.workbook.chapters import LIFE_CYCLE, NEEDS, STEPS
 from rfe_helpers.workbook.doctor import DISK_STEPS, require_tools
 from rfe_helpers.workbook.notebooks import all_notebooks
 from rfe_helpers.workbook.show import Markup, Table, show
@@ -153,14 +153,17 @@ def times(lab: Lab) -> Table:
 
 
 def begin(lab: Lab, number: str) -> None:
-    """At the beginning of notebook `number`: check that its tools are installed, and say how long
-    it takes on this machine.
+    """At the beginning of notebook `number`: check that it can run, and say how long it takes on
+    this machine.
 
         begin(lab, "65")
 
-    Raises ToolMissingError with the names of all that is missing and the command that installs it.
+    Raises ToolMissingError with the names of all tools that are missing and the command that
+    installs them, StepMissingError if a notebook that it needs was not run.
     """
     require_tools(number)
+    for needed in NEEDS.get(number, ()):
+        lab.step(STEPS[needed])
     source = "as in its last run in this lab" if number in _last_runs(lab) else "an estimate"
     text = f"This notebook takes {_about(estimate(lab, number)[0])} on this machine ({source})."
     show(Markup(text, text))

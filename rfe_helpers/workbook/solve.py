@@ -69,13 +69,20 @@ def _holds(lab: Lab, step: str) -> bool:
     if step == "image-builder":
         return lab.profile.backend != "sandbox" or build.status(lab).pid is not None
     if step == "commit":
-        return Path(results["artifact"]).is_file()
+        return _is_whole(Path(results["artifact"]))
     if step == "serve":
         return _serves(lab)
     if step == "install":
         commit = lab.step("commit")["commit"] if lab.has("commit") else ""
         return Path(results["disk"]).is_file() and results.get("commit") == commit
     return True
+
+
+def _is_whole(artifact: Path) -> bool:
+    try:
+        return bool(open_commit(artifact).id)
+    except RfeError:
+        return False
 
 
 def _serves(lab: Lab) -> bool:

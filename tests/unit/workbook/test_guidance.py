@@ -7,7 +7,7 @@ import xml.etree.ElementTree as ET
 import pytest
 
 from rfe_helpers.core import run
-from rfe_helpers.errors import NodeError
+from rfe_helpers.errors import NodeError, StepMissingError
 from rfe_helpers.lab.lab import Lab
 from rfe_helpers.workbook import guidance, speed
 from rfe_helpers.workbook.notebooks import all_notebooks
@@ -104,9 +104,16 @@ def test_a_slow_machine_takes_longer(lab, tmp_path):
 def test_the_time_of_every_notebook_is_shown_and_of_one_in_it(lab, capsys):
     table = guidance.times(lab)
     assert [name for name, _, _ in table.rows] == [path.stem for path in all_notebooks()]
+    lab.record("serve")
     guidance.begin(lab, "70")
     expected = "This notebook takes about 15 min on this machine (an estimate).\n"
     assert capsys.readouterr().out == expected
+
+
+def test_a_notebook_names_the_last_one_that_it_needs_and_that_was_not_run(lab):
+    with pytest.raises(StepMissingError, match="notebook 50 has not been run") as caught:
+        guidance.begin(lab, "60")
+    assert f"`rfe solve 50 --lab {lab.directory}`" in caught.value.remedy
 
 
 def test_the_speed_of_this_machine_is_measured_once_an_hour(tmp_path, monkeypatch):

@@ -1,8 +1,11 @@
+import os
 import subprocess
 from pathlib import Path
 
 import pytest
+from support.trees import make_commit_tar, make_tree
 
+from rfe_helpers.commit.ostree import Repo
 from rfe_helpers.core import run
 from rfe_helpers.errors import InputError, MachineError, ParameterError
 from rfe_helpers.lab.lab import Lab
@@ -24,7 +27,11 @@ def names(paths: list[Path]) -> list[str]:
 
 def built(lab: Lab) -> Path:
     artifact = lab.path("composes", "x-container.tar")
-    artifact.write_text("x")
+    directory = lab.directory.parent / "composed"
+    tree = make_tree(lab.directory.parent / "tree.tar", {})
+    Repo(directory / "repo").init().commit_tar(tree, "a/b", subject="x", packages=[])
+    (directory / "compose.json").write_text("{}")
+    make_commit_tar(artifact, directory)
     lab.record("commit", artifact=artifact, commit="c" * 64)
     return artifact
 
@@ -44,6 +51,13 @@ def test_what_has_been_done_is_not_done_again(lab):
     built(lab)
     lab.record("inspect", packages=1)
     assert names(solve.missing(lab, "30")) == ["10"], "Image Builder is no longer running"
+
+
+def test_a_commit_whose_file_was_cut_is_composed_again(lab):
+    artifact = built(lab)
+    assert "20" not in names(solve.missing(lab, "20"))
+    os.truncate(artifact, artifact.stat().st_size // 2)
+    assert "20" in names(solve.missing(lab, "20"))
 
 
 def test_a_step_is_repeated_when_its_base_is_lost(lab):
