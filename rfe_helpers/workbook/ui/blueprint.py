@@ -145,7 +145,7 @@ class BlueprintEditor(Panel):
         findings = lint(draft, self.lab.profile)
         remarks += [f"! {each.where}: {each.message}. To do: {each.remedy}" for each in findings]
         if not remarks:
-            return note("✔ no problems are known with it")
+            return note("" if self.problem else "✔ no problems are known with it")
         return Markup("".join(note(remark).html for remark in remarks), "\n".join(remarks))
 
     def push(self) -> Blueprint:
@@ -417,6 +417,8 @@ class BlueprintEditor(Panel):
         return ""
 
     def _show_solution(self) -> None:
+        if self._shown is not None:
+            self._remarks.value = shown(self.remarks(self._shown))
         names = " ".join(package.name for package in self.solved)
         count = f"<b>{len(self.solved)} packages</b> with all that they need"
         words = f"{count}: <small>{html.escape(names)}</small>"

@@ -116,6 +116,7 @@ def test_a_package_that_does_not_exist_is_red_until_it_is_gone(editor, client):
         assert "✘ nothing-of-this-name: no repository has it" in text(editor, "problem")
         assert ":nth-child(2 of .jupyter-widget-tag) { background" in text(editor, "problem")
         assert ":nth-child(1 " not in text(editor, "problem")
+        assert "✔" not in text(editor, "remarks")
         editor.refresh()
     press(editor, "Push")
     assert "✘ not pushed: no repository has nothing-of-this-name<br>to do:" in message(editor)
@@ -124,6 +125,7 @@ def test_a_package_that_does_not_exist_is_red_until_it_is_gone(editor, client):
     tags.value = ["tmux"]
     editor.wait(60)
     assert text(editor, "problem") == ""
+    assert "✔ no problems are known" in text(editor, "remarks")
     assert "not pushed" not in message(editor)
     press(editor, "Push")
     assert "✔ pushed: edge is at version 0.0.2" in message(editor)
