@@ -94,8 +94,8 @@ def run_notebooks(
 
     `parameters` are texts that are converted to the types in the parameters cell of a notebook;
     each is passed to the notebooks that have it. Raises, before anything runs, ParameterError if
-    no notebook has a parameter or if a value does not fit, and LabError while another run goes on
-    in the lab. Everything after that, including Ctrl-C, is reported in the Summary, which is on
+    no notebook has a parameter or if a value does not fit, and LabError while another run is in
+    progress in the lab. Everything after that, including Ctrl-C, is reported in the Summary, which is on
     disk with the report when this returns.
 
         summary = run_notebooks(find_notebooks(["20"]), lab, {"packages": "htop"}, print)
@@ -131,7 +131,7 @@ def run_notebooks(
 @contextmanager
 def running(lab: Lab) -> Iterator[None]:
     """Hold the lab's lock for runs; it is gone with the process, however that ends. Raises LabError
-    while another run goes on."""
+    while another run holds it."""
     lock = lab.path("runs", "lock")
     with ExitStack() as stack:
         try:
@@ -149,7 +149,7 @@ def _other_run(lab: Lab, lock: Path) -> LabError:
     except ValueError:  # it has begun this very moment
         other = {"pid": "not known yet", "began": "now"}
     return LabError(
-        f"another run goes on in {lab.directory}: process {other['pid']}, since {other['began']}",
+        f"another run is in progress in {lab.directory}: process {other['pid']}, since {other['began']}",
         remedy="wait until it ends, end it with Ctrl-C or `kill`, or use another lab with --lab",
     )
 

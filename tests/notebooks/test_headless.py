@@ -183,7 +183,7 @@ def test_a_second_run_in_a_lab_is_refused_until_the_first_one_is_gone(lab, make,
     with child:
         wait_for(pid.exists, Deadline(60), "the cell runs")
         with pytest.raises(
-            LabError, match=f"another run goes on in .*: process {child.pid}, since"
+            LabError, match=f"another run is in progress in .*: process {child.pid}, since"
         ):
             run_notebooks([make("50-other", "1")], lab)
         assert len(list((lab.directory / "runs").glob("2*"))) == 1

@@ -21,6 +21,8 @@ from rfe_helpers.sandbox.installer import iso as installer
 PACKAGES = installer.PACKAGES  # the tools that make a disk are among them
 # Below /tmp, which inside_image.py leaves out of an image of the tree.
 INSIDE = "/tmp/rfe"  # noqa: S108  # in a tree of our own
+# Where / is a directory of another system's, as in a chroot, its propagation cannot be changed.
+_APART = "unshare --mount --propagation $(mountpoint -q / && echo private || echo unchanged)"
 _FILES = ("build/disk.py", "build/inside.py", "build/inside_image.py", "guest/image.sh")
 
 
@@ -56,7 +58,7 @@ def make(
                 f"--customize-hook=tar-in {_quoted(ours)} {INSIDE}",
                 *([f"--customize-hook=tar-in {_quoted(payload)} {INSIDE}"] if payload else []),
                 f"--customize-hook=upload {_quoted(specification)} {INSIDE}/spec.json",
-                f'--customize-hook=unshare --mount chroot "$1" env RFE_IMAGE=1 '
+                f'--customize-hook={_APART} chroot "$1" env RFE_IMAGE=1 '
                 f"PYTHONPATH={INSIDE}/lib "
                 f"python3 -m rfe_helpers.sandbox.build.inside_image {INSIDE}",
                 f'--customize-hook=echo RFE-STAGE: {stage}; cd "$1{INSIDE}" && {command}',

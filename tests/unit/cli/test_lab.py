@@ -90,7 +90,7 @@ def test_a_run_keeps_its_lab(lab, words):
     with headless.running(lab):
         result = rfe("lab", *words, "--lab", str(lab.directory))
     assert result.returncode == 1
-    assert f"another run goes on in {lab.directory}: process {os.getpid()}" in result.stderr
+    assert f"another run is in progress in {lab.directory}: process {os.getpid()}" in result.stderr
     assert (lab.directory / "lab.json").exists()
 
 
