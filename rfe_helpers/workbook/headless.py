@@ -95,8 +95,8 @@ def run_notebooks(
     `parameters` are texts that are converted to the types in the parameters cell of a notebook;
     each is passed to the notebooks that have it. Raises, before anything runs, ParameterError if
     no notebook has a parameter or if a value does not fit, and LabError while another run is in
-    progress in the lab. Everything after that, including Ctrl-C, is reported in the Summary, which is on
-    disk with the report when this returns.
+    progress in the lab. Everything after that, including Ctrl-C, is reported in the Summary, which
+    is on disk with the report when this returns.
 
         summary = run_notebooks(find_notebooks(["20"]), lab, {"packages": "htop"}, print)
         print(summary.status, summary.report)
@@ -149,7 +149,8 @@ def _other_run(lab: Lab, lock: Path) -> LabError:
     except ValueError:  # it has begun this very moment
         other = {"pid": "not known yet", "began": "now"}
     return LabError(
-        f"another run is in progress in {lab.directory}: process {other['pid']}, since {other['began']}",
+        f"another run is in progress in {lab.directory}: process {other['pid']}, "
+        f"since {other['began']}",
         remedy="wait until it ends, end it with Ctrl-C or `kill`, or use another lab with --lab",
     )
 
