@@ -2,7 +2,7 @@
 LAB ?= $(or $(RFE_LAB),$(HOME)/rfe-lab)
 BIN := .venv/bin
 # Two workers: one for everything with a machine, one for the quick tests (tests/conftest.py).
-PYTEST := $(BIN)/pytest -n 2 --dist loadgroup
+PYTEST := $(BIN)/pytest -n 2 --dist loadscope
 
 .DEFAULT_GOAL := help
 .PHONY: help set-up workbook jupyter doctor lint test test-quick test-full clean

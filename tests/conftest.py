@@ -2,8 +2,8 @@
 lab of a headless run of the short path, which is made when a test asks for it.
 
 A run without the long tests says at its end which ones it has left out. In a run with two workers
-(pytest-xdist), one has all tests that build trees or boot machines, one after the other, and the
-other works through the quick ones, file by file.
+(pytest-xdist), one has system/ and browser/, where trees are built and machines booted, in their
+order, and the other works through the rest, file by file.
 """
 
 import atexit
@@ -39,10 +39,16 @@ def pytest_deselected(items: Sequence[pytest.Item]) -> None:
     )
 
 
-def pytest_collection_modifyitems(items: Sequence[pytest.Item]) -> None:
-    for item in items:
-        is_long = any(item.get_closest_marker(name) for name in ("slow", "full"))
-        item.add_marker(pytest.mark.xdist_group("machines" if is_long else item.location[0]))
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    from xdist.scheduler import LoadScopeScheduling
+
+    class ByFile(LoadScopeScheduling):  # type: ignore[misc]
+        def _split_scope(self, nodeid: str) -> str:
+            machines = nodeid.startswith(("tests/system/", "tests/browser/"))
+            return "machines" if machines else nodeid.partition("::")[0]
+
+    return ByFile(config, log)
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
