@@ -31,6 +31,17 @@ NAME = re.compile(r"[a-zA-Z0-9._-]+")
 DEFAULT_VERSION = "0.0.0"
 _NUMBER = r"(?:0|[1-9][0-9]{0,17})"  # of 64 bits
 _DEEPEST, _LARGEST = 64, 2**63
+# A blueprint of 50,000 packages has 250,000 parts.
+MOST_PARTS = 300_000
+# The strings and comments of a TOML document; one that does not end goes to the end of its line, or
+# of the document.
+_STRINGS_AND_COMMENTS = re.compile(
+    r'"""[^"\\]*(?:(?:\\.|"(?!""))[^"\\]*)*(?:"{3,5}|\\?\Z)'
+    r"|'''.*?(?:'{3,5}|\Z)"
+    r'|"[^"\\\n]*(?:\\.[^"\\\n]*)*"?'
+    r"|'[^'\n]*'?|#[^\n]*",
+    re.DOTALL,
+)
 _SEMVER = re.compile(
     rf"({_NUMBER})\.({_NUMBER})\.({_NUMBER})(?:-[0-9A-Za-z.-]+)?(?:\+[0-9A-Za-z.-]+)?", re.ASCII
 )
@@ -180,11 +191,23 @@ def parse_json(data: Any) -> Blueprint:
 def load_toml(text: str | bytes) -> dict[str, Any]:
     """The tables of a TOML document. Raises BlueprintError with line and column."""
     try:
-        return tomllib.loads(text if isinstance(text, str) else text.decode())
+        document = text if isinstance(text, str) else text.decode()
+        _check_keys(document)
+        return tomllib.loads(document)
     except (tomllib.TOMLDecodeError, ValueError) as error:
         raise BlueprintError(f"this is not TOML: {error}") from None
     except RecursionError:
         raise BlueprintError("this is not TOML: nested too deeply") from None
+
+
+def _check_keys(document: str) -> None:
+    """Refuse what costs tomllib hours and gigabytes: it is quadratic in the parts of a dotted key,
+    which stands on one line, and keeps a kilobyte for each part."""
+    rest = _STRINGS_AND_COMMENTS.sub("x", document)
+    if max(line.count(".") for line in rest.split("\n")) > _DEEPEST:
+        raise BlueprintError("this is not TOML: nested too deeply")
+    if sum(rest.count(mark) for mark in "=.,[") > MOST_PARTS:
+        raise BlueprintError(f"the document has more than {MOST_PARTS} parts")
 
 
 def read(data: Any) -> tuple[Blueprint, tuple[Problem, ...]]:
