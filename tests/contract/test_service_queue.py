@@ -141,7 +141,7 @@ def test_the_tail_of_a_running_log_stands_under_its_stage(service: Running) -> N
     assert lines[-1] == "line 999"
     assert 900 < len(text) < 1200
     plain = service.ask(f"GET /api/v1/compose/log/{identity}").body.decode()
-    assert plain == f"Build {identity} is still running."
+    assert plain == f"Build {identity} is still running.\n"
 
 
 def test_deleting_removes_the_files(service: Running) -> None:
