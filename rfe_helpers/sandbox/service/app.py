@@ -64,6 +64,7 @@ _UPLOADS = (
     ("DELETE", "/upload/providers/delete/{provider}/{profile}"),
 )
 _FETCHING = 4
+_SEARCHED_BYTES, _SEARCHED_NAMES = 1 << 16, 20
 _WORD = re.compile(rb"[a-zA-Z0-9._-]+")
 _log = logging.getLogger(__name__)
 
@@ -141,12 +142,14 @@ class _Pushes:
             stored.set()
 
     async def follow(self, call: Call) -> None:
-        """Wait for the pushes that may be of a blueprint that the path, or else the body, names."""
+        """Wait for the pushes that may be of a blueprint that the path, or else the body, names.
+        A search through many or large texts would take longer than the pushes."""
         text = ",".join(call.path.values()).encode() or call.body
-        names = set(_WORD.findall(text))
+        names = set(_WORD.findall(text[:_SEARCHED_BYTES]))
         with anyio.move_on_after(_FOLLOWING_SECONDS):
             for stored, body in list(self._bodies.items()):
-                if any(name in body for name in names):
+                large = len(body) > _SEARCHED_BYTES or len(names) > _SEARCHED_NAMES
+                if large or any(name in body for name in names):
                     await stored.wait()
 
 
