@@ -118,7 +118,7 @@ def test_dots_in_texts_are_not_parts_of_a_key(service: Running) -> None:
 
 @pytest.fixture
 def small(tmp_path: Path) -> Iterator[Process]:
-    process = Process(tmp_path, memory=160 << 20)
+    process = Process(tmp_path, memory=140 << 20)
     yield process
     run.stop(process.id)
 
@@ -128,7 +128,7 @@ def test_an_answer_that_does_not_fit_into_the_memory_is_an_error_of_that_request
 ) -> None:
     for number in range(12):
         path = "/api/v1/blueprints/workspace"
-        answer = small.post(path, name=f"B{number}", description="x" * 4_000_000)
+        answer = small.post(path, name=f"B{number}", description="x" * 2_000_000)
         assert answer.status == 200
     names = ",".join(f"B{number}" for number in range(12))
     answer = small.ask(f"GET /api/v1/blueprints/info/{names}")
@@ -181,6 +181,20 @@ def test_a_source_that_does_not_answer_keeps_nobody_else_waiting(service: Runnin
     answers = [one.end() for one in asking]
     assert [answer.status for answer in answers] == [200] * 3, "that source is deleted"
     assert answers[2].json["errors"] == []
+
+
+def test_repositories_that_do_not_answer_keep_nobody_from_solving(service: Running) -> None:
+    service.push(packages=[{"name": "tmux"}])
+    service.ask("GET /api/v1/blueprints/depsolve/Edge")
+    body = {"blueprint_name": "Edge", "compose_type": "edge-commit"}
+    with silent_server() as url:
+        text = json.dumps({**body, "ostree": {"url": url}})
+        asking = [Asking(service, "POST /api/v1/compose", text, JSON) for _ in range(4)]
+        time.sleep(0.5)
+        read_all(service, "/api/v1/blueprints/depsolve/Edge", "/api/v1/modules/info/tmux")
+        assert [one.answer for one in asking] == [None] * 4
+    for one in asking:
+        assert one.end().json["errors"][0]["id"] == "OSTreeOptionsError"
 
 
 def test_solving_keeps_nobody_from_reading_and_too_much_of_it_is_refused(

@@ -63,7 +63,7 @@ def test_nothing_was_left_behind(process: Process) -> None:
 def test_what_costs_much_is_answered_too(
     process: Process, strategy: Callable[[], st.SearchStrategy[list[Request]]]
 ) -> None:
-    @cases(25)
+    @cases(12)
     @given(requests=strategy())
     def feed_all(requests: list[Request]) -> None:
         feed(process, requests)

@@ -35,6 +35,7 @@ from rfe_helpers.sandbox.service.wire import (
     ONLY_V1,
     QUICK,
     SOLVING,
+    STARTING,
     Call,
     Refusal,
     Route,
@@ -50,7 +51,10 @@ _BODY_SECONDS = 30
 # How long a request waits for pushes that it follows, before it reads what is stored.
 _FOLLOWING_SECONDS = 10
 # The threads of each lane, and how many more requests may wait for one of them.
-_LANES = {QUICK: (8, 2000), LARGE: (2, 24), INDEX: (2, 24), SOLVING: (4, 24)}
+_LANES = {QUICK: (8, 2000), LARGE: (2, 24), INDEX: (2, 24), SOLVING: (4, 24), STARTING: (4, 24)}
+_FETCHING = 4  # threads that fetch package indexes
+# The texts and the number of names that are searched for what a request follows.
+_SEARCHED_BYTES, _SEARCHED_NAMES = 1 << 16, 20
 _JSON_TYPE = "application/json; charset=utf-8"
 _UPLOADS = (
     ("POST", "/compose/uploads/schedule/{id}"),
@@ -63,8 +67,6 @@ _UPLOADS = (
     ("POST", "/upload/providers/save"),
     ("DELETE", "/upload/providers/delete/{provider}/{profile}"),
 )
-_FETCHING = 4
-_SEARCHED_BYTES, _SEARCHED_NAMES = 1 << 16, 20
 _WORD = re.compile(rb"[a-zA-Z0-9._-]+")
 _log = logging.getLogger(__name__)
 
@@ -207,7 +209,11 @@ def create_app(service: Service) -> Starlette:
                 routes.append(_http_route(route.method, path, endpoint(route, version)))
     app = Starlette(
         routes=routes,
-        exception_handlers={HTTPException: _http_error, Refusal: _refused},
+        exception_handlers={
+            HTTPException: _http_error,
+            Refusal: _refused,
+            Exception: _failed,
+        },
     )
     app.router.redirect_slashes = False
     return app
@@ -239,20 +245,26 @@ def _handle(service: Service, route: Route, call: Call) -> Response:
         # TOML, logs and empty bodies are labelled JSON too: clients decide by route.
         result.headers.setdefault("Content-Type", _JSON_TYPE)
         return result
-    except (RfeError, sqlite3.Error, OSError) as error:
-        text = error.message if isinstance(error, RfeError) else str(error)
-        _log.error("%s %s: %s", route.method, route.path, text)
-        raise Refusal("InternalServerError", text, status=500) from None
     except Refusal:
         raise
-    except MemoryError:
-        _log.error("%s %s: out of memory", route.method, route.path)
-        text = "the request needs more memory than the service may use"
-        raise Refusal("InternalServerError", text, status=500) from None
     except Exception as error:
-        _log.exception("%s %s: unexpected error", route.method, route.path)
-        text = f"{type(error).__name__}: {error}"
-        raise Refusal("InternalServerError", text, status=500) from None
+        refusal = _failure(error)
+        expected = isinstance(error, RfeError | sqlite3.Error | OSError | MemoryError)
+        text = f"{route.method} {route.path}: {refusal.errors[0]['msg']}"
+        _log.error("%s", text, exc_info=None if expected else error)
+        raise refusal from None
+
+
+def _failure(error: Exception) -> Refusal:
+    """The answer to a failure."""
+    text = f"{type(error).__name__}: {error}"
+    if isinstance(error, RfeError):
+        text = error.message
+    elif isinstance(error, MemoryError):
+        text = "the request needs more memory than the service may use"
+    elif isinstance(error, sqlite3.Error | OSError):
+        text = str(error)
+    return Refusal("InternalServerError", text, status=500)
 
 
 async def _body(request: Request, limit: int = MAXIMUM_BODY) -> bytes:
@@ -296,6 +308,11 @@ def _encode(value: Any) -> str:
 async def _refused(request: Request, error: Exception) -> Response:
     assert isinstance(error, Refusal)
     return _json({"status": False, "errors": error.errors}, error.status)
+
+
+async def _failed(request: Request, error: Exception) -> Response:
+    """What fails outside of a handler, such as the start of a thread."""
+    return await _refused(request, _failure(error))
 
 
 async def _http_error(request: Request, error: Exception) -> Response:

@@ -99,7 +99,8 @@ class Call:
             raise Refusal("DistroError", f"Invalid arch: {architecture}")
 
 
-QUICK, LARGE, INDEX, SOLVING = "quick", "large", "index", "solving"
+QUICK, LARGE, INDEX = "quick", "large", "index"
+SOLVING, STARTING = "solving", "starting"
 Handler = Callable[[Service, Call], "dict[str, Any] | Response"]
 
 
@@ -107,9 +108,9 @@ Handler = Callable[[Service, Call], "dict[str, Any] | Response"]
 class Route:
     """A route below /api/v<N>.
 
-    `lane` names the threads that it runs in: QUICK, or what may take seconds: LARGE (parses a body,
-    writes TOML, crypts passwords), INDEX (reads the package index, which may have to be fetched)
-    and SOLVING (runs apt's solver or asks other servers). A push `stores` a blueprint; what
+    `lane` names the threads that it runs in: QUICK, or one for what may take seconds: LARGE (parses
+    a body, writes TOML, crypts passwords), INDEX (reads the package index), SOLVING (runs apt's
+    solver), STARTING (a compose: solves, and asks other servers). A push `stores` a blueprint; what
     `follows` pushes waits for those that are under way.
     """
 

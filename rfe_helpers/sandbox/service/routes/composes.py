@@ -26,7 +26,7 @@ from rfe_helpers.sandbox.service.store import (
 )
 from rfe_helpers.sandbox.service.wire import (
     JSON,
-    SOLVING,
+    STARTING,
     Call,
     Refusal,
     Route,
@@ -338,7 +338,7 @@ def _entry(compose: StoredCompose) -> dict[str, Any]:
 
 
 ROUTES = (
-    Route("POST", "/compose", start, lane=SOLVING, follows=True),
+    Route("POST", "/compose", start, lane=STARTING, follows=True),
     Route("GET", "/compose/types", types),
     Route("GET", "/compose/queue", queue),
     Route("GET", "/compose/finished", finished),
