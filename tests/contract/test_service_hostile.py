@@ -118,7 +118,7 @@ def test_dots_in_texts_are_not_parts_of_a_key(service: Running) -> None:
 
 @pytest.fixture
 def small(tmp_path: Path) -> Iterator[Process]:
-    process = Process(tmp_path, memory=140 << 20)
+    process = Process(tmp_path, memory=128 << 20)
     yield process
     run.stop(process.id)
 

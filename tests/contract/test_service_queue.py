@@ -88,8 +88,9 @@ def test_cancelling_ends_the_build_and_the_next_compose_starts(service: Running)
         process = service.service.store.compose(first).process
     assert process.alive
     assert service.ask(f"DELETE /api/v1/compose/cancel/{first}").status == 200
-    assert not process.alive
     assert service.status(first) == "FAILED"
+    build = process
+    wait_for(lambda: not build.alive, Deadline(10), "the build has ended", every=0.02)
     assert "cancelled" in service.ask(f"GET /api/v1/compose/log/{first}").body.decode()
     service.wait(second, "RUNNING")
 

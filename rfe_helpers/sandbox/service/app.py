@@ -9,11 +9,13 @@ answered by the event loop itself.
 
 from __future__ import annotations
 
+import errno
 import json
 import logging
+import mmap
 import re
 import sqlite3
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import contextmanager, nullcontext, suppress
 from importlib.metadata import version as package_version
 from typing import Any
@@ -22,7 +24,7 @@ import anyio
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
-from starlette.responses import Response
+from starlette.responses import Response, StreamingResponse
 from starlette.routing import Match
 from starlette.routing import Route as HttpRoute
 
@@ -48,6 +50,7 @@ MAXIMUM_BODY = 4 << 20
 # How much of a body that is too large is read and dropped, so that the client gets its answer.
 _DRAINED = 64 << 20
 _BODY_SECONDS = 30
+_PIECE, _RESERVE = 1 << 18, 24 << 20
 # How long a request waits for pushes that it follows, before it reads what is stored.
 _FOLLOWING_SECONDS = 10
 # The threads of each lane, and how many more requests may wait for one of them.
@@ -248,11 +251,12 @@ def _handle(service: Service, route: Route, call: Call) -> Response:
     except Refusal:
         raise
     except Exception as error:
-        refusal = _failure(error)
+        failures = [_failure(error)]
         expected = isinstance(error, RfeError | sqlite3.Error | OSError | MemoryError)
-        text = f"{route.method} {route.path}: {refusal.errors[0]['msg']}"
+        text = f"{route.method} {route.path}: {failures[0].errors[0]['msg']}"
         _log.error("%s", text, exc_info=None if expected else error)
-        raise refusal from None
+    # Raised here, and from no variable, it does not keep alive what the failed request has used.
+    raise failures.pop()
 
 
 def _failure(error: Exception) -> Refusal:
@@ -260,7 +264,9 @@ def _failure(error: Exception) -> Refusal:
     text = f"{type(error).__name__}: {error}"
     if isinstance(error, RfeError):
         text = error.message
-    elif isinstance(error, MemoryError):
+    elif isinstance(error, MemoryError) or (
+        isinstance(error, OSError) and error.errno == errno.ENOMEM
+    ):
         text = "the request needs more memory than the service may use"
     elif isinstance(error, sqlite3.Error | OSError):
         text = str(error)
@@ -291,18 +297,47 @@ async def _body(request: Request, limit: int = MAXIMUM_BODY) -> bytes:
 
 
 def _json(data: dict[str, Any], status: int = 200) -> Response:
-    """An answer. Lists are encoded entry by entry: no other thread runs while the encoder does."""
-    entries = (f"{_encode(key)}:{_encode_entries(value)}" for key, value in data.items())
-    content = "{" + ",".join(entries) + "}"
-    return Response(content.encode(), status, media_type=_JSON_TYPE)
+    """An answer. A large one is sent in pieces, so that it is not copied as a whole."""
+    parts = list(_encoded(data))
+    length = sum(len(part) for part in parts)
+    if length <= _PIECE:
+        return Response(b"".join(parts), status, media_type=_JSON_TYPE)
+    # What is left must do for sending it: an answer that has begun cannot become an error.
+    mmap.mmap(-1, _RESERVE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS).close()
+    headers = {"Content-Length": str(length)}
+    return StreamingResponse(_pieces(parts), status, headers, media_type=_JSON_TYPE)
 
 
-def _encode_entries(value: Any) -> str:
-    return f"[{','.join(map(_encode, value))}]" if isinstance(value, list) else _encode(value)
+def _encoded(data: dict[str, Any]) -> Iterator[bytes]:
+    """JSON. Lists are encoded entry by entry: no other thread runs while the encoder does."""
+    mark = b"{"
+    for key, value in data.items():
+        yield mark + _encode(key) + b":"
+        mark = b","
+        if isinstance(value, list):
+            yield b"["
+            for number, entry in enumerate(value):
+                yield (b"," if number else b"") + _encode(entry)
+            yield b"]"
+        else:
+            yield _encode(value)
+    yield b"}"
 
 
-def _encode(value: Any) -> str:
-    return json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+def _encode(value: Any) -> bytes:
+    text = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    return text.encode()
+
+
+async def _pieces(parts: list[bytes]) -> AsyncIterator[bytes]:
+    piece = bytearray()
+    for part in parts:
+        for start in range(0, len(part), _PIECE):
+            piece += part[start : start + _PIECE]
+            if len(piece) >= _PIECE:
+                yield bytes(piece)
+                piece.clear()
+    yield bytes(piece)
 
 
 async def _refused(request: Request, error: Exception) -> Response:

@@ -12,6 +12,7 @@ socket (sd_listen_fds(3)); then the socket file belongs to systemd.
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import logging
 import os
 import resource
@@ -33,6 +34,7 @@ from rfe_helpers.sandbox.service.store import Store
 from rfe_helpers.sandbox.service.wire import Service
 
 MAXIMUM_MEMORY = 900 << 20
+_M_MMAP_THRESHOLD, _M_ARENA_MAX = -3, -8  # malloc.h
 _LONGEST_SOCKET = 107
 _BACKLOG = 512
 _FIRST_PASSED = 3  # SD_LISTEN_FDS_START
@@ -85,6 +87,10 @@ def _limit_memory() -> None:
     limit, highest = resource.getrlimit(resource.RLIMIT_DATA)
     if not 0 <= limit <= MAXIMUM_MEMORY:
         resource.setrlimit(resource.RLIMIT_DATA, (MAXIMUM_MEMORY, highest))
+    # Large blocks go back to the system when they are freed, as they would count on otherwise.
+    mallopt = ctypes.CDLL(None).mallopt  # mallopt(3) of glibc
+    mallopt(_M_MMAP_THRESHOLD, 1 << 18)
+    mallopt(_M_ARENA_MAX, 2)
 
 
 def leave(status: int) -> NoReturn:
