@@ -203,11 +203,19 @@ def load_toml(text: str | bytes) -> dict[str, Any]:
 def _check_keys(document: str) -> None:
     """Refuse what costs tomllib hours and gigabytes: it is quadratic in the parts of a dotted key,
     which stands on one line, and keeps a kilobyte for each part."""
-    rest = _STRINGS_AND_COMMENTS.sub("x", document)
-    if max(line.count(".") for line in rest.split("\n")) > _DEEPEST:
-        raise BlueprintError("this is not TOML: nested too deeply")
-    if sum(rest.count(mark) for mark in "=.,[") > MOST_PARTS:
-        raise BlueprintError(f"the document has more than {MOST_PARTS} parts")
+    if _excess(document):
+        text = _excess(_STRINGS_AND_COMMENTS.sub("x", document))
+        if text:
+            raise BlueprintError(text)
+
+
+def _excess(document: str) -> str:
+    """What a document has too much of, if any of this is outside of strings and comments."""
+    if max(line.count(".") for line in document.split("\n")) > _DEEPEST:
+        return "this is not TOML: nested too deeply"
+    if sum(document.count(mark) for mark in "=.,[") > MOST_PARTS:
+        return f"the document has more than {MOST_PARTS} parts"
+    return ""
 
 
 def read(data: Any) -> tuple[Blueprint, tuple[Problem, ...]]:
