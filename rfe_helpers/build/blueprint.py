@@ -33,6 +33,7 @@ _NUMBER = r"(?:0|[1-9][0-9]{0,17})"  # of 64 bits
 _DEEPEST, _LARGEST = 64, 2**63
 # A blueprint of 50,000 packages has 250,000 parts.
 MOST_PARTS = 300_000
+_MOST_REMEDIES = 100
 # The strings and comments of a TOML document; one that does not end goes to the end of its line, or
 # of the document.
 _STRINGS_AND_COMMENTS = re.compile(
@@ -337,7 +338,8 @@ def _table(
         key = spelling.get(name.lower())
         here = f"{where}.{key or name}" if where else key or name
         if key is None:
-            remedy = _likely(name, keys, where)
+            # To find what was meant takes longer than to read the key.
+            remedy = _likely(name, keys, where) if len(problems) < _MOST_REMEDIES else ""
             problems.append(Problem(here, "unknown key", remedy, unknown=True))
         elif value is not None:
             checked = _value(value, keys[key], here, problems)

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import gc
 import logging
 import os
 import resource
@@ -57,8 +58,11 @@ def serve(
     # uvicorn handles the signal, then raises it again; that must not skip the clean-up.
     signal.signal(signal.SIGTERM, _exit)
     _limit_memory()
-    # Threads that compute do not keep the one that answers waiting for long.
+    # Threads that compute do not keep the one that answers waiting for long; nor does Python's
+    # garbage collector, which stops all of them while it looks at everything that is old.
     sys.setswitchinterval(0.001)
+    gc.freeze()
+    gc.set_threshold(700, 10, 1000)
     listening = _passed_socket() if socket_path is None else _listening_socket(socket_path)
     with _locked(state), listening as listener:
         store = Store(state)
