@@ -31,6 +31,18 @@ NAME = re.compile(r"[a-zA-Z0-9._-]+")
 DEFAULT_VERSION = "0.0.0"
 _NUMBER = r"(?:0|[1-9][0-9]{0,17})"  # of 64 bits
 _DEEPEST, _LARGEST = 64, 2**63
+# A blueprint of 50,000 packages has 250,000 parts.
+MOST_PARTS = 300_000
+_MOST_REMEDIES = 100
+# The strings and comments of a TOML document; one that does not end goes to the end of its line, or
+# of the document.
+_STRINGS_AND_COMMENTS = re.compile(
+    r'"""[^"\\]*(?:(?:\\.|"(?!""))[^"\\]*)*(?:"{3,5}|\\?\Z)'
+    r"|'''.*?(?:'{3,5}|\Z)"
+    r'|"[^"\\\n]*(?:\\.[^"\\\n]*)*"?'
+    r"|'[^'\n]*'?|#[^\n]*",
+    re.DOTALL,
+)
 _SEMVER = re.compile(
     rf"({_NUMBER})\.({_NUMBER})\.({_NUMBER})(?:-[0-9A-Za-z.-]+)?(?:\+[0-9A-Za-z.-]+)?", re.ASCII
 )
@@ -223,11 +235,31 @@ def parse_json(data: Any) -> Blueprint:
 def load_toml(text: str | bytes) -> dict[str, Any]:
     """The tables of a TOML document. Raises BlueprintError with line and column."""
     try:
-        return tomllib.loads(text if isinstance(text, str) else text.decode())
+        document = text if isinstance(text, str) else text.decode()
+        _check_keys(document)
+        return tomllib.loads(document)
     except (tomllib.TOMLDecodeError, ValueError) as error:
         raise BlueprintError(f"this is not TOML: {error}") from None
     except RecursionError:
         raise BlueprintError("this is not TOML: nested too deeply") from None
+
+
+def _check_keys(document: str) -> None:
+    """Refuse what costs tomllib hours and gigabytes: it is quadratic in the parts of a dotted key,
+    which stands on one line, and keeps a kilobyte for each part."""
+    if _excess(document):
+        text = _excess(_STRINGS_AND_COMMENTS.sub("x", document))
+        if text:
+            raise BlueprintError(text)
+
+
+def _excess(document: str) -> str:
+    """What a document has too much of, if any of this is outside of strings and comments."""
+    if max(line.count(".") for line in document.split("\n")) > _DEEPEST:
+        return "this is not TOML: nested too deeply"
+    if sum(document.count(mark) for mark in "=.,[") > MOST_PARTS:
+        return f"the document has more than {MOST_PARTS} parts"
+    return ""
 
 
 def read(data: Any) -> tuple[Blueprint, tuple[Problem, ...]]:
@@ -349,7 +381,8 @@ def _table(
         key = spelling.get(name.lower())
         here = f"{where}.{key or name}" if where else key or name
         if key is None:
-            remedy = _likely(name, keys, where)
+            # To find what was meant takes longer than to read the key.
+            remedy = _likely(name, keys, where) if len(problems) < _MOST_REMEDIES else ""
             problems.append(Problem(here, "unknown key", remedy, unknown=True))
         elif value is not None:
             checked = _value(value, keys[key], here, problems)

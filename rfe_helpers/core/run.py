@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import shutil
 import signal
 import subprocess
@@ -340,7 +341,8 @@ def _popen(
     bound: bool = False,
 ) -> subprocess.Popen[bytes]:
     """Start a command. A `bound` one gets SIGTERM if this program is killed before it can end
-    it, by setpriv(1) of util-linux."""
+    it, by setpriv(1) of util-linux. A limit that this program has set to its own memory is not
+    the command's."""
     if cwd is not None and not cwd.is_dir():
         raise CommandFailedError(command, 127, f"no such directory: {cwd}")
     variables = environment(env)
@@ -351,6 +353,9 @@ def _popen(
             remedy="run `rfe doctor`: it prints the command that installs it",
         )
     words = ["setpriv", "--pdeathsig", "TERM"] if bound else []
+    limit, highest = resource.getrlimit(resource.RLIMIT_DATA)
+    if limit != highest:
+        words += ["prlimit", f"--data={'unlimited' if highest < 0 else highest}"]
     try:
         return subprocess.Popen(
             [*words, program, *command[1:]],

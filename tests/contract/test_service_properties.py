@@ -2,269 +2,20 @@
 
 from __future__ import annotations
 
-import json
-import tomllib
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
-from urllib.parse import quote
 
+import hostile
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from support.sandbox_service import Answer, Process
+from support.hostile import REQUESTS, Request, check, deep_documents, deletable, large_blueprints
+from support.sandbox_service import Process
 
-from rfe_helpers.build.blueprint import CUSTOMIZATIONS
 from rfe_helpers.core import run
-from rfe_helpers.sandbox.build.image_types import IMAGE_TYPES
 
-# fmt: off
-IDS = {
-    "HTTPError", "InvalidChars", "BlueprintsError", "UnknownBlueprint", "UnknownCommit",
-    "BadLimitOrOffset", "DistroError", "ProjectsError", "ModulesError", "UnknownModule",
-    "UnknownProject", "UnknownSource", "SystemSource", "MissingPost", "ComposeError",
-    "ManifestCreationFailed", "DepsolveError", "OSTreeOptionsError", "UploadError",
-    "UnknownUUID", "BuildInWrongState",
-}
-# fmt: on
-DOWNLOADS = ("image", "metadata", "results", "logs")
-
-
-@dataclass(frozen=True)
-class Request:
-    line: str
-    body: bytes = b""
-    content_type: str = ""
-
-
-# hostile values -----------------------------------------------------------------------------------
-
-# fmt: off
-HOSTILE = st.sampled_from(
-    [
-        "", " ", ".", "..", "../../etc/passwd", "/etc/../../root/.ssh", "/etc/shadow", "/",
-        "$(reboot)", "`id`", "; rm -rf / #", "a\nb", "a\0b", "--help", "-o=Dir::Etc=/tmp",
-        "%n%s", "{{7*7}}", "' OR 1=1 --", "*", "[", "[!a", "?" * 50, "a" * 5000, "ü", "\u202e",
-        "Edge", "Fuzz", "tmux", "tmux-", "3.*", "0.0.1", "1.0", "debian-13", "edge-commit",
-        "http://127.0.0.1:9/", "file:///etc/passwd", "http://[", "root", "kernel", "\ud800",
-        "linux-image-amd64", "wheel", "$6$salt$hash", "Europe/Berlin", "ssh.service", "0755",
-    ]
-)
-# fmt: on
-TEXT = HOSTILE | st.text(max_size=30)
-SCALAR = (
-    TEXT
-    | st.none()
-    | st.booleans()
-    | st.integers()
-    | st.integers(-1, 1)
-    | st.sampled_from([2**63, 10**400, 1.5, float("inf"), float("nan")])
-)
-VALUE = st.recursive(
-    SCALAR,
-    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(TEXT, inner, max_size=4),
-    max_leaves=8,
-)
-
-
-def shaped(expected: Any) -> st.SearchStrategy[Any]:
-    """Values with the shape that a key has in a blueprint."""
-    if isinstance(expected, dict):
-        keys = {key: shaped(value) for key, value in expected.items()}
-        return st.fixed_dictionaries({}, optional=keys)
-    if isinstance(expected, list):
-        return st.lists(shaped(expected[0]), max_size=3)
-    if isinstance(expected, tuple):
-        return st.one_of(*(shaped(kind) for kind in expected))
-    kinds: dict[Any, st.SearchStrategy[Any]] = {
-        str: TEXT,
-        int: st.integers(-1, 2**33),
-        bool: st.booleans(),
-    }
-    return kinds.get(expected, VALUE)
-
-
-SPECS = st.lists(st.fixed_dictionaries({"name": TEXT}, optional={"version": TEXT}), max_size=3)
-BLUEPRINT = st.fixed_dictionaries(
-    {"name": st.sampled_from(["Fuzz", "Edge"]) | TEXT},
-    optional={
-        "description": TEXT,
-        "version": st.sampled_from(["0.0.1", "1.2.3-rc1", "1.0"]),
-        "distro": st.sampled_from(["debian-13", "", "debian-12"]),
-        "packages": SPECS,
-        "modules": SPECS,
-        "groups": st.lists(st.fixed_dictionaries({"name": TEXT}), max_size=2),
-        "customizations": shaped(CUSTOMIZATIONS),
-    },
-)
-
-
-@st.composite
-def mutated(draw: st.DrawFn, data: st.SearchStrategy[Any]) -> bytes:
-    """JSON, now and then with another value in some place, or with its bytes disturbed."""
-    value = draw(data)
-    if isinstance(value, dict) and value and draw(st.integers(0, 3)) == 0:
-        value[draw(st.sampled_from(sorted(value)))] = draw(VALUE)
-    body = json.dumps(value).encode()
-    if draw(st.integers(0, 7)) == 0:
-        cut = draw(st.integers(0, len(body)))
-        body = body[:cut] + draw(st.binary(max_size=8)) + body[draw(st.integers(cut, len(body))) :]
-    return body
-
-
-# requests -----------------------------------------------------------------------------------------
-
-VERSION = st.sampled_from(["v0", "v1"])
-TYPE = st.sampled_from(["application/json"] * 8 + ["text/x-toml", "", "text/plain"])
-COMPOSE = st.fixed_dictionaries(
-    {"blueprint_name": st.sampled_from(["Edge", "Fuzz"]) | TEXT},
-    optional={
-        "compose_type": st.sampled_from(["edge-commit", "rhel-edge-container"]) | TEXT,
-        "size": st.none() | st.integers(-1, 2**65),
-        "ostree": st.fixed_dictionaries(
-            {},
-            optional={
-                "ref": st.sampled_from(["a/b", "ab" * 32]) | TEXT,
-                "parent": st.sampled_from(["a/b", "ab" * 32]) | TEXT,
-                # Nothing listens on port 9: whatever is resolved fails at once.
-                "url": st.sampled_from(["", "http://127.0.0.1:9/repo", "repo", "http://["]),
-                "contenturl": TEXT,
-                "rhsm": st.booleans(),
-            },
-        ),
-        "upload": VALUE,
-    },
-)
-SOURCE = st.fixed_dictionaries(
-    {},
-    optional={
-        "id": st.sampled_from(["debian-13", "fuzz"]) | TEXT,
-        "name": TEXT,
-        "type": st.sampled_from(["yum-metalink", "other"]) | TEXT,
-        "url": TEXT,
-        "check_gpg": st.booleans(),
-        "gpgkeys": st.lists(TEXT, max_size=2),
-        "distros": st.lists(TEXT, max_size=2),
-    },
-)
-# fmt: off
-TEMPLATES = (
-    "/blueprints/list", "/blueprints/info/{}", "/blueprints/changes/{}",
-    "/blueprints/change/{}/{}", "/blueprints/workspace/{}", "/blueprints/undo/{}/{}",
-    "/blueprints/tag/{}", "/blueprints/delete/{}", "/blueprints/diff/{}/{}/{}",
-    "/blueprints/depsolve/{}", "/blueprints/freeze/{}", "/projects/list", "/projects/info/{}",
-    "/projects/depsolve/{}", "/modules/list/{}", "/modules/info/{}", "/projects/source/list",
-    "/projects/source/info/{}", "/projects/source/delete/{}", "/compose/types",
-    "/compose/queue", "/compose/finished", "/compose/failed", "/compose/status/{}",
-    "/compose/info/{}", "/compose/log/{}", "/compose/image/{}", "/compose/metadata/{}",
-    "/compose/results/{}", "/compose/logs/{}", "/compose/cancel/{}", "/compose/delete/{}",
-    "/upload/providers", "/upload/info/{}", "/distros/list", "/{}", "/{}/{}",
-)
-# fmt: on
-
-
-def segment() -> st.SearchStrategy[str]:
-    raw = st.sampled_from(
-        ["Edge", "Fuzz", "NEWEST", "WORKSPACE", "tmux", "*", "%2e%2e", "a,b", "."]
-    )
-    text = TEXT.map(lambda text: quote(text.encode(errors="surrogatepass"), safe=""))
-    octets = st.binary(max_size=20).map(lambda octets: quote(octets, safe=""))
-    uuid = st.uuids().map(str)
-    return raw | text | octets | uuid
-
-
-@st.composite
-def path_requests(draw: st.DrawFn) -> list[Request]:
-    template = draw(st.sampled_from(TEMPLATES))
-    path = f"/api/{draw(VERSION)}" + template.format(*(draw(segment()) for _ in range(3)))
-    names = st.sampled_from(["offset", "limit", "format", "distro", "arch", "size", "test", "type"])
-    values = st.sampled_from(["0", "1", "-1", "toml", "json", "x", "9" * 30, "٣", "debian-13", ""])
-    pairs = draw(st.lists(st.tuples(names, values), max_size=2))
-    query = "&".join(f"{name}={quote(value)}" for name, value in pairs)
-    method = draw(st.sampled_from(["GET"] * 6 + ["DELETE"] * 2 + ["POST", "PUT", "HEAD"]))
-    return [Request(f"{method} {path}" + (f"?{query}" if query else ""))]
-
-
-def posts(path: str, data: st.SearchStrategy[Any]) -> st.SearchStrategy[list[Request]]:
-    def request(version: str, body: bytes, content_type: str) -> list[Request]:
-        return [Request(f"POST /api/{version}{path}", body, content_type)]
-
-    return st.builds(request, VERSION, mutated(data), TYPE)
-
-
-@st.composite
-def pushed_and_composed(draw: st.DrawFn) -> list[Request]:
-    """A blueprint with any content, then everything that reads it."""
-    data = {**draw(BLUEPRINT), "name": "Fuzz"}
-    if draw(st.booleans()):  # so that values are checked too, not only names
-        kind = IMAGE_TYPES[0]
-        data["customizations"] = draw(
-            shaped({key: CUSTOMIZATIONS[key] for key in kind.customizations})
-        )
-        data.pop("groups", None)
-    body = json.dumps(data).encode()
-    compose = json.dumps({"blueprint_name": "Fuzz", "compose_type": "edge-commit"}).encode()
-    return [
-        Request("POST /api/v1/blueprints/new", body, "application/json"),
-        Request("GET /api/v1/blueprints/info/Fuzz"),
-        Request("GET /api/v1/blueprints/info/Fuzz?format=toml"),
-        Request("POST /api/v1/compose?test=2", compose, "application/json"),
-    ]
-
-
-TOML_BODIES = st.builds(
-    lambda body: [Request("POST /api/v1/blueprints/new", body, "text/x-toml")],
-    st.binary(max_size=60)
-    | st.text(max_size=60).map(lambda text: text.encode(errors="ignore"))
-    | TEXT.map(lambda text: f"name = {json.dumps(text)}\nversion = 1979-05-27".encode()),
-)
-REQUESTS = st.one_of(
-    path_requests(),
-    path_requests(),
-    posts("/blueprints/new", BLUEPRINT | VALUE),
-    posts("/blueprints/workspace", BLUEPRINT | VALUE),
-    posts("/compose", COMPOSE | VALUE),
-    posts("/compose?test=1", COMPOSE),
-    posts("/projects/source/new", SOURCE | VALUE),
-    TOML_BODIES,
-    pushed_and_composed(),
-)
-
-
-# what an answer may be ----------------------------------------------------------------------------
-
-
-def check(request: Request, answer: Answer) -> None:
-    assert answer.status in (200, 400, 404, 405, 500, 501), answer
-    if request.line.startswith("HEAD ") or answer.status in (405, 501):
-        assert answer.body == b""
-        return
-    kind = answer.headers["Content-Type"]
-    if answer.status == 200 and "Content-Disposition" in answer.headers:
-        assert any(f"/compose/{name}/" in request.line for name in DOWNLOADS)
-        return
-    assert kind == "application/json; charset=utf-8"
-    text = answer.body.decode()
-    if answer.status == 200 and not text.startswith("{"):
-        assert "/compose/log/" in request.line or "format=toml" in request.line
-        if "format=toml" in request.line:
-            tomllib.loads(text)
-        return
-    data = json.loads(text, parse_constant=_refuse)
-    assert isinstance(data, dict)
-    if answer.status != 200:
-        assert data["status"] is False
-        assert set(data) == {"status", "errors"}
-        assert data["errors"]
-    for error in data.get("errors", []):
-        assert error["id"] in IDS, error
-        assert isinstance(error["msg"], str)
-        assert ("code" in error) == (answer.status == 404 and error["id"] == "HTTPError")
-        assert answer.status != 500 or error["id"] == "DepsolveError", error
-
-
-def _refuse(constant: str) -> None:
-    raise AssertionError(f"{constant} is not JSON")
+MEMORY = 1 << 30
 
 
 @pytest.fixture(scope="module")
@@ -308,13 +59,37 @@ def test_nothing_was_left_behind(process: Process) -> None:
     aftermath(process)
 
 
-@pytest.mark.full
-@pytest.mark.timeout(3600)
-def test_only_answers_of_the_contract_in_ten_thousand_cases(process: Process) -> None:
-    @cases(10_000)
-    @given(requests=REQUESTS)
+@pytest.mark.parametrize("strategy", [deep_documents, large_blueprints], ids=lambda s: s.__name__)
+def test_what_costs_much_is_answered_too(
+    process: Process, strategy: Callable[[], st.SearchStrategy[list[Request]]]
+) -> None:
+    @cases(12)
+    @given(requests=strategy())
     def feed_all(requests: list[Request]) -> None:
         feed(process, requests)
 
     feed_all()
     aftermath(process)
+    assert hostile.peak_memory(process) < MEMORY
+
+
+def test_what_can_be_pushed_can_be_deleted(process: Process) -> None:
+    @cases(60)
+    @given(requests=deletable())
+    def push_and_delete(requests: list[Request]) -> None:
+        pushed, deleted = (
+            process.ask(request.line, request.body, request.content_type) for request in requests
+        )
+        assert pushed.status == deleted.status or pushed.status == 400, requests
+
+    push_and_delete()
+
+
+@pytest.mark.full
+@pytest.mark.timeout(3600)
+def test_the_service_answers_50_000_hostile_inputs_within_its_memory(tmp_path: Path) -> None:
+    figures = hostile.trial(tmp_path, 50_000)
+    assert figures.failures == []
+    assert figures.inputs == 50_000
+    assert figures.statuses_asked > 100
+    assert figures.peak_memory < MEMORY

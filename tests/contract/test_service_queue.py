@@ -88,8 +88,9 @@ def test_cancelling_ends_the_build_and_the_next_compose_starts(service: Running)
         process = service.service.store.compose(first).process
     assert process.alive
     assert service.ask(f"DELETE /api/v1/compose/cancel/{first}").status == 200
-    assert not process.alive
     assert service.status(first) == "FAILED"
+    build = process
+    wait_for(lambda: not build.alive, Deadline(10), "the build has ended", every=0.02)
     assert "cancelled" in service.ask(f"GET /api/v1/compose/log/{first}").body.decode()
     service.wait(second, "RUNNING")
 
@@ -141,7 +142,7 @@ def test_the_tail_of_a_running_log_stands_under_its_stage(service: Running) -> N
     assert lines[-1] == "line 999"
     assert 900 < len(text) < 1200
     plain = service.ask(f"GET /api/v1/compose/log/{identity}").body.decode()
-    assert plain == f"Build {identity} is still running."
+    assert plain == f"Build {identity} is still running.\n"
 
 
 def test_deleting_removes_the_files(service: Running) -> None:

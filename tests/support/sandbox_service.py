@@ -24,6 +24,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pytest
 import uvicorn
 from starlette.types import ASGIApp, Receive, Scope, Send
 
@@ -113,10 +114,12 @@ def ask(
 
 
 class GateBuilder:
-    """Builds at once when its gate is open; until then it waits, in a process."""
+    """Builds at once when its gate is open; until then it waits, in a process, which takes
+    `ending` seconds to end after SIGTERM."""
 
-    def __init__(self, gate: Path) -> None:
+    def __init__(self, gate: Path, ending: float = 0) -> None:
         self.gate = gate
+        self.ending = ending
         self.requests: list[Request] = []
 
     def open(self, outcome: str = "finish") -> None:
@@ -129,6 +132,8 @@ class GateBuilder:
         self.requests.append(request)
         work.on_stage("tree", "mmdebstrap")
         wait = 'while [ ! -e "$1" ]; do sleep 0.02; done; echo "I: extracting"'
+        if self.ending:
+            wait = f"trap 'sleep {self.ending}; exit' TERM; {wait}"
         run.run(
             ["sh", "-c", wait, "build", self.gate, work.directory],
             log=work.log,
@@ -207,11 +212,11 @@ class Running:
 
 
 @contextmanager
-def running(directory: Path, index: Index) -> Iterator[Running]:
+def running(directory: Path, index: Index, builder: GateBuilder | None = None) -> Iterator[Running]:
     """A service with its state in `directory`; composes end once the builder's gate is open."""
     state = directory / "state"
     state.mkdir(parents=True, exist_ok=True)
-    builder = GateBuilder(directory / "gate")
+    builder = builder or GateBuilder(directory / "gate")
     store = Store(state)
     queue = Queue(store, state / "composes", directory / "cache", builder)
     service = Service(store, queue, index)
@@ -293,7 +298,8 @@ class Process:
     """A service in a process of its own, so that it can be killed. A second Process with the same
     directory is the restarted service."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, memory: int = 0) -> None:
+        """With `memory`, its limit is that many bytes, not the usual one."""
         self.directory = directory
         self.socket = directory / "socket"
         self.state = directory / "state"
@@ -303,6 +309,8 @@ class Process:
         if not sources.exists():
             sources.write_text(debian_repository(directory / "debian"))
         words: list[str | Path] = [sys.executable, __file__, self.socket, self.state]
+        if memory:
+            words = ["prlimit", f"--data={memory}:", *words]
         self.id = run.start([*words, directory / "cache", sources], log=self.log)
         wait_for(self._answers, Deadline(30), "the service answers", every=0.02)
 
@@ -327,6 +335,29 @@ class Process:
     def terminate(self) -> None:
         os.kill(self.id.pid, signal.SIGTERM)
         wait_for(lambda: not self.id.alive, Deadline(20), "the service has ended", every=0.01)
+
+
+@contextmanager
+def gated(command: str, directory: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """Let a command wait until the block ends or the file that this yields exists. A file
+    `calls` beside it has a line for each call."""
+    real, gate = run.which(command), directory / f"{command}.gate"
+    assert real is not None
+    fake = directory / "bin" / command
+    fake.parent.mkdir(exist_ok=True)
+    # apt-get: only its solver waits.
+    fake.write_text(
+        f"#!/bin/sh\necho call >>{directory}/calls\n"
+        'case "$*" in *update*|*indextargets*) ;; '
+        f"*) while [ ! -e {gate} ]; do sleep 0.02; done;; esac\n"
+        f'exec {real} "$@"\n'
+    )
+    fake.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{fake.parent}:{os.environ['PATH']}")
+    try:
+        yield gate
+    finally:
+        gate.touch()
 
 
 def processes_of(directory: Path) -> dict[int, str]:

@@ -36,12 +36,20 @@ from typing import Any
 
 from rfe_helpers.build.blueprint import PackageSpec
 from rfe_helpers.core import files, run
+from rfe_helpers.core.wait import Deadline
 from rfe_helpers.errors import BuilderError, CommandFailedError, RfeError
 
 SUITE = "trixie"
 KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
 FRESH_SECONDS = 86400
 FORGOTTEN_SECONDS = 7 * 86400
+# A server that does not answer keeps a fetch for 20 s, one that sends next to nothing for 120 s; in
+# the ten seconds after that the same error is given at once.
+_SILENT_SECONDS, _FETCH_SECONDS, _FAILED_SECONDS = 5, 120, 10
+_SOLVE_SECONDS = 120
+_RESOLVE_SECONDS = 30
+_MOST_GLOBS = 500
+_GLOB = re.compile(r"[*?\[]")
 # Debian's architectures under the names that clients of the API know
 ARCHITECTURES = {"amd64": "x86_64", "all": "noarch", "arm64": "aarch64"}
 # mmdebstrap gets all packages in one argument, which Linux limits to 128 KiB.
@@ -147,13 +155,16 @@ class Index:
     def __init__(self, cache: Path, sources: str | None = None) -> None:
         self.directory = cache / "apt"
         self._system = sources
-        self._guard = threading.RLock()
+        self._guard = threading.Lock()  # of the dictionaries below; never held while apt works
+        self._system_guard = threading.Lock()
+        self._fetching: dict[Path, threading.Lock] = {}
+        self._failed: dict[Path, tuple[float, str, str]] = {}
         self._names: dict[Path, tuple[float, tuple[str, ...]]] = {}
         self._solved: dict[tuple[Any, ...], list[AptPackage]] = {}
 
     def system_sources(self) -> str:
         """The system's sources, in apt's one-line form."""
-        with self._guard:
+        with self._system_guard:
             if self._system is None:
                 kept = self.directory / "system.list"
                 try:
@@ -165,6 +176,10 @@ class Index:
                     self._system = kept.read_text()
             return self._system
 
+    def fresh(self, extra: Sequence[str] = ()) -> bool:
+        """Whether the methods below answer without fetching an index."""
+        return self._is_fresh(self._directory(extra))
+
     def names(self, globs: Sequence[str] = (), extra: Sequence[str] = ()) -> list[str]:
         """The names of packages that match one of the globs, sorted; without globs all names.
 
@@ -173,8 +188,12 @@ class Index:
         known = self._all_names(self._open(extra))
         if not globs:
             return list(known)
-        pattern = re.compile("|".join(translate(glob) for glob in globs))
-        return [name for name in known if pattern.match(name)]
+        plain = {glob for glob in globs if not _GLOB.search(glob)}
+        patterns = [translate(glob) for glob in dict.fromkeys(globs) if glob not in plain]
+        if len(patterns) > _MOST_GLOBS:
+            raise BuilderError(f"more than {_MOST_GLOBS} patterns are not searched for at once")
+        pattern = re.compile("|".join(patterns) or "(?!)")
+        return [name for name in known if name in plain or pattern.match(name)]
 
     def versions(self, names: Sequence[str], extra: Sequence[str] = ()) -> list[list[AptPackage]]:
         """All versions of each package; a name that does not exist is left out."""
@@ -192,8 +211,12 @@ class Index:
         Raises BuilderError naming a package that does not exist.
         """
         words: list[str] = []
+        limit = Deadline(_RESOLVE_SECONDS)
         with self._database(self._open(extra)) as db:
-            for spec in specs:
+            for spec in dict.fromkeys(specs):
+                if limit.expired:
+                    text = f"{len(specs)} packages are more than can be searched for at once"
+                    raise BuilderError(text)
                 words += self._resolve_one(db, spec, extra)
         words = list(dict.fromkeys(words))
         if sum(len(word) + 1 for word in words) > _LONGEST_REQUEST:
@@ -207,36 +230,56 @@ class Index:
         """
         directory = self._open(extra)
         key = (directory, directory.joinpath("index.sqlite").stat().st_mtime_ns, *sorted(words))
-        with self._guard:
-            if key not in self._solved:
-                argv = ["apt-get", "install", "--simulate", "-qq", "--", *words]
-                try:
-                    result = run.run(argv, env={"APT_CONFIG": str(directory / "apt.conf")})
-                except CommandFailedError as error:
-                    raise BuilderError(_explanation(error.tail)) from None
+        solution = self._solved.get(key)
+        if solution is None:
+            argv = ["apt-get", "install", "--simulate", "-qq", "--", *words]
+            environment = {"APT_CONFIG": str(directory / "apt.conf")}
+            try:
+                result = run.run(argv, env=environment, seconds=_SOLVE_SECONDS)
+            except CommandFailedError as error:
+                raise BuilderError(_explanation(error.tail)) from None
+            solution = sorted(_installed(result.stdout), key=lambda p: p.name)
+            with self._guard:
                 if len(self._solved) > 100:
                     self._solved.clear()
-                self._solved[key] = sorted(_installed(result.stdout), key=lambda p: p.name)
-            return self._solved[key]
+                self._solved[key] = solution
+        return solution
 
     # one set of sources -----------------------------------------------------------------------
 
     def _open(self, extra: Sequence[str]) -> Path:
         """The directory of a set of sources; its index exists, and is fresh if that is possible."""
+        directory = self._directory(extra)
+        if self._is_fresh(directory):
+            return directory
         system = self.system_sources()
-        digest = hashlib.sha256("\0".join([system, *extra]).encode()).hexdigest()[:12]
-        directory = self.directory / digest
-        index = directory / "index.sqlite"
         with self._guard:
-            configuration = directory / "apt.conf"  # which an index from a shared cache lacks
-            if _age(index) < FRESH_SECONDS and configuration.exists():
-                return directory
-            with self._locked():
-                if _age(index) >= FRESH_SECONDS:
-                    self._refresh(directory, system, extra)
-                elif not configuration.exists():
-                    self._write_configuration(directory, system, extra)
+            fetching = self._fetching.setdefault(directory, threading.Lock())
+        with fetching:
+            if failed := self._failed.get(directory):
+                at, message, remedy = failed
+                if time.monotonic() - at < _FAILED_SECONDS:
+                    raise BuilderError(message, remedy=remedy)
+            try:
+                with self._locked():
+                    if _age(directory / "index.sqlite") >= FRESH_SECONDS:
+                        self._refresh(directory, system, extra)
+                    elif not self._is_fresh(directory):
+                        self._write_configuration(directory, system, extra)
+            except RfeError as error:
+                self._failed[directory] = (time.monotonic(), error.message, error.remedy)
+                raise
         return directory
+
+    def _directory(self, extra: Sequence[str]) -> Path:
+        sources = "\0".join([self.system_sources(), *extra])
+        return self.directory / hashlib.sha256(sources.encode()).hexdigest()[:12]
+
+    @staticmethod
+    def _is_fresh(directory: Path) -> bool:
+        # An index from a shared cache lacks the configuration.
+        fresh = _age(directory / "index.sqlite") < FRESH_SECONDS
+        return fresh and directory.joinpath("apt.conf").exists()
 
     def _refresh(self, directory: Path, system: str, extra: Sequence[str]) -> None:
         run.require("apt-get", "apt-cache")
@@ -245,7 +288,7 @@ class Index:
         update = ["apt-get", "update", "-qq", "-o", "APT::Update::Error-Mode=any"]
         index = directory / "index.sqlite"
         try:
-            run.run(update, env=environment, seconds=300)
+            run.run(update, env=environment, seconds=_FETCH_SECONDS)
             targets = run.run(
                 ["apt-get", "indextargets", "--format", "$(FILENAME)", "Created-By: Packages"],
                 env=environment,
@@ -292,7 +335,9 @@ class Index:
             "APT::Get::List-Cleanup": "false",
             "Acquire::Languages": "none",
             "Acquire::GzipIndexes": "false",
-            "Acquire::Retries": "2",
+            "Acquire::Retries": "1",
+            "Acquire::http::Timeout": str(_SILENT_SECONDS),
+            "Acquire::https::Timeout": str(_SILENT_SECONDS),
             "Debug::NoLocking": "true",
             **({"APT::Sandbox::User": "root"} if os.geteuid() == 0 else {}),
         }
@@ -315,18 +360,22 @@ class Index:
 
     def _all_names(self, directory: Path) -> tuple[str, ...]:
         modified = (directory / "index.sqlite").stat().st_mtime
-        with self._guard:
-            if self._names.get(directory, (None,))[0] != modified:
-                with self._database(directory) as db:
-                    rows = db.execute("SELECT DISTINCT name FROM packages ORDER BY name").fetchall()
-                self._names[directory] = (modified, tuple(row[0] for row in rows))
-            return self._names[directory][1]
+        known = self._names.get(directory)
+        if known is None or known[0] != modified:
+            with self._database(directory) as db:
+                rows = db.execute("SELECT DISTINCT name FROM packages ORDER BY name").fetchall()
+            known = (modified, tuple(row[0] for row in rows))
+            with self._guard:
+                if len(self._names) > 3:
+                    self._names.clear()
+                self._names[directory] = known
+        return known[1]
 
     def _resolve_one(
         self, db: sqlite3.Connection, spec: PackageSpec, extra: Sequence[str]
     ) -> list[str]:
         names = [spec.name]
-        if any(character in spec.name for character in "*?["):
+        if _GLOB.search(spec.name):
             names = self.names([spec.name], extra)
         any_version = spec.version in ("", "*")
         words = []

@@ -65,7 +65,7 @@ class Queue:
         self._builder = builder
         self._wake = threading.Event()
         self._thread = threading.Thread(target=self._work, name="queue", daemon=True)
-        self._guard = threading.Condition()
+        self._guard = threading.Lock()
         self._ending = False
         self._current = ""
         self._stopped = False
@@ -95,24 +95,22 @@ class Queue:
         self._wake.set()
 
     def cancel(self, identity: str) -> None:
-        """Make a waiting or running compose FAILED; when this returns, its build has ended.
+        """Make a waiting or running compose FAILED at once; its build ends soon after.
 
         Raises UnknownError, WrongStateError.
         """
-        with self._guard:
-            self.store.fail(identity)
-        self._interrupt(identity)
-        with self._guard:
-            self._guard.wait_for(lambda: self._current != identity, timeout=30)
+        self.store.fail(identity)
         self._note(identity, "Error: the compose was cancelled.")
+        threading.Thread(target=self._interrupt, args=(identity,), daemon=True).start()
 
     def delete(self, identity: str) -> None:
         """Forget a compose that has ended, with all its files. Raises UnknownError,
         WrongStateError."""
         self.store.delete_compose(identity)
-        with self._guard:  # it may have been cancelled, or finished, a moment ago
-            self._guard.wait_for(lambda: self._current != identity, timeout=30)
-        shutil.rmtree(self.path(identity), ignore_errors=True)
+        with self._guard:
+            ending = self._current == identity  # cancelled, or finished, a moment ago
+        if not ending:
+            shutil.rmtree(self.path(identity), ignore_errors=True)
 
     def path(self, identity: str, *parts: str) -> Path:
         """A path in the directory of a compose."""
@@ -173,7 +171,14 @@ class Queue:
             finally:
                 with self._guard:
                     self._current, self._process = "", None
-                    self._guard.notify_all()
+                self._remove_deleted(compose.id)
+
+    def _remove_deleted(self, identity: str) -> None:
+        """Remove the files of a compose that was deleted while its build ended."""
+        try:
+            self.store.compose(identity)
+        except UnknownError:
+            shutil.rmtree(self.path(identity), ignore_errors=True)
 
     def _failed(self, compose: StoredCompose, error: Exception) -> None:
         """Handle what a build raised: because it was stopped, or because it failed."""
@@ -181,6 +186,8 @@ class Queue:
             if self._ending:
                 self.store.requeue(compose.id, forgive=True)
             return
+        if isinstance(error, UnknownError | WrongStateError):
+            return  # cancelled, and maybe deleted, just as it ended
         if not isinstance(error, RfeError | OSError):
             _log.error("compose %s: unexpected error", compose.id, exc_info=error)
         if isinstance(error, OSError) and files.is_full(error):

@@ -1,5 +1,8 @@
 """The service as a process: its state directory, its socket, its start and its end.
 
+Its own memory is limited: a request that needs more gets an error, and the machine stays usable.
+Builds and other commands do not have this limit.
+
 One service per state directory (flock on `lock`, which the kernel releases however a process
 ends) and per socket. A socket on which nobody answers is a leftover and is replaced. The socket
 has mode 0660 from the start: access to it is access to the service. systemd may pass an open
@@ -9,8 +12,11 @@ socket (sd_listen_fds(3)); then the socket file belongs to systemd.
 from __future__ import annotations
 
 import contextlib
+import ctypes
+import gc
 import logging
 import os
+import resource
 import signal
 import socket
 import sys
@@ -28,6 +34,8 @@ from rfe_helpers.sandbox.service.queue import Builder, Queue
 from rfe_helpers.sandbox.service.store import Store
 from rfe_helpers.sandbox.service.wire import Service
 
+MAXIMUM_MEMORY = 900 << 20
+_M_MMAP_THRESHOLD, _M_ARENA_MAX = -3, -8  # malloc.h
 _LONGEST_SOCKET = 107
 _BACKLOG = 512
 _FIRST_PASSED = 3  # SD_LISTEN_FDS_START
@@ -49,6 +57,12 @@ def serve(
     """
     # uvicorn handles the signal, then raises it again; that must not skip the clean-up.
     signal.signal(signal.SIGTERM, _exit)
+    _limit_memory()
+    # Threads that compute do not keep the one that answers waiting for long; nor does Python's
+    # garbage collector, which stops all of them while it looks at everything that is old.
+    sys.setswitchinterval(0.001)
+    gc.freeze()
+    gc.set_threshold(700, 10, 1000)
     listening = _passed_socket() if socket_path is None else _listening_socket(socket_path)
     with _locked(state), listening as listener:
         store = Store(state)
@@ -70,6 +84,17 @@ def serve(
         finally:
             queue.stop()
             store.close()
+
+
+def _limit_memory() -> None:
+    """Let allocations beyond MAXIMUM_MEMORY fail, unless there is a lower limit already."""
+    limit, highest = resource.getrlimit(resource.RLIMIT_DATA)
+    if not 0 <= limit <= MAXIMUM_MEMORY:
+        resource.setrlimit(resource.RLIMIT_DATA, (MAXIMUM_MEMORY, highest))
+    # Large blocks go back to the system when they are freed, as they would count on otherwise.
+    mallopt = ctypes.CDLL(None).mallopt  # mallopt(3) of glibc
+    mallopt(_M_MMAP_THRESHOLD, 1 << 18)
+    mallopt(_M_ARENA_MAX, 2)
 
 
 def leave(status: int) -> NoReturn:

@@ -29,6 +29,7 @@ _ARMOR = re.compile(
     r"-----BEGIN PGP PUBLIC KEY BLOCK-----\n[A-Za-z0-9+/=:. \n]+"
     r"-----END PGP PUBLIC KEY BLOCK-----\n*"
 )
+_ID = re.compile(r"[^,]{1,250}")  # clients name sources in lists, in the path of a request
 _URI = re.compile(r"[!-~]+")
 _METHODS = {"yum-baseurl": "", "yum-mirrorlist": "mirror+"}
 _UNSUPPORTED = ("proxy", "rhsm", "module_hotfixes")
@@ -55,6 +56,11 @@ def parse(data: Mapping[str, Any], version: int) -> dict[str, Any]:
         if not data.get(key):
             raise MissingKeyError(key)
         _must_be(data, key, str)
+    for key in ("id", "name") if version == 1 else ("name",):
+        if not _ID.fullmatch(data[key]) or not data[key].isprintable():
+            raise ValueError(
+                f"'{key}' must be printable, without commas, of at most 250 characters"
+            )
     for key in _UNSUPPORTED:
         if data.get(key):
             raise ValueError(f"'{key}' is not supported by the sandbox")

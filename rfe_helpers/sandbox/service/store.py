@@ -123,7 +123,10 @@ class ComposePlan:
 
 @dataclass(frozen=True)
 class StoredCompose:
-    """A compose and its state. Times are Unix seconds; `attempts` counts starts of its build."""
+    """A compose and its state. Times are Unix seconds; `attempts` counts starts of its build.
+
+    In lists `plan` is an outline: type, ref and size, and of the blueprint name and version.
+    """
 
     id: str
     status: str
@@ -162,7 +165,7 @@ class Store:
         # Weak references: a connection is closed with its thread, and threads come and go.
         self._connections: weakref.WeakSet[_Connection] = weakref.WeakSet()
         self._guard = threading.Lock()
-        self._plans: dict[str, ComposePlan] = {}
+        self._outlines: dict[str, ComposePlan] = {}
         try:
             self._create()
         except sqlite3.Error as error:
@@ -312,7 +315,9 @@ class Store:
     def compose(self, identity: str) -> StoredCompose:
         """Raises UnknownError."""
         for compose in self._composes("WHERE id = ?", identity):
-            return compose
+            rows = self._read("SELECT plan FROM composes WHERE id = ?", identity)
+            if rows:  # not deleted meanwhile
+                return replace(compose, plan=ComposePlan.from_json(json.loads(rows[0][0])))
         raise UnknownError("compose")
 
     def composes(self, *statuses: str) -> list[StoredCompose]:
@@ -363,7 +368,7 @@ class Store:
         with self._change() as db:
             self._status(db, identity, (FINISHED, FAILED))
             db.execute("DELETE FROM composes WHERE id = ?", [identity])
-        self._plans.pop(identity, None)
+        self._outlines.pop(identity, None)
 
     def _end(self, identity: str, status: str, allowed: Iterable[str], artifact: str) -> None:
         with self._change() as db:
@@ -388,20 +393,25 @@ class Store:
         query = f"SELECT id, status, process, {columns} FROM composes {where} ORDER BY number"  # noqa: S608 - `where` is ours
         composes = []
         for identity, status, process_json, *rest in self._read(query, *values):
-            if (plan := self._plan(identity)) is not None:
+            if (outline := self._outline(identity)) is not None:
                 process = ProcessId(**json.loads(process_json)) if process_json else None
-                composes.append(StoredCompose(identity, status, plan, process, *rest))
+                composes.append(StoredCompose(identity, status, outline, process, *rest))
         return composes
 
-    def _plan(self, identity: str) -> ComposePlan | None:
-        """The plan of a compose; cached, as it never changes and every status request reads it."""
-        plan = self._plans.get(identity)
-        if plan is None:
-            rows = self._read("SELECT plan FROM composes WHERE id = ?", identity)
+    def _outline(self, identity: str) -> ComposePlan | None:
+        """The plan of a compose without its lists, which may have megabytes; cached, as it never
+        changes and every status request reads it."""
+        outline = self._outlines.get(identity)
+        if outline is None:
+            paths = ("blueprint.name", "blueprint.version", "kind", "ref", "size")
+            columns = ", ".join(f"json_extract(plan, '$.{path}')" for path in paths)
+            rows = self._read(f"SELECT {columns} FROM composes WHERE id = ?", identity)  # noqa: S608 - the columns are ours
             if not rows:
                 return None  # deleted since its row was read
-            plan = self._plans[identity] = ComposePlan.from_json(json.loads(rows[0][0]))
-        return plan
+            name, version, kind, ref, size = rows[0]
+            plan = ComposePlan(Blueprint(name, version=version), kind, ref, size)
+            outline = self._outlines[identity] = plan
+        return outline
 
     # the database ---------------------------------------------------------------------------------
 

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 from starlette.responses import Response
 
-from rfe_helpers.build.blueprint import NAME
+from rfe_helpers.build.blueprint import MOST_PARTS, NAME
 from rfe_helpers.sandbox.build import image_types
 from rfe_helpers.sandbox.service import sources
 from rfe_helpers.sandbox.service.packages import Index
@@ -20,6 +20,7 @@ from rfe_helpers.sandbox.service.store import Store
 JSON = "application/json"
 TOML = "text/x-toml"
 BOTH, ONLY_V1 = (0, 1), (1,)
+LONGEST_NAME = 250
 Parsed = TypeVar("Parsed")
 _UNSIGNED = re.compile(r"[0-9]{1,18}", re.ASCII)
 
@@ -49,10 +50,11 @@ class Call:
     body: bytes
 
     def names(self, key: str) -> list[str]:
-        """The comma-separated names in a part of the path. Raises Refusal (404) if it is empty."""
+        """The comma-separated names in a part of the path, each once. Raises Refusal (404) if it is
+        empty."""
         if not self.path[key]:
             raise not_found()
-        names = self.path[key].split(",")
+        names = distinct(self.path[key])
         check_names(*names)
         return names
 
@@ -97,20 +99,28 @@ class Call:
             raise Refusal("DistroError", f"Invalid arch: {architecture}")
 
 
-QUICK, SLOW, ENDING = "quick", "slow", "ending"
+QUICK, LARGE, INDEX = "quick", "large", "index"
+SOLVING, STARTING = "solving", "starting"
 Handler = Callable[[Service, Call], "dict[str, Any] | Response"]
 
 
 @dataclass(frozen=True)
 class Route:
-    """A route below /api/v<N>. `lane` names the threads that it runs in: QUICK, SLOW if it may
-    take seconds (apt, another server), ENDING if it waits for the end of a build."""
+    """A route below /api/v<N>.
+
+    `lane` names the threads that it runs in: QUICK, or one for what may take seconds: LARGE (parses
+    a body, writes TOML, crypts passwords), INDEX (reads the package index), SOLVING (runs apt's
+    solver), STARTING (a compose: solves, and asks other servers). A push `stores` a blueprint; what
+    `follows` pushes waits for those that are under way.
+    """
 
     method: str
     path: str
     handler: Handler
     versions: tuple[int, ...] = BOTH
     lane: str = QUICK
+    stores: bool = False
+    follows: bool = False
 
 
 class Refusal(Exception):  # noqa: N818 - it is an answer, not a defect
@@ -129,9 +139,22 @@ def not_found() -> Refusal:
     return refusal
 
 
+def busy() -> Refusal:
+    """The answer when too many requests that take seconds wait already. The status is one that
+    composer-cli takes for an error, which 429 and 503 are not."""
+    msg = "too many requests that take seconds are waiting; try again in a moment"
+    return Refusal("InternalServerError", msg, status=500)
+
+
+def distinct(text: str) -> list[str]:
+    """The comma-separated names in a text, each once."""
+    return list(dict.fromkeys(text.split(",")))
+
+
 def check_names(*names: str) -> None:
+    """Refuse what cannot be the name of a blueprint or a commit, or of a file NAME.toml."""
     for name in names:
-        if not NAME.fullmatch(name):
+        if len(name) > LONGEST_NAME or not NAME.fullmatch(name):
             raise Refusal("InvalidChars", "Invalid characters in API path")
 
 
@@ -145,7 +168,7 @@ def page(entries: Sequence[Any], offset: int, limit: int) -> Sequence[Any]:
 
 
 def load_json(body: bytes) -> Any:
-    """JSON in UTF-8; raises ValueError for anything else.
+    """JSON in UTF-8; raises ValueError for anything else, and for more than MOST_PARTS values.
 
     Not-a-number, infinities and halves of surrogate pairs are refused too: they could not be sent
     back.
@@ -154,6 +177,8 @@ def load_json(body: bytes) -> Any:
     def refuse(constant: str) -> None:
         raise ValueError(f"{constant} is not JSON")
 
+    if sum(body.count(mark) for mark in b"{[:,") > MOST_PARTS:
+        raise ValueError(f"the document has more than {MOST_PARTS} parts")
     try:
         value = json.loads(body.decode(), parse_constant=refuse)
         json.dumps(value, ensure_ascii=False, allow_nan=False).encode()

@@ -17,8 +17,9 @@ from rfe_helpers.sandbox.service.packages import AptPackage
 from rfe_helpers.sandbox.service.store import UnknownError
 from rfe_helpers.sandbox.service.wire import (
     DONE,
+    LARGE,
     ONLY_V1,
-    SLOW,
+    SOLVING,
     Call,
     Refusal,
     Route,
@@ -35,6 +36,7 @@ _NOT_UNDERSTOOD = (
 _HASH_PREFIXES = ("$2b$", "$5$", "$6$", "$y$")
 # `openssl passwd` reads no more of a line.
 _LONGEST_PASSWORD = 256
+_MOST_PASSWORDS = 2000
 
 
 def list_names(service: Service, call: Call) -> dict[str, Any]:
@@ -160,6 +162,8 @@ def diff(service: Service, call: Call) -> dict[str, Any]:
         raise Refusal("UnknownBlueprint", msg, status=404) from None
     before = {spec.name: spec.version for spec in old.packages}
     after = {spec.name: spec.version for spec in new.packages}
+    # As osbuild-composer sorts them: what was added or changed, then what was removed.
+    names = {**after, **before}
 
     def entry(versions: dict[str, str], package: str) -> dict[str, Any] | None:
         if package not in versions:
@@ -169,7 +173,7 @@ def diff(service: Service, call: Call) -> dict[str, Any]:
     return {
         "diff": [
             {"new": entry(after, package), "old": entry(before, package)}
-            for package in {**before, **after}
+            for package in names
             if before.get(package) != after.get(package)
         ]
     }
@@ -280,40 +284,51 @@ def _with_hashed_passwords(blueprint: Blueprint) -> Blueprint:
     users = blueprint.customizations.get("user", [])
     if not any("password" in user for user in users):
         return blueprint
+    plain = {user.get("password", "") for user in users}
+    hashes = _hashes([password for password in plain if not _is_hash(password)])
     with_hashes = []
     for user in users:
         entry = {key: value for key, value in user.items() if key != "password"}
         if password := user.get("password"):
-            entry["password"] = _hash(password)
+            entry["password"] = hashes.get(password, password)
         with_hashes.append(entry)
     return replace(blueprint, customizations={**blueprint.customizations, "user": with_hashes})
 
 
-def _hash(password: str) -> str:
-    """SHA-512 crypt by openssl, which gets the password on stdin. A hash stays as it is."""
-    if password.startswith(_HASH_PREFIXES):
-        return password
-    if len(password.encode()) > _LONGEST_PASSWORD or not password.isprintable():
-        raise Refusal(
-            "BlueprintsError",
-            f"a password must be printable and have at most {_LONGEST_PASSWORD} bytes",
-        )
+def _is_hash(password: str) -> bool:
+    return not password or password.startswith(_HASH_PREFIXES)
+
+
+def _hashes(passwords: list[str]) -> dict[str, str]:
+    """SHA-512 crypt of each password, by one openssl, which gets them on stdin."""
+    for password in passwords:
+        if len(password.encode()) > _LONGEST_PASSWORD or not password.isprintable():
+            raise Refusal(
+                "BlueprintsError",
+                f"a password must be printable and have at most {_LONGEST_PASSWORD} bytes",
+            )
+    if len(passwords) > _MOST_PASSWORDS:
+        msg = f"more than {_MOST_PASSWORDS} passwords are not crypted at once"
+        raise Refusal("BlueprintsError", msg)
+    if not passwords:
+        return {}
     argv = ["openssl", "passwd", "-6", "-stdin"]
-    return run.run(argv, input=password + "\n", seconds=30).stdout.strip()
+    lines = "".join(f"{password}\n" for password in passwords)
+    return dict(zip(passwords, run.run(argv, input=lines, seconds=60).stdout.split(), strict=True))
 
 
 ROUTES = (
     Route("GET", "/blueprints/list", list_names),
-    Route("GET", "/blueprints/info/{names:path}", info),
-    Route("GET", "/blueprints/changes/{names:path}", changes),
-    Route("GET", "/blueprints/change/{name}/{commit}", change, ONLY_V1),
-    Route("POST", "/blueprints/new", push),
-    Route("POST", "/blueprints/workspace", set_workspace),
-    Route("DELETE", "/blueprints/workspace/{name}", delete_workspace),
-    Route("POST", "/blueprints/undo/{name}/{commit}", undo),
-    Route("POST", "/blueprints/tag/{name}", tag),
-    Route("DELETE", "/blueprints/delete/{name}", delete),
-    Route("GET", "/blueprints/diff/{name}/{old}/{new}", diff),
-    Route("GET", "/blueprints/depsolve/{names:path}", depsolve, lane=SLOW),
-    Route("GET", "/blueprints/freeze/{names:path}", freeze, lane=SLOW),
+    Route("GET", "/blueprints/info/{names:path}", info, follows=True),
+    Route("GET", "/blueprints/changes/{names:path}", changes, follows=True),
+    Route("GET", "/blueprints/change/{name}/{commit}", change, ONLY_V1, follows=True),
+    Route("POST", "/blueprints/new", push, lane=LARGE, stores=True),
+    Route("POST", "/blueprints/workspace", set_workspace, lane=LARGE, stores=True),
+    Route("DELETE", "/blueprints/workspace/{name}", delete_workspace, follows=True),
+    Route("POST", "/blueprints/undo/{name}/{commit}", undo, follows=True),
+    Route("POST", "/blueprints/tag/{name}", tag, follows=True),
+    Route("DELETE", "/blueprints/delete/{name}", delete, follows=True),
+    Route("GET", "/blueprints/diff/{name}/{old}/{new}", diff, follows=True),
+    Route("GET", "/blueprints/depsolve/{names:path}", depsolve, lane=SOLVING, follows=True),
+    Route("GET", "/blueprints/freeze/{names:path}", freeze, lane=SOLVING, follows=True),
 )

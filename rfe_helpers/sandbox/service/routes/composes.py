@@ -25,14 +25,14 @@ from rfe_helpers.sandbox.service.store import (
     WrongStateError,
 )
 from rfe_helpers.sandbox.service.wire import (
-    ENDING,
     JSON,
-    SLOW,
+    STARTING,
     Call,
     Refusal,
     Route,
     Service,
     check_names,
+    distinct,
     load_json,
     lowered,
     not_found,
@@ -40,6 +40,7 @@ from rfe_helpers.sandbox.service.wire import (
 )
 
 _UUID = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
+EMPTY_LOG = "The compose result is empty.\n"
 _TESTS = {"1": FAILED, "2": FINISHED}
 _PROVIDERS = (
     "aws",
@@ -198,11 +199,15 @@ def failed(service: Service, call: Call) -> dict[str, Any]:
 
 
 def status(service: Service, call: Call) -> dict[str, Any]:
+    if not call.path["ids"]:
+        raise not_found()
     composes = service.store.composes()
     if call.path["ids"] != "*":
-        identities = {_identity(text) for text in call.path["ids"].split(",")}
+        identities = {_identity(text) for text in distinct(call.path["ids"])}
         composes = [compose for compose in composes if compose.id in identities]
     name, state, kind = (call.query.get(key) for key in ("blueprint", "status", "type"))
+    if name:
+        check_names(name)
     composes = [
         compose
         for compose in composes
@@ -241,9 +246,9 @@ def log(service: Service, call: Call) -> dict[str, Any] | Response:
     if compose.status == RUNNING:
         size = call.query.get("size", "")
         if not (size.isascii() and size.isdigit() and len(size) < 10):
-            return Response(f"Build {compose.id} is still running.")
+            return Response(f"Build {compose.id} is still running.\n")
         return Response(_tail(text, int(size) * 1024))
-    return Response(text or "The compose result is empty.")
+    return Response(text or EMPTY_LOG)
 
 
 def _tail(text: str, size: int) -> str:
@@ -275,7 +280,7 @@ def delete(service: Service, call: Call) -> dict[str, Any]:
     deleted, errors = [], []
     if not call.path["ids"]:
         raise not_found()
-    for text in call.path["ids"].split(","):
+    for text in distinct(call.path["ids"]):
         if not _UUID.fullmatch(text):
             errors.append(problem("UnknownUUID", f"{text} is not a valid uuid"))
             continue
@@ -333,7 +338,7 @@ def _entry(compose: StoredCompose) -> dict[str, Any]:
 
 
 ROUTES = (
-    Route("POST", "/compose", start, lane=SLOW),
+    Route("POST", "/compose", start, lane=STARTING, follows=True),
     Route("GET", "/compose/types", types),
     Route("GET", "/compose/queue", queue),
     Route("GET", "/compose/finished", finished),
@@ -341,6 +346,6 @@ ROUTES = (
     Route("GET", "/compose/status/{ids:path}", status),
     Route("GET", "/compose/info/{id}", info),
     Route("GET", "/compose/log/{id}", log),
-    Route("DELETE", "/compose/cancel/{id}", cancel, lane=ENDING),
+    Route("DELETE", "/compose/cancel/{id}", cancel),
     Route("DELETE", "/compose/delete/{ids:path}", delete),
 )

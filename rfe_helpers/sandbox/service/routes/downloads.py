@@ -13,7 +13,7 @@ from typing import Any
 from starlette.responses import FileResponse, Response, StreamingResponse
 
 from rfe_helpers.sandbox.build import image_types
-from rfe_helpers.sandbox.service.routes.composes import compose_of
+from rfe_helpers.sandbox.service.routes.composes import EMPTY_LOG, compose_of
 from rfe_helpers.sandbox.service.store import FINISHED, StoredCompose
 from rfe_helpers.sandbox.service.wire import Call, Refusal, Route, Service
 
@@ -99,7 +99,7 @@ def _manifest(service: Service, compose: StoredCompose) -> Member:
 
 def _log(service: Service, compose: StoredCompose) -> Member:
     path = service.queue.log(compose.id)
-    return "logs/osbuild.log", path if path.is_file() else b""
+    return "logs/osbuild.log", path if path.is_file() else EMPTY_LOG.encode()
 
 
 def _headers(filename: str, mime: str) -> dict[str, str]:

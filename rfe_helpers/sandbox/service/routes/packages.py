@@ -5,12 +5,22 @@ from __future__ import annotations
 from typing import Any
 
 from rfe_helpers.build.blueprint import PackageSpec
+from rfe_helpers.core.wait import Deadline
 from rfe_helpers.errors import RfeError
 from rfe_helpers.sandbox.service.packages import AptPackage
-from rfe_helpers.sandbox.service.wire import SLOW, Call, Refusal, Route, Service, page
+from rfe_helpers.sandbox.service.wire import (
+    INDEX,
+    SOLVING,
+    Call,
+    Refusal,
+    Route,
+    Service,
+    distinct,
+    page,
+)
 
-# Each of them takes a run of apt, half a second or more.
-_MOST_SOLVED = 50
+# Each module takes a run of apt, half a second or more.
+_SOLVE_SECONDS = 60
 
 
 def list_projects(service: Service, call: Call) -> dict[str, Any]:
@@ -28,7 +38,7 @@ def list_projects(service: Service, call: Call) -> dict[str, Any]:
 def list_modules(service: Service, call: Call) -> dict[str, Any]:
     call.check_distro()
     offset, limit = call.paging()
-    globs = [glob for glob in call.path.get("globs", "").split(",") if glob]
+    globs = [glob for glob in distinct(call.path.get("globs", "")) if glob]
     try:
         names = service.index.names(globs, service.extra_sources())
     except RfeError as error:
@@ -46,11 +56,12 @@ def project_info(service: Service, call: Call) -> dict[str, Any]:
 
 def module_info(service: Service, call: Call) -> dict[str, Any]:
     packages = _requested(service, call, "UnknownModule", "ModulesError")
-    if len(packages) > _MOST_SOLVED:
-        msg = f"msg: {len(packages)} packages match, at most {_MOST_SOLVED} are solved at once"
-        raise Refusal("ModulesError", msg)
-    modules = []
+    limit = Deadline(_SOLVE_SECONDS)
+    modules: list[dict[str, Any]] = []
     for versions in packages:
+        if limit.expired:
+            solved_of = f"{len(modules)} of {len(packages)} packages were solved"
+            raise Refusal("ModulesError", f"msg: {solved_of} in {_SOLVE_SECONDS} s; name fewer")
         try:
             solved = _depsolve(service, [PackageSpec(versions[0].name)])
         except RfeError as error:
@@ -71,7 +82,7 @@ def depsolve_projects(service: Service, call: Call) -> dict[str, Any]:
 
 
 def _names(call: Call, unknown: str) -> list[str]:
-    names = [name for name in call.path.get("names", "").split(",") if name]
+    names = [name for name in distinct(call.path.get("names", "")) if name]
     if not names:
         raise Refusal(unknown, "No packages specified.")
     return names
@@ -132,14 +143,14 @@ def _info(versions: list[AptPackage]) -> dict[str, Any]:
 
 
 ROUTES = (
-    Route("GET", "/projects/list", list_projects, lane=SLOW),
-    Route("GET", "/projects/list/", list_projects, lane=SLOW),
-    Route("GET", "/projects/info", project_info, lane=SLOW),
-    Route("GET", "/projects/info/{names:path}", project_info, lane=SLOW),
-    Route("GET", "/projects/depsolve", depsolve_projects, lane=SLOW),
-    Route("GET", "/projects/depsolve/{names:path}", depsolve_projects, lane=SLOW),
-    Route("GET", "/modules/list", list_modules, lane=SLOW),
-    Route("GET", "/modules/list/{globs:path}", list_modules, lane=SLOW),
-    Route("GET", "/modules/info", module_info, lane=SLOW),
-    Route("GET", "/modules/info/{names:path}", module_info, lane=SLOW),
+    Route("GET", "/projects/list", list_projects, lane=INDEX),
+    Route("GET", "/projects/list/", list_projects, lane=INDEX),
+    Route("GET", "/projects/info", project_info, lane=INDEX),
+    Route("GET", "/projects/info/{names:path}", project_info, lane=INDEX),
+    Route("GET", "/projects/depsolve", depsolve_projects, lane=SOLVING),
+    Route("GET", "/projects/depsolve/{names:path}", depsolve_projects, lane=SOLVING),
+    Route("GET", "/modules/list", list_modules, lane=INDEX),
+    Route("GET", "/modules/list/{globs:path}", list_modules, lane=INDEX),
+    Route("GET", "/modules/info", module_info, lane=SOLVING),
+    Route("GET", "/modules/info/{names:path}", module_info, lane=SOLVING),
 )

@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
-import tomllib
 from typing import Any
 
 import tomlkit
 from starlette.responses import Response
 
-from rfe_helpers.errors import RfeError
+from rfe_helpers.build import blueprint as blueprint_format
+from rfe_helpers.errors import BlueprintError, RfeError
 from rfe_helpers.sandbox.service import sources
 from rfe_helpers.sandbox.service.store import UnknownError
 from rfe_helpers.sandbox.service.wire import (
     DONE,
-    SLOW,
+    LARGE,
     Call,
     Refusal,
     Route,
     Service,
+    distinct,
     load_json,
     lowered,
     not_found,
@@ -53,7 +54,7 @@ def info(service: Service, call: Call) -> dict[str, Any] | Response:
     output = call.format()
     key = "id" if call.version == 1 else "name"
     known = {source[key]: source for source in [*service.store.sources(), *_system(service)]}
-    names = list(known) if call.path["names"] == "*" else call.path["names"].split(",")
+    names = list(known) if call.path["names"] == "*" else distinct(call.path["names"])
     entries = {
         name: sources.for_version(known[name], call.version) for name in names if name in known
     }
@@ -118,17 +119,17 @@ def _read(call: Call) -> dict[str, Any]:
 def _load_toml(body: bytes) -> dict[str, Any]:
     """A source in TOML, which may stand in a table named by its id."""
     try:
-        data = tomllib.loads(body.decode())
-    except RecursionError:
-        raise ValueError("nested too deeply") from None
+        data = blueprint_format.load_toml(body)
+    except BlueprintError as error:
+        raise ValueError(error.message) from None
     if len(data) == 1 and isinstance(inner := next(iter(data.values())), dict):
         data = {"id": next(iter(data)), **inner}
     return data
 
 
 ROUTES = (
-    Route("GET", "/projects/source/list", list_sources, lane=SLOW),
-    Route("GET", "/projects/source/info/{names:path}", info, lane=SLOW),
-    Route("POST", "/projects/source/new", add, lane=SLOW),
-    Route("DELETE", "/projects/source/delete/{names:path}", delete, lane=SLOW),
+    Route("GET", "/projects/source/list", list_sources),
+    Route("GET", "/projects/source/info/{names:path}", info),
+    Route("POST", "/projects/source/new", add, lane=LARGE),
+    Route("DELETE", "/projects/source/delete/{names:path}", delete),
 )
