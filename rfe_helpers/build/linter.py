@@ -316,7 +316,8 @@ def _place(where: str, path: str, allowed: str) -> Finding:
 
 
 def _below(path: str, roots: Sequence[str]) -> bool:
-    return any(path.startswith(f"{root}/") for root in roots) and ".." not in path.split("/")
+    """Whether a path is below a root, or is refused already (checks.py)."""
+    return any(path.startswith(f"{root}/") for root in roots) or ".." in path.split("/")
 
 
 def _containers(blueprint: Blueprint, profile: Profile) -> Iterator[Finding]:
@@ -373,7 +374,7 @@ def _deployed(blueprint: Blueprint, kind: str) -> Iterator[Finding]:
 
 def _unsupported(blueprint: Blueprint, kind: str) -> Iterator[Finding]:
     custom = blueprint.customizations
-    for key in sorted(key for key, value in custom.items() if value):
+    for key in sorted(key for key in blueprints.CUSTOMIZATIONS if custom.get(key)):
         if key not in _SUPPORTED[kind] and key != "installation_device":
             yield Finding(
                 f"customizations.{key}",

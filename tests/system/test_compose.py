@@ -21,7 +21,7 @@ PARENT = "a" * 64
 KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIKkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkk me@here"
 CUSTOMIZATIONS = {
     "hostname": "station-7",
-    "timezone": {"timezone": "Europe/Prague", "ntpservers": ["ntp.example.com"]},
+    "timezone": {"timezone": "US/Eastern", "ntpservers": ["ntp.example.com"]},
     "locale": {"languages": ["C.UTF-8"], "keyboard": "us"},
     "group": [{"name": "operators", "gid": 1500}],
     "user": [
@@ -32,11 +32,23 @@ CUSTOMIZATIONS = {
             "key": KEY,
             "uid": 1600,
             "groups": ["wheel", "operators"],
-        }
+        },
+        {"name": "John", "description": "Smith,\u2028a line\u0085or two", "home": "/home/js"},
+        {"name": "j.doe", "description": "50 %h \\", "uid": 600},
     ],
     "sshkey": [{"user": "root", "key": KEY}],
     "directories": [{"path": "/etc/app/conf.d", "mode": "0750", "ensure_parents": True}],
-    "files": [{"path": "/etc/app/settings", "data": "speed=9\n", "mode": "0600"}],
+    "files": [
+        {"path": "/etc/app/settings", "data": "speed=9\n", "mode": "0600"},
+        # what is a link in the tree
+        {"path": "/etc/alternatives/awk", "data": "mine\n"},
+        {"path": "/etc/systemd/system/sshd.service", "data": "[Unit]\n"},
+        {"path": "/etc/os-release", "data": "NAME=mine\n"},
+        # what belongs to a single machine, unless a blueprint says otherwise
+        {"path": "/etc/resolv.conf", "data": "nameserver 192.0.2.1\n"},
+        {"path": "/etc/ssh/ssh_host_ed25519_key.pub", "data": "key\n"},
+        {"path": "/usr/local/bin/a\\b", "data": "#!/bin/sh\n", "mode": "755"},
+    ],
     "services": {"enabled": ["systemd-timesyncd.service"], "masked": ["apt-daily.service"]},
 }
 
@@ -104,7 +116,9 @@ def test_the_rest_of_the_customizations(repository: Repo) -> None:
     assert lines(repository, "/usr/etc/locale.conf") == ["LANG=C.UTF-8"]
     assert lines(repository, "/usr/etc/vconsole.conf") == ["KEYMAP=us"]
     entries = {entry.path: entry for entry in repository.ls(REF, "/usr/etc")}
-    assert entries["/usr/etc/localtime"].target.endswith("zoneinfo/Europe/Prague")
+    assert entries["/usr/etc/localtime"].target.endswith("zoneinfo/US/Eastern")
+    zones = repository.ls(REF, "/usr/share/zoneinfo/US", recursive=False)
+    assert "/usr/share/zoneinfo/US/Eastern" in {entry.path for entry in zones}
     assert entries["/usr/etc/app/conf.d"].mode & 0o7777 == 0o750
     assert entries["/usr/etc/app/settings"].mode & 0o7777 == 0o600
     assert lines(repository, "/usr/etc/app/settings") == ["speed=9"]
@@ -126,6 +140,35 @@ def test_the_tree_is_laid_out_for_ostree(repository: Repo) -> None:
     assert lines(repository, "/usr/etc/machine-id") == []
     sysusers = lines(repository, "/usr/lib/sysusers.d/zz-edge.conf")
     assert any(line.startswith("u systemd-network ") for line in sysusers)
+
+
+def test_files_replace_links_and_leave_what_these_point_at(repository: Repo) -> None:
+    entries = {entry.path: entry for entry in repository.ls(REF, "/usr")}
+    for path in ("alternatives/awk", "systemd/system/sshd.service", "os-release"):
+        assert entries[f"/usr/etc/{path}"].target == ""
+    assert lines(repository, "/usr/etc/alternatives/awk") == ["mine"]
+    assert entries["/usr/bin/mawk"].size > 100_000
+    assert "ExecStart=/usr/sbin/sshd -D $SSHD_OPTS" in lines(
+        repository, "/usr/lib/systemd/system/ssh.service"
+    )
+    assert "VARIANT_ID=edge" in lines(repository, "/usr/lib/os-release")
+
+
+def test_files_that_usually_belong_to_a_single_machine_are_kept(repository: Repo) -> None:
+    assert lines(repository, "/usr/etc/resolv.conf") == ["nameserver 192.0.2.1"]
+    assert lines(repository, "/usr/etc/ssh/ssh_host_ed25519_key.pub") == ["key"]
+    keys = {entry.path for entry in repository.ls(REF, "/usr/etc/ssh")}
+    assert "/usr/etc/ssh/ssh_host_ed25519_key" not in keys
+
+
+def test_odd_names_and_comments_are_taken_literally(repository: Repo) -> None:
+    passwd = repository.read(REF, "/usr/etc/passwd").split("\n")
+    assert any(":Smith,\u2028a line\u0085or two:/home/js:" in line for line in passwd)
+    sysusers = repository.read(REF, "/usr/lib/sysusers.d/zz-edge.conf").split("\n")
+    (described,) = [line for line in sysusers if line.startswith("u j.doe ")]
+    assert '"50 %%h \\\\"' in described
+    created = lines(repository, "/usr/lib/tmpfiles.d/zz-edge-var.conf")
+    assert 'C "/var/usrlocal/bin/a\\\\b" 0755 0 0 - -' in created
 
 
 def test_nothing_secret_stays_in_the_work_directory(work: tree.Work, repository: Repo) -> None:

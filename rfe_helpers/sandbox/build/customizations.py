@@ -9,59 +9,110 @@ from __future__ import annotations
 import base64
 import binascii
 import ipaddress
-import posixpath
 import re
 import zoneinfo
 from collections.abc import Callable, Mapping
 from functools import cache
 from typing import Any
 
-from rfe_helpers.build.blueprint import Blueprint
+from rfe_helpers.build import checks
+from rfe_helpers.build.blueprint import CUSTOMIZATIONS, Blueprint, read
 from rfe_helpers.errors import BlueprintError
 from rfe_helpers.sandbox.build.image_types import KERNELS, ImageType
 
-# What adduser and systemd both accept; shadow takes up to 32 characters.
-_USER = re.compile(r"[a-z_][a-z0-9_-]{0,31}")
+# What useradd accepts in RHEL and in Debian 13; shadow takes up to 32 characters.
+_USER = re.compile(r"(?!\.{1,2}$)(?![0-9]+$)[A-Za-z0-9_.][A-Za-z0-9_.-]{0,31}")
 _LABEL = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?")
 _HASH = re.compile(r"\$(?:2[aby]|5|6|y)\$[A-Za-z0-9./$=,]{8,200}")
-_COMMENT = re.compile(r"[^:,=\x00-\x1f\x7f]{0,200}")
+_COMMENT = re.compile(r"[^:\x00-\x1f\x7f]{0,200}")
+_OPTION = r"[A-Za-z0-9-]+(?:=\"(?:[^\"\\\x00-\x1f\x7f]|\\.)*\")?"  # sshd(8), AUTHORIZED_KEYS
 _KEY = re.compile(
+    rf"(?:{_OPTION}(?:,{_OPTION})* )?"
     r"(ssh-rsa|ssh-ed25519|ecdsa-sha2-nistp(?:256|384|521)|sk-ssh-ed25519@openssh\.com"
     r"|sk-ecdsa-sha2-nistp256@openssh\.com) ([A-Za-z0-9+/]+={0,2})(?: [^\x00-\x1f\x7f]*)?"
 )
 _PROGRAM = re.compile(r"(?:/[A-Za-z0-9_+-][A-Za-z0-9._+-]*)+")
+_HOME = re.compile(_PROGRAM.pattern + "/?")
+# Made at each boot, or no place for files of a user.
+_NO_HOMES = ("/boot", "/dev", "/ostree", "/proc", "/run", "/sys", "/sysroot", "/tmp")  # noqa: S108
 _UNIT = re.compile(r"[A-Za-z0-9_][A-Za-z0-9:_.\\@-]{0,254}")
 _LOCALE = re.compile(r"(?:C|POSIX|[a-z]{2,3}(?:_[A-Z]{2})?)(?:\.[A-Za-z0-9-]{1,15})?(?:@[a-z]+)?")
 _KEYBOARD = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
-_MODE = re.compile(r"0?[0-7]{3,4}")
 _ARGUMENTS = re.compile(r"[A-Za-z0-9 ._=:,/+@-]{1,2000}")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _TIMEZONE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_+/-]{0,63}")
 # The policies of osbuild/images for OSTree commits.
 _FILE_ROOTS = ("/etc", "/root", "/usr/local/bin", "/usr/local/sbin")
 _DENIED_FILES = ("/etc/fstab", "/etc/shadow", "/etc/passwd", "/etc/group")
+# Files of every tree: no directories can be there.
+_FILES_OF_ETC = (*_DENIED_FILES, *(f"/etc/{name}" for name in ("gshadow", "hostname", "hosts")))
+# Links that systemd makes at each boot, whatever is there (tmpfiles.d/debian.conf).
+_MADE_AT_BOOT = ("/etc/mtab", "/etc/default/locale", "/etc/vconsole.conf")
 _MAXIMUM_ID = 2**32 - 2
 _LONGEST_LIST = 1000
 
 
+# Why the sandbox refuses what RHEL takes for some image type, or what RHEL refuses for all of ours.
+REASONS = {
+    "bootloader": "the sandbox has one GRUB configuration, which updates rely on",
+    "cacerts": "Image Builder does not support it for RHEL for Edge",
+    "containers": "the sandbox does not embed images: let podman pull them on the device (Quadlet)",
+    "containers-storage": "it goes with `containers`, which the sandbox does not embed",
+    "disk": "the sandbox makes the partitions of its installer: boot partitions and one root",
+    "dnf": "Debian installs packages with apt",
+    "enabled_modules": "modules are a part of DNF; Debian has one version of each package",
+    "fdo": "Debian does not package a client for FIDO Device Onboard",
+    "filesystem": "the sandbox makes the partitions of its installer: boot partitions and one root",
+    "fips": "Debian's kernel and libraries are not validated for FIPS 140, "
+    "and it has no crypto-policies to switch them",
+    "firewall": "a commit of the sandbox has no firewall unless `packages` asks for one",
+    "firstboot": "scripts for the first boot are not a part of RHEL for Edge: enable a unit",
+    "groups": "the repositories of Debian do not define package groups",
+    "ignition": "Ignition is not in the sandbox's initramfs",
+    "iso": "it describes live media",
+    "openscap": "Image Builder does not support it for OSTree image types",
+    "partitioning_mode": "the sandbox makes plain partitions only",
+    "repositories": "a device of the sandbox does not install packages; "
+    "add a source to build from others",
+    "rhsm": "Debian is not registered with Red Hat",
+    "rpm": "Debian installs packages with dpkg",
+    "sshd": "write a file below /etc/ssh/sshd_config.d",
+}
+
+
 def check(blueprint: Blueprint, kind: ImageType) -> None:
     """Raise BlueprintError if the blueprint requests something that the type does not support."""
-    requested = {key: value for key, value in blueprint.customizations.items() if value}
-    refused = sorted(set(requested) - set(kind.customizations))
+    problems: list[checks.Problem] = []
+    customizations = checks.checked(blueprint.customizations, problems)
+    for problem in problems:
+        raise BlueprintError(f"{problem.where} {problem.message}", remedy=problem.remedy)
+    requested = {key: value for key, value in customizations.items() if value}
+    refused = sorted((set(requested) & set(CUSTOMIZATIONS)) - set(kind.customizations))
     if refused:
-        allowed = ", ".join(kind.customizations)
+        reasons = "".join(f"; {name}: {REASONS[name]}" for name in refused if name in REASONS)
         raise BlueprintError(
             f'unsupported blueprint customizations found for image type "{kind.name}": '
-            f"{', '.join(refused)} (allowed: {allowed})"
+            f"{', '.join(refused)} (allowed: {', '.join(kind.customizations)}){reasons}"
         )
     for name in ("groups", "containers", "enabled_modules"):
         if getattr(blueprint, name):
-            raise _refusal(kind, name, "the sandbox builds from Debian packages only")
+            raise _refusal(kind, name, REASONS[name])
     if not kind.packages and (blueprint.packages or blueprint.modules):
         raise _refusal(kind, "packages", "the commit that it deploys has them already")
     for name, value in requested.items():
+        if name not in CUSTOMIZATIONS:
+            continue  # warnings() names it
         _check_length(value, f"customizations.{name}")
         _CHECKS[name](value, f"customizations.{name}", kind)
+    _apart(requested)
+
+
+def warnings(blueprint: Blueprint, kind: ImageType) -> list[str]:
+    """What a compose ignores of a blueprint, such as unknown keys, as Image Builder does."""
+    _, problems = read(blueprint.to_json())
+    return [
+        f"{problem.where}: {problem.message}, ignored" for problem in problems if problem.unknown
+    ]
 
 
 def kernel(blueprint: Blueprint) -> str:
@@ -121,11 +172,14 @@ def _users(entries: list[dict[str, Any]], where: str, _: ImageType) -> None:
         for key, pattern, what in (
             ("description", _COMMENT, "a comment without : , = and control characters"),
             ("password", _HASH, "a crypted password"),
-            ("home", _PROGRAM, "an absolute path of plain characters"),
+            ("home", _HOME, "an absolute path of plain characters"),
             ("shell", _PROGRAM, "an absolute path of plain characters"),
         ):
             if entry.get(key):
                 _matches(pattern, entry[key], f"{here}.{key}", what)
+        home = entry.get("home") or "/home"
+        fits = not any(f"{home}/".startswith(f"{place}/") for place in _NO_HOMES)
+        _must(fits, f"{here}.home", home, "a place for the files of a user")
         if entry.get("key"):
             _ssh_key(entry["key"], f"{here}.key")
         for group in entry.get("groups", []):
@@ -146,6 +200,7 @@ def _groups(entries: list[dict[str, Any]], where: str, _: ImageType) -> None:
             fits = 1 <= entry["gid"] <= _MAXIMUM_ID
             _must(fits, f"{here}.gid", entry["gid"], f"a number from 1 to {_MAXIMUM_ID}")
     _distinct([entry["name"] for entry in entries], where)
+    _distinct([str(entry["gid"]) for entry in entries if "gid" in entry], f"{where}.gid")
 
 
 def _ssh_keys(entries: list[dict[str, Any]], where: str, _: ImageType) -> None:
@@ -205,9 +260,18 @@ def _services(value: Mapping[str, Any], where: str, _: ImageType) -> None:
             _matches(_UNIT, unit, f"{where}.{key}", "the name of a systemd unit")
 
 
+_NOT_IN_INSTALLER = {
+    "bootloader": REASONS["bootloader"],
+    "menu-timeout": "its menu starts the installation",
+    "modules": "they are modules of Anaconda, and the sandbox's installer is not Anaconda",
+    "payload": "the payload is the commit of the compose request",
+}
+
+
 def _installer(value: Mapping[str, Any], where: str, kind: ImageType) -> None:
-    if value.get("modules"):
-        raise _refusal(kind, f"{where}.modules", "its installer has no modules")
+    for key, why in _NOT_IN_INSTALLER.items():
+        if value.get(key):
+            raise _refusal(kind, f"{where}.{key}", why)
     for name in value.get("sudo-nopasswd", []):
         _matches(_USER, name.removeprefix("%"), f"{where}.sudo-nopasswd", "a user or %group")
     contents = (value.get("kickstart") or {}).get("contents", "")
@@ -216,40 +280,42 @@ def _installer(value: Mapping[str, Any], where: str, kind: ImageType) -> None:
 
 def _directories(entries: list[dict[str, Any]], where: str, _: ImageType) -> None:
     for number, entry in enumerate(entries):
-        _path(entry, f"{where}[{number}]", ("/etc",))
+        here = f"{where}[{number}].path"
+        _place(entry["path"], here, ("/etc",))
+        _must(entry["path"] not in _FILES_OF_ETC, here, entry["path"], "a directory")
     _distinct([entry["path"] for entry in entries], where)
 
 
 def _files(entries: list[dict[str, Any]], where: str, kind: ImageType) -> None:
     for number, entry in enumerate(entries):
-        here = f"{where}[{number}]"
-        _path(entry, here, _FILE_ROOTS)
-        _must(entry["path"] not in _DENIED_FILES, f"{here}.path", entry["path"], "allowed")
+        here, path = f"{where}[{number}]", entry["path"]
+        _place(path, f"{here}.path", _FILE_ROOTS)
+        _must(path not in _DENIED_FILES, f"{here}.path", path, "allowed")
+        if path in _MADE_AT_BOOT:
+            raise _refusal(kind, f"{here}.path", f"systemd makes {path} a link at each boot")
         if entry.get("uri"):
             raise _refusal(kind, f"{here}.uri", "give the content in `data`")
     _distinct([entry["path"] for entry in entries], where)
 
 
-def _path(entry: Mapping[str, Any], where: str, roots: tuple[str, ...]) -> None:
-    """Check a path, which must be normalised and below one of `roots`, its owner and its mode."""
-    path = entry.get("path", "")
-    plain = path.startswith("/") and posixpath.normpath(path) == path and not path.startswith("//")
+def _place(path: str, where: str, roots: tuple[str, ...]) -> None:
+    """Check a path, which must be below one of `roots`, and short enough for a file system."""
     short = len(path.encode()) < 4096 and all(len(p.encode()) < 256 for p in path.split("/"))
-    fits = plain and short and not _CONTROL.search(path)
-    _must(fits, f"{where}.path", path, "an absolute path without . and ..")
+    _must(short and not _CONTROL.search(path), where, path, "a path without control characters")
     fits = any(path.startswith(root + "/") for root in roots)
-    _must(fits, f"{where}.path", path, f"below {', '.join(roots)}")
-    for key in ("user", "group"):
-        owner = entry.get(key)
-        if isinstance(owner, int):
-            _must(0 <= owner <= _MAXIMUM_ID, f"{where}.{key}", owner, "an id")
-        elif owner:
-            _matches(_USER, owner, f"{where}.{key}", "a name")
-    mode = entry.get("mode")
-    if isinstance(mode, int):
-        _must(0 <= mode <= 0o7777, f"{where}.mode", mode, "a mode")
-    elif mode:
-        _matches(_MODE, mode, f"{where}.mode", 'an octal mode such as "0644"')
+    _must(fits, where, path, f"below {', '.join(roots)}")
+
+
+def _apart(customizations: Mapping[str, Any]) -> None:
+    """Refuse a file at the path of a directory, or as the parent of anything (osbuild/images,
+    ValidateDirFileCustomizations)."""
+    files = [entry["path"] for entry in customizations.get("files") or []]
+    directories = [entry["path"] for entry in customizations.get("directories") or []]
+    for path in files:
+        _must(path not in directories, "customizations.files", path, "free: it is a directory")
+        for other in (*files, *directories):
+            fits = not other.startswith(f"{path}/")
+            _must(fits, "customizations.files", path, f"a directory, but the parent of {other}")
 
 
 def _distinct(names: list[str], where: str) -> None:

@@ -21,7 +21,12 @@ from rfe_helpers.sandbox.installer import iso as installer
 PACKAGES = installer.PACKAGES  # the tools that make a disk are among them
 # Below /tmp, which inside_image.py leaves out of an image of the tree.
 INSIDE = "/tmp/rfe"  # noqa: S108  # in a tree of our own
-_FILES = ("build/disk.py", "build/inside.py", "build/inside_image.py", "guest/image.sh")
+# fmt: off
+_FILES = (
+    "build/disk.py", "build/inside.py", "build/customize.py", "build/inside_image.py",
+    "guest/image.sh",
+)
+# fmt: on
 
 
 def make(

@@ -103,10 +103,9 @@ def configure(spec: dict[str, Any], target: Target, deployment: Path) -> None:
         run("chroot", view, "ostree", "remote", "delete", spec["remote"])
         unverified = ("--no-sign-verify", "--no-gpg-verify")
         run("chroot", view, "ostree", "remote", "add", *unverified, spec["remote"], spec["url"])
-        inside = Path(__file__).with_name("inside.py")
-        shutil.copy(inside, view / "tmp/inside.py")
+        shutil.copy(Path(__file__).with_name("customize.py"), view / "tmp")
         customizations = json.dumps(spec["customizations"])
-        run("chroot", view, "python3", "/tmp/inside.py", "customize", "-", stdin=customizations)  # noqa: S108
+        run("chroot", view, "python3", "/tmp/customize.py", stdin=customizations)  # noqa: S108
     finally:
         run("umount", "--lazy", view)
 

@@ -201,8 +201,8 @@ def base_hooks(work: Work) -> list[str]:
 
 def tree_hooks(work: Work, shared: Base, request: Request) -> list[str]:
     """mmdebstrap's options that unpack the base and finish the tree of one compose."""
-    inside = work.directory / "inside.py"
-    inside.write_text(inside_source())
+    for name in ("inside.py", "customize.py"):
+        (work.directory / name).write_text(inside_source(name))
     sources = []
     for number, text in enumerate(request.sources):
         path = work.directory / f"source-{number}.sources"
@@ -211,7 +211,7 @@ def tree_hooks(work: Work, shared: Base, request: Request) -> list[str]:
         sources.append(f"--setup-hook=upload {shlex.quote(str(path))} {target}")
     quoted = {
         name: shlex.quote(str(work.directory / name))
-        for name in ("spec.json", "inside.py", "report.json")
+        for name in ("spec.json", "inside.py", "customize.py", "report.json")
     }
     return [
         '--setup-hook=mkdir -p "$1/dev"',
@@ -221,6 +221,7 @@ def tree_hooks(work: Work, shared: Base, request: Request) -> list[str]:
         '--customize-hook=mkdir -m 700 "$1/rfe"',
         f"--customize-hook=upload {quoted['spec.json']} /rfe/spec.json",
         f"--customize-hook=upload {quoted['inside.py']} /rfe/inside.py",
+        f"--customize-hook=upload {quoted['customize.py']} /rfe/customize.py",
         '--customize-hook=chroot "$1" python3 /rfe/inside.py compose /rfe',
         f"--customize-hook=download /rfe/report.json {quoted['report.json']}",
         '--customize-hook=rm -rf "$1/rfe"',

@@ -73,7 +73,8 @@ def start(service: Service, call: Call) -> dict[str, Any]:
     plan = _plan(service, blueprint, kind, data, test=_TESTS.get(call.query.get("test", ""), ""))
     identity = service.store.add_compose(plan)
     service.queue.wake()
-    return {"build_id": identity, "status": True, "warnings": None}
+    warnings = customizations.warnings(blueprint, kind) or None
+    return {"build_id": identity, "status": True, "warnings": warnings}
 
 
 def _read(call: Call) -> dict[str, Any]:

@@ -5,7 +5,8 @@ from typing import Any
 
 import pytest
 
-from rfe_helpers.build.blueprint import Blueprint, PackageSpec
+from rfe_helpers.build import blueprint as blueprints
+from rfe_helpers.build.blueprint import CUSTOMIZATIONS, Blueprint, PackageSpec
 from rfe_helpers.errors import BlueprintError
 from rfe_helpers.sandbox.build import customizations, image_types
 
@@ -34,14 +35,16 @@ def test_everything_that_is_supported_passes() -> None:
                 "gid": 1001,
                 "expiredate": 20000,
                 "force_password_reset": True,
-            }
+            },
+            {"name": "john.doe", "description": "Doe, John = IT\u2028\u0085", "home": "/home/jd/"},
+            {"name": "John", "key": f'command="a \\"b\\"",no-pty,from="10.0.0.0/8" {KEY}'},
         ],
         group=[{"name": "operators", "gid": 2000}],
         sshkey=[{"user": "root", "key": KEY}],
         services={"enabled": ["ssh.service"], "disabled": ["a@b.timer"], "masked": ["x\\x2d"]},
         directories=[{"path": "/etc/edge", "mode": "0750", "user": 0, "group": "wheel"}],
         files=[
-            {"path": "/etc/edge/conf d", "data": "$(reboot)\n", "mode": 0o600},
+            {"path": "/etc/edge/conf d", "data": "$(reboot)\n", "mode": "0600"},
             {"path": "/root/note", "data": ""},
             {"path": "/usr/local/bin/tool", "data": "#!/bin/sh\n", "mode": "755"},
         ],
@@ -59,7 +62,10 @@ def test_everything_that_is_supported_passes() -> None:
         {"hostname": "edge\n"},
         {"hostname": "a" * 65},
         {"hostname": "$(reboot)"},
-        {"user": [{"name": "Core"}]},
+        {"user": [{"name": "1234"}]},
+        {"user": [{"name": "."}]},
+        {"user": [{"name": "jo hn"}]},
+        {"user": [{"name": "ü"}]},
         {"user": [{"name": "-core"}]},
         {"user": [{"name": "core:0"}]},
         {"user": [{}]},
@@ -73,7 +79,13 @@ def test_everything_that_is_supported_passes() -> None:
         {"user": [{"name": "core", "uid": 0}]},
         {"user": [{"name": "core", "gid": 2**32}]},
         {"user": [{"name": "core", "key": "ssh-ed25519 AAAA"}]},
-        {"user": [{"name": "core", "key": f'command="x" {KEY}'}]},
+        {"user": [{"name": "core", "key": f'command="x {KEY}'}]},
+        {"user": [{"name": "core", "key": f'command="x"\n{KEY}'}]},
+        {"user": [{"name": "core", "key": f"command=x {KEY}"}]},
+        {"user": [{"name": "core", "description": "a\nb"}]},
+        {"user": [{"name": "core", "home": "/proc/1/root"}]},
+        {"user": [{"name": "core", "home": "/proc"}]},
+        {"group": [{"name": "a", "gid": 2000}, {"name": "b", "gid": 2000}]},
         {"group": [{"name": "a b"}]},
         {"sshkey": [{"user": "../root", "key": KEY}]},
         {"sshkey": [{"user": "root", "key": KEY + "\nroot"}]},
@@ -83,6 +95,7 @@ def test_everything_that_is_supported_passes() -> None:
         {"directories": [{"path": "/etc"}]},
         {"directories": [{"path": "/var/lib/x"}]},
         {"directories": [{"path": "/etc/x", "mode": "0999"}]},
+        {"directories": [{"path": "/etc/passwd"}]},
         {"files": [{"path": "/etc/../usr/x"}]},
         {"files": [{"path": "/etc//x"}]},
         {"files": [{"path": "//etc/x"}]},
@@ -98,6 +111,12 @@ def test_everything_that_is_supported_passes() -> None:
         {"files": [{"path": "/etc/x", "user": "root:root"}]},
         {"files": [{"path": "/etc/x", "group": -1}]},
         {"files": [{"path": "/etc/x", "mode": 0o10000}]},
+        {"files": [{"path": "/etc/x", "mode": 0o600}]},
+        {"files": [{"path": "/etc/x", "mode": "4755"}]},
+        {"files": [{"path": "/etc/x", "mode": "u+x"}]},
+        {"files": [{"path": "/etc/x", "data": "a", "uri": "https://example.com/x"}]},
+        {"files": [{"path": "/etc/mtab", "data": "a"}]},
+        {"files": [{"path": "/etc/x"}, {"path": "/etc/x/y"}]},
         {"files": [{"path": "/etc/x", "uri": "file:///etc/shadow"}]},
         {"timezone": {"timezone": "../../etc/passwd"}},
         {"timezone": {"timezone": "Europe/Nowhere"}},
@@ -120,11 +139,59 @@ def test_hostile_and_malformed_values_are_refused(values: dict[str, Any]) -> Non
 
 def test_customizations_that_the_type_lacks_are_refused_by_name() -> None:
     with pytest.raises(BlueprintError) as failure:
-        check(hostname="x", firewall={"ports": ["22:tcp"]}, openscap={"profile_id": "x"})
+        check(hostname="x", fips=True, openscap={"profile_id": "x"})
     assert failure.value.message.startswith(
         "unsupported blueprint customizations found for image type"
-        ' "edge-commit": firewall, openscap (allowed: directories, files, '
+        ' "edge-commit": fips, openscap (allowed: directories, files, '
     )
+    assert failure.value.message.endswith(
+        "; openscap: Image Builder does not support it for OSTree image types"
+    )
+
+
+def test_a_file_and_a_directory_cannot_be_at_one_path() -> None:
+    with pytest.raises(BlueprintError, match="free: it is a directory"):
+        check(files=[{"path": "/etc/app"}], directories=[{"path": "/etc/app"}])
+    with pytest.raises(BlueprintError, match="but the parent of /etc/app/conf"):
+        check(files=[{"path": "/etc/app"}], directories=[{"path": "/etc/app/conf.d"}])
+
+
+@pytest.mark.parametrize("name", sorted(set(CUSTOMIZATIONS) - set(COMMIT.customizations)))
+def test_each_customization_that_is_not_done_is_refused_with_a_reason(name: str) -> None:
+    value = {"filesystem": [{"mountpoint": "/var", "minsize": 2**30}], "fips": True}.get(
+        name, {"x": 1}
+    )
+    with pytest.raises(BlueprintError) as failure:
+        check(**{name: value})
+    assert failure.value.message.count(name) >= 2 or name in ("installer", "installation_device")
+
+
+@pytest.mark.parametrize("key", ["bootloader", "payload", "modules", "menu-timeout"])
+def test_what_the_installer_does_not_do_is_refused_by_name(key: str) -> None:
+    installer = image_types.find("edge-installer")
+    assert installer is not None
+    value = 5 if key == "menu-timeout" else {"x": "y"}
+    blueprint = Blueprint("x", customizations={"installer": {"unattended": True, key: value}})
+    with pytest.raises(BlueprintError, match=f"customizations.installer.{key}"):
+        customizations.check(blueprint, installer)
+
+
+def test_unknown_keys_are_warned_of_as_nothing_is_made_of_them() -> None:
+    blueprint = blueprints.parse_json(
+        {
+            "name": "x",
+            "colour": "red",
+            "packages": [{"name": "tmux", "flavour": "mint"}],
+            "customizations": {"hostnam": "x", "user": [{"name": "a", "nick": "b"}]},
+        }
+    )
+    customizations.check(blueprint, COMMIT)
+    assert sorted(customizations.warnings(blueprint, COMMIT)) == [
+        "colour: unknown key, ignored",
+        "customizations.hostnam: unknown key, ignored",
+        "customizations.user[0].nick: unknown key, ignored",
+        "packages[0].flavour: unknown key, ignored",
+    ]
 
 
 @pytest.mark.parametrize(
@@ -148,7 +215,7 @@ def test_a_type_that_deploys_a_commit_takes_no_packages() -> None:
 
 
 def test_empty_customizations_are_ignored() -> None:
-    check(firewall={}, fips=False, openscap=None, filesystem=[])
+    check(firewall={}, fips=False, openscap={}, filesystem=[])
 
 
 @pytest.mark.parametrize(
