@@ -118,6 +118,12 @@ class PackageSpec:
     version: str = ""
     other: Mapping[str, Any] = field(default_factory=dict, hash=False, repr=False)
 
+    @classmethod
+    def parse(cls, word: str) -> PackageSpec:
+        """The package of "name" or "name=version"."""
+        name, _, version = word.partition("=")
+        return cls(name, version)
+
     def to_json(self) -> dict[str, Any]:
         version = {"version": self.version} if self.version else {}
         return {"name": self.name, **version, **self.other}
@@ -152,7 +158,9 @@ class Blueprint:
         for key in ("packages", "modules"):
             given = getattr(self, key)
             words = re.split(r"[\s,]+", given.strip()) if isinstance(given, str) else given
-            specs = (_spec(word) if isinstance(word, str) else word for word in words if word)
+            specs = (
+                PackageSpec.parse(word) if isinstance(word, str) else word for word in words if word
+            )
             object.__setattr__(self, key, tuple(specs))
 
     def to_json(self) -> dict[str, Any]:
@@ -273,11 +281,6 @@ def bumped(version: str) -> str:
 
 
 _FIELDS = frozenset(field.name for field in fields(Blueprint)) - {"other"}
-
-
-def _spec(word: str) -> PackageSpec:
-    name, _, version = word.partition("=")
-    return PackageSpec(name, version)
 
 
 def _specs(entries: list[dict[str, Any]]) -> tuple[PackageSpec, ...]:

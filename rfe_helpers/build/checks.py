@@ -63,16 +63,21 @@ def checked(customizations: Mapping[str, Any], problems: list[Problem]) -> dict[
     return result
 
 
+def _shown(value: Any) -> str:
+    text = ascii(value)
+    return text if len(text) <= 80 else text[:77] + "..."
+
+
 def _node(entry: Mapping[str, Any], where: str, problems: list[Problem]) -> None:
     """A file or a directory."""
     path = entry.get("path", "")
     if not path.startswith("/") or posixpath.normpath(path) != path or path.startswith("//"):
         remedy = "begin with /, without . and .., double slashes and one at the end"
-        problems.append(Problem(f"{where}.path", f"{path!a} is not an absolute path", remedy))
+        problems.append(Problem(f"{where}.path", f"{_shown(path)} is not an absolute path", remedy))
     mode = entry.get("mode")
     if mode is not None and not (isinstance(mode, str) and _MODE.fullmatch(mode or "0644")):
         remedy = 'write three octal digits in quotes: "0644"'
-        problems.append(Problem(f"{where}.mode", f"{mode!a} is not an octal mode", remedy))
+        problems.append(Problem(f"{where}.mode", f"{_shown(mode)} is not an octal mode", remedy))
     for key in ("user", "group"):
         owner = entry.get(key)
         if isinstance(owner, int):
@@ -80,7 +85,7 @@ def _node(entry: Mapping[str, Any], where: str, problems: list[Problem]) -> None
                 problems.append(Problem(f"{where}.{key}", f"{owner} is not an id", "use 0 or more"))
         elif owner is not None and not _OWNER.fullmatch(owner):
             remedy = "use letters, digits, . _ and -, at most 32"
-            problems.append(Problem(f"{where}.{key}", f"{owner!a} is not a name", remedy))
+            problems.append(Problem(f"{where}.{key}", f"{_shown(owner)} is not a name", remedy))
     if entry.get("data") and entry.get("uri"):
         problems.append(Problem(f"{where}.uri", "data and uri exclude each other", "keep one"))
 
@@ -108,9 +113,9 @@ def _size(value: Any, where: str, problems: list[Problem]) -> int:
     remedy = 'write bytes as a number, or a number and a unit in quotes: "10 GiB"'
     if type(number) is not int or units not in _UNITS:
         known = ", ".join(filter(None, _UNITS))
-        text = f"{value!a} is not a size; units are {known}"
+        text = f"{_shown(value)} is not a size; units are {known}"
     elif not 0 < number * _UNITS[units] <= _LARGEST:
-        text = f"must be greater than 0, not {value!a}"
+        text = f"must be greater than 0, not {_shown(value)}"
     else:
         return number * _UNITS[units]
     problems.append(Problem(where, text, remedy))
@@ -140,7 +145,7 @@ def _partition(entry: Any, where: str, problems: list[Problem]) -> Any:
         return entry
     kind = entry.get("type") or "plain"
     if kind not in _PARTITIONS:
-        text = f"unknown partition type {kind!a}"
+        text = f"unknown partition type {_shown(kind)}"
         problems.append(Problem(f"{where}.type", text, f"use {', '.join(_PARTITIONS)}"))
         return entry
     for key in entry.keys() - _PARTITIONS[kind]:

@@ -49,6 +49,7 @@ CUSTOMIZATIONS = {
         {"path": "/etc/ssh/ssh_host_ed25519_key.pub", "data": "key\n"},
         {"path": "/usr/local/bin/a\\b", "data": "#!/bin/sh\n", "mode": "755"},
     ],
+    "firewall": {"ports": ["8080:tcp"], "services": {"enabled": ["https"]}},
     "services": {"enabled": ["systemd-timesyncd.service"], "masked": ["apt-daily.service"]},
 }
 
@@ -140,6 +141,14 @@ def test_the_tree_is_laid_out_for_ostree(repository: Repo) -> None:
     assert lines(repository, "/usr/etc/machine-id") == []
     sysusers = lines(repository, "/usr/lib/sysusers.d/zz-edge.conf")
     assert any(line.startswith("u systemd-network ") for line in sysusers)
+
+
+def test_the_firewall_is_set_up_and_enabled(repository: Repo) -> None:
+    zone = repository.read(REF, "/usr/etc/firewalld/zones/public.xml")
+    assert '<port port="8080" protocol="tcp"/>' in zone
+    assert '<service name="https"/>' in zone
+    enabled = repository.ls(REF, "/usr/etc/systemd/system/multi-user.target.wants")
+    assert "firewalld.service" in {Path(entry.path).name for entry in enabled}
 
 
 def test_files_replace_links_and_leave_what_these_point_at(repository: Repo) -> None:

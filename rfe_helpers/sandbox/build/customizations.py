@@ -15,13 +15,18 @@ from collections.abc import Callable, Mapping
 from functools import cache
 from typing import Any
 
-from rfe_helpers.build import checks
+from rfe_helpers.build import checks, support
 from rfe_helpers.build.blueprint import CUSTOMIZATIONS, Blueprint, read
 from rfe_helpers.errors import BlueprintError
+from rfe_helpers.sandbox.build import offline
 from rfe_helpers.sandbox.build.image_types import KERNELS, ImageType
 
 # What useradd accepts in RHEL and in Debian 13; shadow takes up to 32 characters.
 _USER = re.compile(r"(?!\.{1,2}$)(?![0-9]+$)[A-Za-z0-9_.][A-Za-z0-9_.-]{0,31}")
+_GROUP = re.compile(r"[a-z0-9][a-z0-9+.-]{0,63}")
+_ZONE = re.compile(r"[A-Za-z0-9_-]{1,17}")  # firewalld's own limit
+_SERVICE = re.compile(r"[A-Za-z0-9_.-]{1,64}")
+_PORT = re.compile(r"([0-9]{1,5}(?:-[0-9]{1,5})?|[a-z][a-z0-9-]{0,30}):(tcp|udp|sctp|dccp)")
 _LABEL = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?")
 _HASH = re.compile(r"\$(?:2[aby]|5|6|y)\$[A-Za-z0-9./$=,]{8,200}")
 _COMMENT = re.compile(r"[^:\x00-\x1f\x7f]{0,200}")
@@ -52,34 +57,6 @@ _MAXIMUM_ID = 2**32 - 2
 _LONGEST_LIST = 1000
 
 
-# Why the sandbox refuses what RHEL takes for some image type, or what RHEL refuses for all of ours.
-REASONS = {
-    "bootloader": "the sandbox has one GRUB configuration, which updates rely on",
-    "cacerts": "Image Builder does not support it for RHEL for Edge",
-    "containers": "the sandbox does not embed images: let podman pull them on the device (Quadlet)",
-    "containers-storage": "it goes with `containers`, which the sandbox does not embed",
-    "disk": "the sandbox makes the partitions of its installer: boot partitions and one root",
-    "dnf": "Debian installs packages with apt",
-    "enabled_modules": "modules are a part of DNF; Debian has one version of each package",
-    "fdo": "Debian does not package a client for FIDO Device Onboard",
-    "filesystem": "the sandbox makes the partitions of its installer: boot partitions and one root",
-    "fips": "Debian's kernel and libraries are not validated for FIPS 140, "
-    "and it has no crypto-policies to switch them",
-    "firewall": "a commit of the sandbox has no firewall unless `packages` asks for one",
-    "firstboot": "scripts for the first boot are not a part of RHEL for Edge: enable a unit",
-    "groups": "the repositories of Debian do not define package groups",
-    "ignition": "Ignition is not in the sandbox's initramfs",
-    "iso": "it describes live media",
-    "openscap": "Image Builder does not support it for OSTree image types",
-    "partitioning_mode": "the sandbox makes plain partitions only",
-    "repositories": "a device of the sandbox does not install packages; "
-    "add a source to build from others",
-    "rhsm": "Debian is not registered with Red Hat",
-    "rpm": "Debian installs packages with dpkg",
-    "sshd": "write a file below /etc/ssh/sshd_config.d",
-}
-
-
 def check(blueprint: Blueprint, kind: ImageType) -> None:
     """Raise BlueprintError if the blueprint requests something that the type does not support."""
     problems: list[checks.Problem] = []
@@ -89,16 +66,19 @@ def check(blueprint: Blueprint, kind: ImageType) -> None:
     requested = {key: value for key, value in customizations.items() if value}
     refused = sorted((set(requested) & set(CUSTOMIZATIONS)) - set(kind.customizations))
     if refused:
-        reasons = "".join(f"; {name}: {REASONS[name]}" for name in refused if name in REASONS)
+        reasons = "".join(f"; {name}: {why}" for name in refused if (why := support.reason(name)))
         raise BlueprintError(
             f'unsupported blueprint customizations found for image type "{kind.name}": '
             f"{', '.join(refused)} (allowed: {', '.join(kind.customizations)}){reasons}"
         )
-    for name in ("groups", "containers", "enabled_modules"):
+    for name in ("containers", "enabled_modules"):
         if getattr(blueprint, name):
-            raise _refusal(kind, name, REASONS[name])
-    if not kind.packages and (blueprint.packages or blueprint.modules):
-        raise _refusal(kind, "packages", "the commit that it deploys has them already")
+            raise _refusal(kind, name, support.reason(name))
+    for name in ("packages", "modules", "groups"):
+        if not kind.packages and getattr(blueprint, name):
+            raise _refusal(kind, name, "the commit that it deploys has them already")
+    for name in blueprint.groups:
+        _matches(_GROUP, name, "groups", "the name of a task, such as web-server")
     for name, value in requested.items():
         if name not in CUSTOMIZATIONS:
             continue  # warnings() names it
@@ -110,9 +90,10 @@ def check(blueprint: Blueprint, kind: ImageType) -> None:
 def warnings(blueprint: Blueprint, kind: ImageType) -> list[str]:
     """What a compose ignores of a blueprint, such as unknown keys, as Image Builder does."""
     _, problems = read(blueprint.to_json())
-    return [
-        f"{problem.where}: {problem.message}, ignored" for problem in problems if problem.unknown
-    ]
+    ignored = [f"{each.where}: {each.message}, ignored" for each in problems if each.unknown]
+    return ignored + (
+        offline.warnings(blueprint.customizations) if "installer" in kind.customizations else []
+    )
 
 
 def kernel(blueprint: Blueprint) -> str:
@@ -120,6 +101,16 @@ def kernel(blueprint: Blueprint) -> str:
     distributions, means the first of KERNELS."""
     name = (blueprint.customizations.get("kernel") or {}).get("name") or "kernel"
     return KERNELS[0] if name == "kernel" else str(name)
+
+
+def packages(blueprint: Blueprint) -> tuple[str, ...]:
+    """The packages that do what a blueprint's customizations request."""
+    return ("firewalld",) if blueprint.customizations.get("firewall") else ()
+
+
+def group_packages(blueprint: Blueprint) -> tuple[str, ...]:
+    """The packages of a blueprint's groups: Debian's groups are the tasks of tasksel."""
+    return tuple(f"task-{name}" for name in blueprint.groups)
 
 
 def _refusal(kind: ImageType, name: str, why: str) -> BlueprintError:
@@ -261,11 +252,36 @@ def _services(value: Mapping[str, Any], where: str, _: ImageType) -> None:
 
 
 _NOT_IN_INSTALLER = {
-    "bootloader": REASONS["bootloader"],
+    "bootloader": support.reason("bootloader"),
     "menu-timeout": "its menu starts the installation",
-    "modules": "they are modules of Anaconda, and the sandbox's installer is not Anaconda",
     "payload": "the payload is the commit of the compose request",
 }
+
+
+def _firewall(value: Mapping[str, Any], where: str, _: ImageType) -> None:
+    for port in value.get("ports") or []:
+        match = _PORT.fullmatch(port)
+        _must(match, f"{where}.ports", port, 'a port and a protocol, such as "22:tcp"')
+        assert match is not None
+        numbers = [int(number) for number in match[1].split("-") if number.isdigit()]
+        fits = numbers == sorted(numbers) and all(0 < number < 2**16 for number in numbers)
+        _must(fits, f"{where}.ports", port, "a port or a range of ports from 1 to 65535")
+    services = value.get("services") or {}
+    for key in ("enabled", "disabled"):
+        for name in services.get(key) or []:
+            _matches(_SERVICE, name, f"{where}.services.{key}", "the name of a firewall service")
+    for number, zone in enumerate(value.get("zones") or []):
+        here = f"{where}.zones[{number}]"
+        _matches(_ZONE, zone.get("name") or "", f"{here}.name", "the name of a zone")
+        for source in zone.get("sources") or []:
+            _must(_is_network(source), f"{here}.sources", source, "an address or a network")
+
+
+def _is_network(value: str) -> bool:
+    try:
+        return "%" not in value and bool(ipaddress.ip_network(value, strict=False))
+    except ValueError:
+        return False
 
 
 def _installer(value: Mapping[str, Any], where: str, kind: ImageType) -> None:
@@ -328,6 +344,7 @@ def _distinct(names: list[str], where: str) -> None:
 _CHECKS: dict[str, Callable[[Any, str, ImageType], None]] = {
     "directories": _directories,
     "files": _files,
+    "firewall": _firewall,
     "group": _groups,
     "hostname": _hostname,
     "installer": _installer,

@@ -164,6 +164,7 @@ def customize(customizations: Table) -> None:
         ("directories", directories),
         ("files", files),
         ("services", services),
+        ("firewall", firewall),
     )
     for name, apply in appliers:
         if customizations.get(name):
@@ -284,6 +285,29 @@ def services(units: Table) -> None:
     for verb, key in (("enable", "enabled"), ("disable", "disabled"), ("mask", "masked")):
         if units.get(key):
             run("systemctl", verb, *units[key])
+
+
+def firewall(settings: Table) -> None:
+    """Set up firewalld, as the osbuild stage org.osbuild.firewall does."""
+
+    def configure(*options: str) -> None:
+        run("firewall-offline-cmd", *options)
+
+    services = settings.get("services") or {}
+    for port in settings.get("ports") or []:
+        configure(f"--add-port={port.replace(':', '/')}")
+    for name in services.get("enabled") or []:
+        configure(f"--add-service={name}")
+    for name in services.get("disabled") or []:
+        configure(f"--remove-service={name}")
+    for zone in settings.get("zones") or []:
+        name = zone["name"]
+        known = subprocess.run(["firewall-offline-cmd", f"--info-zone={name}"], capture_output=True)
+        if known.returncode:
+            configure(f"--new-zone={name}")
+        for source in zone.get("sources") or []:
+            configure(f"--zone={name}", f"--add-source={source}")
+    run("systemctl", "enable", "firewalld.service")
 
 
 def main() -> None:

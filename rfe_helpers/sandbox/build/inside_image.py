@@ -4,12 +4,12 @@ Run by the tree's own Python in its chroot (`python3 -m rfe_helpers.sandbox.buil
 DIR`), in a mount namespace of its own, so that its mounts end with it. DIR, below /tmp, holds
 `spec.json` and gets `image.raw`:
 
-    {"size": bytes}
+    {"size": bytes, "arguments": [s, …] of the kernel,
+     "customizations": {…} in the shape of a blueprint, already validated by the service}
 
 makes an image of the tree itself, as an ordinary Debian (guest/image.sh). With
 
-    {"ref": s, "url": s, "osname": s, "remote": s, "arguments": [s, …],
-     "customizations": {…} in the shape of a blueprint, already validated by the service}
+    {"ref": s, "url": s, "osname": s, "remote": s}
 
 as well, a commit from the repository `payload/` in DIR is deployed into a directory, by the same
 code that installs machines, and the image is made of that. Both are written by disk.py.
@@ -57,18 +57,21 @@ def make(spec: dict[str, Any], directory: Path) -> None:
     boot = directory / "boot"
     deployment = deploy(spec, target, boot) if "ref" in spec else None
     if deployment is None:
-        show_tree(target, boot)
+        show_tree(spec, target, boot)
     stage("image")
     disk.make(target, spec["size"], boot)
     if deployment is not None:
         disk.protect(target.disk, deployment.relative_to(target.root))
 
 
-def show_tree(target: Target, boot: Path) -> None:
-    """Make an ordinary Debian of the tree, and show it at the target's root without what is mounted
-    on it, with its /boot moved to `boot`."""
+def show_tree(spec: dict[str, Any], target: Target, boot: Path) -> None:
+    """Make an ordinary Debian of the tree, customize it, and show it at the target's root without
+    what is mounted on it, with its /boot moved to `boot`."""
     script = Path(__file__).parents[1] / "guest/image.sh"
-    run("sh", script, target.root_uuid, target.boot_uuid, target.esp_uuid)
+    uuids = (target.root_uuid, target.boot_uuid, target.esp_uuid)
+    run("sh", script, *uuids, " ".join(spec["arguments"]))
+    program = Path(__file__).with_name("customize.py")
+    run("python3", program, stdin=json.dumps(spec["customizations"]))
     Path("/boot").rename(boot)
     Path("/boot").mkdir()
     target.root.mkdir()

@@ -13,7 +13,6 @@ import shutil
 from pathlib import Path
 
 from rfe_helpers.core import run
-from rfe_helpers.errors import BuilderError
 from rfe_helpers.install import kickstart
 from rfe_helpers.lab import profile
 from rfe_helpers.sandbox.build import disk_image, offline, tree
@@ -26,10 +25,12 @@ _PACK = ("xz", 'chroot "$1" xz -T0 -0 --memlimit-compress=2GiB <image.raw >packe
 def build(request: tree.Request, work: tree.Work, target: Path) -> Path:
     """Make image.raw.xz of a compose at `target`; `request.parent` is the commit on it.
 
-    Raises CommitError if the commit cannot be fetched, BuilderError if it does not fit.
+    Raises CommitError if the commit cannot be fetched.
     """
     with offline.payload(request, work) as repository:
-        check_size(request.size, offline.unpacked_bytes(repository))
+        size = fitting(request.size, offline.unpacked_bytes(repository))
+        if size > request.size:
+            work.on_stage("image", f"enlarge it to {size / 1024**3:.1f} GiB, so that it fits")
         packed = work.directory / "payload.tar"
         try:
             run.run(
@@ -43,7 +44,7 @@ def build(request: tree.Request, work: tree.Work, target: Path) -> Path:
             disk_image.make(
                 work,
                 "image",
-                _spec(request),
+                _spec(request, size),
                 target,
                 packages=PACKAGES,
                 pack=_PACK,
@@ -54,18 +55,13 @@ def build(request: tree.Request, work: tree.Work, target: Path) -> Path:
     return target
 
 
-def check_size(size: int, unpacked: int) -> None:
-    """Raise BuilderError if an image of `size` bytes cannot hold a tree of `unpacked` bytes."""
-    needed = disk.needed_bytes(unpacked)
-    if size < needed:
-        raise BuilderError(
-            f"an image of {size / 1024**3:.1f} GiB is too small for this commit: "
-            f"it needs {needed / 1024**3:.1f} GiB",
-            remedy="ask for that size, or for none",
-        )
+def fitting(size: int, unpacked: int) -> int:
+    """The size of an image that holds a tree of `unpacked` bytes: `size`, or more if it needs it,
+    as Image Builder does."""
+    return max(size, disk.needed_bytes(unpacked))
 
 
-def _spec(request: tree.Request) -> dict[str, object]:
+def _spec(request: tree.Request, size: int) -> dict[str, object]:
     facts = profile.load("sandbox").ostree
     remaining = dict(request.blueprint.customizations)
     append = (remaining.pop("kernel", None) or {}).get("append", "")
@@ -74,7 +70,7 @@ def _spec(request: tree.Request) -> dict[str, object]:
         "url": request.url,
         "osname": facts.osname,
         "remote": facts.remote,
-        "size": request.size,
+        "size": size,
         "arguments": [*kickstart.CONSOLES.split(), *append.split()],
         "customizations": remaining,
     }

@@ -35,6 +35,7 @@ from rfe_helpers.commit.ostree import Package, Repo
 from rfe_helpers.core import files, run
 from rfe_helpers.core.wait import Deadline
 from rfe_helpers.errors import BuilderError, CommandFailedError, RfeError
+from rfe_helpers.sandbox.build import customizations
 from rfe_helpers.sandbox.build.base import (
     EXCLUDED,
     KERNEL,
@@ -173,7 +174,11 @@ def _build_tree(request: Request, work: Work, shared: Base, tar: Path) -> dict[s
         "customizations": request.blueprint.customizations,
     }
     files.write_json(work.directory / "spec.json", spec, mode=0o600)
-    include = [*request.packages, *([request.kernel] if other_kernel else [])]
+    include = [
+        *request.packages,
+        *customizations.packages(request.blueprint),
+        *([request.kernel] if other_kernel else []),
+    ]
     hooks = tree_hooks(work, shared, request)
     mmdebstrap(work, "tree", hooks, tar, variant="custom", include=include)
     add_empty_dev(tar)

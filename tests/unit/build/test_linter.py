@@ -56,7 +56,7 @@ def test_accounts_belong_to_the_kickstart(key: str) -> None:
     blueprint = asking(**{key: [account.get(key, {"user": "core", "key": KEY})]})
     assert places(blueprint) == [f"customizations.{key}"]
     assert places(blueprint, image_type="edge-container") == [f"customizations.{key}"]
-    assert places(blueprint, image_type="edge-installer") == []
+    assert places(blueprint, "centos-stream-9", image_type="edge-installer") == []
     (finding,) = lint(blueprint, profile.load("rhel-9.6"))
     assert "9.2" in finding.releases
     assert "2968" in finding.message
@@ -200,7 +200,12 @@ LINES = [
     (11, "customizations.hostnmae", "unknown key", "did you mean `hostname`?"),
     (12, "customizations.hostname", "'my host!' is not a host name", "letters"),
     (13, "customizations.name", "unknown key", "move `name` to the top"),
-    (14, "customizations.frobnicate", "unknown key", "remove it; known here are bootloader, cacerts, "),
+    (
+        14,
+        "customizations.frobnicate",
+        "unknown key",
+        "remove it; known here are bootloader, cacerts, ",
+    ),
     (17, "customizations.timezone.timezone", "no time zone 'Mars/Base'", "list-timezones"),
     (22, "customizations.firewall.zones[1].source", "unknown key", "did you mean `sources`?"),
     (24, "customizations.user", "must be a list", "write [[customizations.user]]"),

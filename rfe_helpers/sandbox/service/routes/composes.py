@@ -10,7 +10,7 @@ from starlette.responses import Response
 
 from rfe_helpers.build.blueprint import Blueprint
 from rfe_helpers.errors import BlueprintError, BuilderError, RfeError
-from rfe_helpers.sandbox.build import customizations, image_types, offline, ostree_options, raw
+from rfe_helpers.sandbox.build import customizations, image_types, offline, ostree_options
 from rfe_helpers.sandbox.build.image_types import ImageType
 from rfe_helpers.sandbox.build.ostree_options import OstreeOptions
 from rfe_helpers.sandbox.service.depsolve import solve
@@ -138,8 +138,6 @@ def _plan(
         if "installer" in kind.customizations:
             offline.check(blueprint.customizations)
         size = data.get("size", 0) or kind.size
-        if kind.size:
-            raw.check_size(size, 0)  # the least for any commit
     except (BlueprintError, BuilderError) as error:
         msg = f"failed to initialize osbuild manifest: {error.message}"
         raise Refusal("ManifestCreationFailed", msg) from None

@@ -48,6 +48,11 @@ def test_everything_that_is_supported_passes() -> None:
             {"path": "/root/note", "data": ""},
             {"path": "/usr/local/bin/tool", "data": "#!/bin/sh\n", "mode": "755"},
         ],
+        firewall={
+            "ports": ["22:tcp", "80-90:udp", "imap:tcp"],
+            "services": {"enabled": ["ntp"], "disabled": ["dhcpv6-client"]},
+            "zones": [{"name": "plant", "sources": ["192.0.2.0/24", "2001:db8::1"]}],
+        },
         timezone={"timezone": "Europe/Berlin", "ntpservers": ["pool.example", "::1", "10.0.0.1"]},
         locale={"languages": ["en_US.UTF-8", "C.UTF-8", "de_DE@euro"], "keyboard": "us"},
         kernel={"name": "linux-image-amd64"},
@@ -118,6 +123,16 @@ def test_everything_that_is_supported_passes() -> None:
         {"files": [{"path": "/etc/mtab", "data": "a"}]},
         {"files": [{"path": "/etc/x"}, {"path": "/etc/x/y"}]},
         {"files": [{"path": "/etc/x", "uri": "file:///etc/shadow"}]},
+        {"firewall": {"ports": ["22"]}},
+        {"firewall": {"ports": ["22/tcp"]}},
+        {"firewall": {"ports": ["0:tcp"]}},
+        {"firewall": {"ports": ["90-80:tcp"]}},
+        {"firewall": {"ports": ["65536:tcp"]}},
+        {"firewall": {"ports": ["--panic-on:tcp"]}},
+        {"firewall": {"services": {"enabled": ["a b"]}}},
+        {"firewall": {"zones": [{"name": "x y"}]}},
+        {"firewall": {"zones": [{"sources": ["10.0.0.1"]}]}},
+        {"firewall": {"zones": [{"name": "x", "sources": ["host.example"]}]}},
         {"timezone": {"timezone": "../../etc/passwd"}},
         {"timezone": {"timezone": "Europe/Nowhere"}},
         {"timezone": {"ntpservers": ["a\nb"]}},
@@ -166,7 +181,7 @@ def test_each_customization_that_is_not_done_is_refused_with_a_reason(name: str)
     assert failure.value.message.count(name) >= 2 or name in ("installer", "installation_device")
 
 
-@pytest.mark.parametrize("key", ["bootloader", "payload", "modules", "menu-timeout"])
+@pytest.mark.parametrize("key", ["bootloader", "payload", "menu-timeout"])
 def test_what_the_installer_does_not_do_is_refused_by_name(key: str) -> None:
     installer = image_types.find("edge-installer")
     assert installer is not None
@@ -197,15 +212,25 @@ def test_unknown_keys_are_warned_of_as_nothing_is_made_of_them() -> None:
 @pytest.mark.parametrize(
     "blueprint",
     [
-        Blueprint("x", groups=("tools",)),
+        Blueprint("x", groups=("Development Tools",)),
         Blueprint("x", containers=({"source": "registry.example/x"},)),
         Blueprint("x", enabled_modules=({"name": "nodejs", "stream": "20"},)),
     ],
     ids=["groups", "containers", "enabled_modules"],
 )
 def test_groups_containers_and_modules_are_refused_by_name(blueprint: Blueprint) -> None:
-    with pytest.raises(BlueprintError, match="is not supported for image type"):
+    with pytest.raises(
+        BlueprintError, match=r"is not (supported for image type|the name of a task)"
+    ):
         customizations.check(blueprint, COMMIT)
+
+
+def test_groups_are_the_tasks_of_debian_and_a_firewall_is_a_package() -> None:
+    blueprint = Blueprint("x", groups=("web-server",), customizations={"firewall": {"ports": []}})
+    customizations.check(blueprint, COMMIT)
+    assert customizations.group_packages(blueprint) == ("task-web-server",)
+    assert customizations.packages(blueprint) == ("firewalld",)
+    assert customizations.packages(Blueprint("x")) == ()
 
 
 def test_a_type_that_deploys_a_commit_takes_no_packages() -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from rfe_helpers.build.blueprint import Blueprint
 from rfe_helpers.core import run
-from rfe_helpers.errors import BlueprintError, BuilderError, MediaError
+from rfe_helpers.errors import BlueprintError, MediaError
 from rfe_helpers.machine import disks
 from rfe_helpers.sandbox.build import customizations, disk_image, image_types, raw
 
@@ -17,10 +17,11 @@ MIB = 1024**2
 RAW = next(kind for kind in image_types.IMAGE_TYPES if kind.name == "edge-raw-image")
 
 
-def test_an_image_too_small_for_its_commit_is_refused() -> None:
-    raw.check_size(RAW.size, 500 * MIB)
-    with pytest.raises(BuilderError, match=r"of 3\.0 GiB is too small .* needs 5\.4 GiB"):
-        raw.check_size(RAW.size, 2048 * MIB)
+def test_an_image_that_is_too_small_for_its_commit_is_made_larger() -> None:
+    assert raw.fitting(RAW.size, 500 * MIB) == RAW.size
+    assert raw.fitting(RAW.size, 2048 * MIB) == 1024 * MIB + 2048 * MIB * 2 * 11 // 10
+    # what the web console's form offers
+    assert raw.fitting(2 * 1024 * MIB, 500 * MIB) == 3 * 1024 * MIB
 
 
 def test_what_a_raw_image_can_be_asked_for() -> None:
