@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import posixpath
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -63,6 +63,23 @@ def checked(customizations: Mapping[str, Any], problems: list[Problem]) -> dict[
     return result
 
 
+def conflicts(customizations: Mapping[str, Any]) -> Iterator[Problem]:
+    """What Image Builder refuses when a compose starts: a file at the path of another file or of a
+    directory, or as the parent of one (osbuild/images, ValidateDirFileCustomizations)."""
+    files = [entry.get("path", "") for entry in customizations.get("files") or []]
+    directories = [entry.get("path", "") for entry in customizations.get("directories") or []]
+    for number, path in enumerate(files):
+        where = f"customizations.files[{number}].path"
+        if path in files[:number]:
+            yield Problem(where, f"{_shown(path)} is there twice", "remove one")
+        if path in directories:
+            yield Problem(where, f"{_shown(path)} is a directory as well", "remove one")
+        for other in (*files, *directories):
+            if other.startswith(f"{path}/"):
+                text = f"{_shown(path)} is a file, but the parent of {_shown(other)}"
+                yield Problem(where, text, "choose another path")
+
+
 def _shown(value: Any) -> str:
     text = ascii(value)
     return text if len(text) <= 80 else text[:77] + "..."
@@ -73,7 +90,9 @@ def _node(entry: Mapping[str, Any], where: str, problems: list[Problem]) -> None
     path = entry.get("path", "")
     if not path.startswith("/") or posixpath.normpath(path) != path or path.startswith("//"):
         remedy = "begin with /, without . and .., double slashes and one at the end"
-        problems.append(Problem(f"{where}.path", f"{_shown(path)} is not an absolute path", remedy))
+        problems.append(
+            Problem(f"{where}.path", f"{_shown(path)} is not an absolute, canonical path", remedy)
+        )
     mode = entry.get("mode")
     if mode is not None and not (isinstance(mode, str) and _MODE.fullmatch(mode or "0644")):
         remedy = 'write three octal digits in quotes: "0644"'

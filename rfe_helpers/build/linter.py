@@ -21,7 +21,7 @@ from typing import Any
 from msgspec.structs import asdict
 
 from rfe_helpers.build import blueprint as blueprints
-from rfe_helpers.build import support
+from rfe_helpers.build import checks, support
 from rfe_helpers.build.blueprint import Blueprint
 from rfe_helpers.errors import BlueprintError
 from rfe_helpers.lab.profile import Profile
@@ -106,6 +106,8 @@ def _findings(
     for problem in problems:
         ignored = ", which Image Builder ignores without a warning" if problem.unknown else ""
         yield Finding(problem.where, problem.message + ignored, problem.remedy, _ALL)
+    for problem in checks.conflicts(blueprint.customizations):
+        yield Finding(problem.where, problem.message, problem.remedy, _ALL)
     yield from _name(blueprint.name)
     yield from _pinned(blueprint, profile, distros)
     yield from _type(profile, image_type, kind)
@@ -335,6 +337,14 @@ def _deployed(blueprint: Blueprint, kind: str) -> Iterator[Finding]:
                 "RHEL 8.4 on; later servers warn",
             )
     custom = blueprint.customizations
+    contents = ((custom.get("installer") or {}).get("kickstart") or {}).get("contents")
+    if contents and any(custom.get(key) for key in ("user", "group", "sshkey")):
+        yield Finding(
+            "customizations.installer.kickstart",
+            "contents of a kickstart exclude users and groups of the blueprint",
+            "create them in the contents: `user`, `group`, `sshkey`",
+            _ALL,
+        )
     if kind == "simplified" and not custom.get("installation_device"):
         yield Finding(
             "customizations.installation_device",

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import json
+import tarfile
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from support import image_registry
 
 from rfe_helpers.build.blueprint import Blueprint
+from rfe_helpers.commit import oci
 from rfe_helpers.commit.ostree import Repo
 from rfe_helpers.core import run
 from rfe_helpers.core.wait import Deadline
@@ -62,19 +67,44 @@ def work(tmp_path_factory: pytest.TempPathFactory) -> tree.Work:
     return tree.Work(directory, cache, directory / "build.log", Deadline(1200))
 
 
+def two_layers(directory: Path) -> Path:
+    """An image whose second layer deletes a file of the first (OCI image specification)."""
+    files = {"first": ("etc/kept", "etc/gone"), "second": ("etc/.wh.gone",)}
+
+    def fill(names: tuple[str, ...]) -> Callable[[tarfile.TarFile], None]:
+        def add(tar: tarfile.TarFile) -> None:
+            oci.add_directory(tar, "etc", 0o755)
+            for name in names:
+                oci.add_file(tar, name, b"" if ".wh." in name else b"x\n")
+
+        return add
+
+    layers = [
+        oci.write_layer(directory / f"{key}.tar.gz", fill(names), compression=1)
+        for key, names in files.items()
+    ]
+    oci.write_archive(directory / "image.tar", layers, {}, created_by="test")
+    return directory / "image.tar"
+
+
 @pytest.fixture(scope="module")
 def repository(work: tree.Work, tmp_path_factory: pytest.TempPathFactory) -> Repo:
     """The repository out of the commit.tar of a compose with all customizations."""
-    wanted = Blueprint(name="Edge", version="0.0.1", customizations=CUSTOMIZATIONS)
-    request = tree.Request(
-        id="1",
-        image_type="edge-commit",
-        ref=REF,
-        blueprint=wanted,
-        packages=("htop", "nano=8.*"),
-        parent=PARENT,
-    )
-    artifact = artifacts.build(request, work)
+    image = two_layers(tmp_path_factory.mktemp("image"))
+    with image_registry.serving(image) as name:
+        source = {"source": f"{name}:1", "name": "registry.example/app:1", "tls-verify": False}
+        blueprint = Blueprint(
+            name="Edge", version="0.0.1", customizations=CUSTOMIZATIONS, containers=(source,)
+        )
+        request = tree.Request(
+            id="1",
+            image_type="edge-commit",
+            ref=REF,
+            blueprint=blueprint,
+            packages=("htop", "nano=8.*"),
+            parent=PARENT,
+        )
+        artifact = artifacts.build(request, work)
     target = tmp_path_factory.mktemp("unpacked")
     # Not with tarfile: Debian 12's Python 3.11.2 has no filter for it yet.
     run.run(["tar", "-xf", artifact, "-C", target])
@@ -141,6 +171,17 @@ def test_the_tree_is_laid_out_for_ostree(repository: Repo) -> None:
     assert lines(repository, "/usr/etc/machine-id") == []
     sysusers = lines(repository, "/usr/lib/sysusers.d/zz-edge.conf")
     assert any(line.startswith("u systemd-network ") for line in sysusers)
+
+
+def test_a_container_is_embedded_where_podman_looks_for_it(repository: Repo) -> None:
+    store = "/usr/share/containers/storage"
+    (image,) = json.loads(repository.read(REF, f"{store}/overlay-images/images.json"))
+    assert image["names"] == ["registry.example/app:1"]
+    paths = [entry.path for entry in repository.ls(REF, f"{store}/overlay")]
+    assert [path for path in paths if path.endswith("/diff/etc/kept")]
+    # a whiteout, which ostree makes again when it deploys
+    assert [path for path in paths if path.endswith("/diff/etc/.ostree-wh.gone")]
+    assert store in repository.read(REF, "/usr/etc/containers/storage.conf")
 
 
 def test_the_firewall_is_set_up_and_enabled(repository: Repo) -> None:

@@ -18,8 +18,9 @@ from typing import Any
 from rfe_helpers.build import checks, support
 from rfe_helpers.build.blueprint import CUSTOMIZATIONS, Blueprint, read
 from rfe_helpers.errors import BlueprintError
-from rfe_helpers.sandbox.build import offline
+from rfe_helpers.sandbox.build import containers, offline
 from rfe_helpers.sandbox.build.image_types import KERNELS, ImageType
+from rfe_helpers.sandbox.build.ostree_options import is_absolute
 
 # What useradd accepts in RHEL and in Debian 13; shadow takes up to 32 characters.
 _USER = re.compile(r"(?!\.{1,2}$)(?![0-9]+$)[A-Za-z0-9_.][A-Za-z0-9_.-]{0,31}")
@@ -71,10 +72,12 @@ def check(blueprint: Blueprint, kind: ImageType) -> None:
             f'unsupported blueprint customizations found for image type "{kind.name}": '
             f"{', '.join(refused)} (allowed: {', '.join(kind.customizations)}){reasons}"
         )
-    for name in ("containers", "enabled_modules"):
-        if getattr(blueprint, name):
-            raise _refusal(kind, name, support.reason(name))
-    for name in ("packages", "modules", "groups"):
+    if blueprint.enabled_modules:
+        raise _refusal(kind, "enabled_modules", support.reason("enabled_modules"))
+    if blueprint.containers and not kind.ostree:
+        raise _refusal(kind, "containers", "podman can pull them once the guest runs")
+    containers.check(blueprint.containers)
+    for name in ("packages", "modules", "groups", "containers"):
         if not kind.packages and getattr(blueprint, name):
             raise _refusal(kind, name, "the commit that it deploys has them already")
     for name in blueprint.groups:
@@ -84,7 +87,8 @@ def check(blueprint: Blueprint, kind: ImageType) -> None:
             continue  # warnings() names it
         _check_length(value, f"customizations.{name}")
         _CHECKS[name](value, f"customizations.{name}", kind)
-    _apart(requested)
+    for problem in checks.conflicts(requested):
+        raise BlueprintError(f"{problem.where} {problem.message}", remedy=problem.remedy)
 
 
 def warnings(blueprint: Blueprint, kind: ImageType) -> list[str]:
@@ -309,8 +313,10 @@ def _files(entries: list[dict[str, Any]], where: str, kind: ImageType) -> None:
         _must(path not in _DENIED_FILES, f"{here}.path", path, "allowed")
         if path in _MADE_AT_BOOT:
             raise _refusal(kind, f"{here}.path", f"systemd makes {path} a link at each boot")
-        if entry.get("uri"):
-            raise _refusal(kind, f"{here}.uri", "give the content in `data`")
+        uri = entry.get("uri") or ""
+        if uri.startswith("file:"):
+            raise _refusal(kind, f"{here}.uri", "the service reads no files of its machine")
+        _must(not uri or is_absolute(uri), f"{here}.uri", uri, "an http or https URL")
     _distinct([entry["path"] for entry in entries], where)
 
 
@@ -320,18 +326,6 @@ def _place(path: str, where: str, roots: tuple[str, ...]) -> None:
     _must(short and not _CONTROL.search(path), where, path, "a path without control characters")
     fits = any(path.startswith(root + "/") for root in roots)
     _must(fits, where, path, f"below {', '.join(roots)}")
-
-
-def _apart(customizations: Mapping[str, Any]) -> None:
-    """Refuse a file at the path of a directory, or as the parent of anything (osbuild/images,
-    ValidateDirFileCustomizations)."""
-    files = [entry["path"] for entry in customizations.get("files") or []]
-    directories = [entry["path"] for entry in customizations.get("directories") or []]
-    for path in files:
-        _must(path not in directories, "customizations.files", path, "free: it is a directory")
-        for other in (*files, *directories):
-            fits = not other.startswith(f"{path}/")
-            _must(fits, "customizations.files", path, f"a directory, but the parent of {other}")
 
 
 def _distinct(names: list[str], where: str) -> None:

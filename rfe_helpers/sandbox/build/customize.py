@@ -6,11 +6,14 @@ Standard library only. What only the tree can tell, such as whether a unit or a 
 checked before anything is changed, and all that is wrong is reported at once.
 """
 
+import base64
+import contextlib
 import grp
 import json
 import os
 import pwd
 import shutil
+import stat
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -24,6 +27,17 @@ ROOT = Path("/")
 WRITABLE = ("/etc", "/root", "/usr/local/bin", "/usr/local/sbin")
 UNITS = ("/etc/systemd/system", "/usr/local/lib/systemd/system", "/usr/lib/systemd/system")
 SUFFIXES = (".service", ".socket", ".target", ".timer", ".path", ".mount", ".automount", ".slice")
+
+
+# containers-storage.conf(5)
+STORAGE = """[storage]
+driver = "overlay"
+runroot = "/run/containers/storage"
+graphroot = "/var/lib/containers/storage"
+
+[storage.options]
+additionalimagestores = ["/usr/share/containers/storage"]
+"""
 
 
 def run(*argv: str, data: str | None = None) -> None:
@@ -265,7 +279,9 @@ def files(entries: list[Table]) -> None:
     for entry in entries:
         path = in_tree(entry["path"])
         path.unlink(missing_ok=True)
-        path.write_text(entry.get("data") or "", encoding="utf-8")
+        # what was fetched from a `uri` may be binary
+        data = (entry.get("data") or "").encode()
+        path.write_bytes(base64.b64decode(entry["base64"]) if "base64" in entry else data)
         own(path, entry, default_mode=0o644)
 
 
@@ -310,11 +326,41 @@ def firewall(settings: Table) -> None:
     run("systemctl", "enable", "firewalld.service")
 
 
+def containers(store: Path) -> None:
+    """Prepare an image store for a commit, and have podman read it beside its own.
+
+    OSTree holds no devices: a whiteout, by which a layer deletes a file, gets the name that ostree
+    turns into a whiteout again when it deploys. Raises SystemExit for what it cannot hold.
+    """
+    for path in list(store.glob("overlay/*/diff/**/*")):
+        status = path.lstat()
+        if stat.S_ISCHR(status.st_mode) and status.st_rdev == 0:
+            path.unlink()
+            path.with_name(f".ostree-wh.{path.name}").touch()
+        elif stat.S_ISDIR(status.st_mode) and is_opaque(path):
+            raise SystemExit(f"containers: {path} replaces a directory: squash the image's layers")
+    configuration = in_tree("/etc/containers/storage.conf")
+    configuration.parent.mkdir(parents=True, exist_ok=True)
+    configuration.write_text(STORAGE)
+
+
+def is_opaque(directory: Path) -> bool:
+    """Whether a directory of a layer hides that of the layers below it."""
+    for name in ("trusted.overlay.opaque", "user.overlay.opaque"):
+        with contextlib.suppress(OSError):
+            if os.getxattr(directory, name, follow_symlinks=False) == b"y":
+                return True
+    return False
+
+
 def main() -> None:
     customizations = json.load(sys.stdin)
     if wrong := list(problems(customizations)):
         raise SystemExit("\n".join(["this tree cannot be customized:", *wrong]))
+    store = in_tree("/usr/share/containers/storage")
     try:
+        if store.exists():
+            containers(store)
         customize(customizations)
     except subprocess.CalledProcessError as error:
         raise SystemExit(f"{error.cmd[0]} ended with status {error.returncode}") from None

@@ -13,7 +13,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from rfe_helpers.core import run
-from rfe_helpers.sandbox.build import customizations, disk_image, image_types, tree
+from rfe_helpers.sandbox.build import customizations, disk_image, downloads, image_types, tree
 
 SIZE = 10 * 1024**3
 _PACK = ("qcow2", "qemu-img convert -f raw -O qcow2 image.raw packed")
@@ -29,7 +29,7 @@ def build(request: tree.Request, work: tree.Work, target: Path) -> Path:
         *customizations.packages(request.blueprint),
         *request.packages,
     ]
-    remaining = dict(request.blueprint.customizations)
+    remaining = downloads.with_content(request.blueprint.customizations, work)
     append = (remaining.pop("kernel", None) or {}).get("append", "")
     spec = {"size": SIZE, "arguments": append.split(), "customizations": remaining}
     disk_image.make(work, "guest-image", spec, target, packages=packages, pack=_PACK)

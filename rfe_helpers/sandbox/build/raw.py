@@ -15,7 +15,7 @@ from pathlib import Path
 from rfe_helpers.core import run
 from rfe_helpers.install import kickstart
 from rfe_helpers.lab import profile
-from rfe_helpers.sandbox.build import disk_image, offline, tree
+from rfe_helpers.sandbox.build import disk_image, downloads, offline, tree
 from rfe_helpers.sandbox.installer.edge_installer import disk
 
 PACKAGES = (*disk_image.PACKAGES, "xz-utils")
@@ -44,7 +44,7 @@ def build(request: tree.Request, work: tree.Work, target: Path) -> Path:
             disk_image.make(
                 work,
                 "image",
-                _spec(request, size),
+                _spec(request, size, work),
                 target,
                 packages=PACKAGES,
                 pack=_PACK,
@@ -61,9 +61,9 @@ def fitting(size: int, unpacked: int) -> int:
     return max(size, disk.needed_bytes(unpacked))
 
 
-def _spec(request: tree.Request, size: int) -> dict[str, object]:
+def _spec(request: tree.Request, size: int, work: tree.Work) -> dict[str, object]:
     facts = profile.load("sandbox").ostree
-    remaining = dict(request.blueprint.customizations)
+    remaining = downloads.with_content(request.blueprint.customizations, work)
     append = (remaining.pop("kernel", None) or {}).get("append", "")
     return {
         "ref": request.ref,

@@ -20,11 +20,14 @@ def partition(**values: Any) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("customizations", "message"),
     [
-        ({"files": [{"path": "etc/x"}]}, "files[0].path 'etc/x' is not an absolute path"),
+        (
+            {"files": [{"path": "etc/x"}]},
+            "files[0].path 'etc/x' is not an absolute, canonical path",
+        ),
         ({"files": [{"path": "/etc/../x"}]}, "files[0].path"),
         ({"files": [{"path": "/etc//x"}]}, "files[0].path"),
         ({"files": [{"path": "/etc/x/"}]}, "files[0].path"),
-        ({"files": [{"data": "x"}]}, "files[0].path '' is not an absolute path"),
+        ({"files": [{"data": "x"}]}, "files[0].path '' is not an absolute, canonical path"),
         ({"directories": [{"path": "x"}]}, "directories[0].path"),
         ({"files": [{"path": "/etc/x", "mode": "rw"}]}, "files[0].mode 'rw' is not an octal mode"),
         ({"files": [{"path": "/etc/x", "mode": "0o644"}]}, "files[0].mode"),

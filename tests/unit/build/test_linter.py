@@ -122,6 +122,17 @@ def test_what_image_builder_refuses_at_push_is_reported_once() -> None:
     assert places(wrong, image_type="edge-raw-image") == ["customizations.filesystem[0].minsize"]
 
 
+def test_what_contradicts_itself() -> None:
+    twice = [{"path": "/etc/app"}, {"path": "/etc/app/x"}]
+    assert places(asking(files=twice)) == ["customizations.files[0].path"]
+    both = asking(files=twice[:1], directories=twice[:1])
+    assert places(both) == ["customizations.files[0].path"]
+    contents = {"kickstart": {"contents": "text\n"}}
+    contrary = asking(installer=contents, group=[{"name": "ops"}])
+    place = ["customizations.installer.kickstart"]
+    assert places(contrary, "rhel-9.4", image_type="edge-installer") == place
+
+
 def test_kernel_arguments_and_file_systems_are_not_of_a_commit() -> None:
     assert places(asking(kernel={"name": "kernel-rt"})) == []
     assert places(asking(kernel={"append": "quiet"})) == ["customizations.kernel.append"]

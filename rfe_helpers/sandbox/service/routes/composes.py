@@ -10,7 +10,13 @@ from starlette.responses import Response
 
 from rfe_helpers.build.blueprint import Blueprint
 from rfe_helpers.errors import BlueprintError, BuilderError, RfeError
-from rfe_helpers.sandbox.build import customizations, image_types, offline, ostree_options
+from rfe_helpers.sandbox.build import (
+    containers,
+    customizations,
+    image_types,
+    offline,
+    ostree_options,
+)
 from rfe_helpers.sandbox.build.image_types import ImageType
 from rfe_helpers.sandbox.build.ostree_options import OstreeOptions
 from rfe_helpers.sandbox.service.depsolve import solve
@@ -151,6 +157,11 @@ def _plan(
             dependencies = [package.to_dependency() for package in packages]
         except RfeError as error:
             raise Refusal("DepsolveError", error.message, status=500) from None
+    try:
+        if not test:
+            containers.resolve(blueprint.containers)
+    except RfeError as error:
+        raise Refusal("ContainerResolveError", error.message, status=500) from None
     try:
         parent = None
         if options.url:

@@ -46,6 +46,7 @@ def test_everything_that_is_supported_passes() -> None:
         files=[
             {"path": "/etc/edge/conf d", "data": "$(reboot)\n", "mode": "0600"},
             {"path": "/root/note", "data": ""},
+            {"path": "/etc/edge/fetched", "uri": "https://host.example/x"},
             {"path": "/usr/local/bin/tool", "data": "#!/bin/sh\n", "mode": "755"},
         ],
         firewall={
@@ -123,6 +124,7 @@ def test_everything_that_is_supported_passes() -> None:
         {"files": [{"path": "/etc/mtab", "data": "a"}]},
         {"files": [{"path": "/etc/x"}, {"path": "/etc/x/y"}]},
         {"files": [{"path": "/etc/x", "uri": "file:///etc/shadow"}]},
+        {"files": [{"path": "/etc/x", "uri": "ftp://host.example/x"}]},
         {"firewall": {"ports": ["22"]}},
         {"firewall": {"ports": ["22/tcp"]}},
         {"firewall": {"ports": ["0:tcp"]}},
@@ -165,9 +167,9 @@ def test_customizations_that_the_type_lacks_are_refused_by_name() -> None:
 
 
 def test_a_file_and_a_directory_cannot_be_at_one_path() -> None:
-    with pytest.raises(BlueprintError, match="free: it is a directory"):
+    with pytest.raises(BlueprintError, match="is a directory as well"):
         check(files=[{"path": "/etc/app"}], directories=[{"path": "/etc/app"}])
-    with pytest.raises(BlueprintError, match="but the parent of /etc/app/conf"):
+    with pytest.raises(BlueprintError, match="but the parent of '/etc/app/conf"):
         check(files=[{"path": "/etc/app"}], directories=[{"path": "/etc/app/conf.d"}])
 
 
@@ -213,14 +215,14 @@ def test_unknown_keys_are_warned_of_as_nothing_is_made_of_them() -> None:
     "blueprint",
     [
         Blueprint("x", groups=("Development Tools",)),
-        Blueprint("x", containers=({"source": "registry.example/x"},)),
+        Blueprint("x", containers=({"source": "registry example"},)),
         Blueprint("x", enabled_modules=({"name": "nodejs", "stream": "20"},)),
     ],
     ids=["groups", "containers", "enabled_modules"],
 )
 def test_groups_containers_and_modules_are_refused_by_name(blueprint: Blueprint) -> None:
     with pytest.raises(
-        BlueprintError, match=r"is not (supported for image type|the name of a task)"
+        BlueprintError, match=r"is not (supported for|the name of a task|a reference)"
     ):
         customizations.check(blueprint, COMMIT)
 
