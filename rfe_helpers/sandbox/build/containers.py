@@ -105,7 +105,8 @@ def hooks(entries: Sequence[Mapping[str, Any]], archives: Sequence[Path]) -> lis
         options += [
             f"--customize-hook=upload {shlex.quote(str(archive))} /rfe/container.tar",
             f"--customize-hook=echo RFE-STAGE: embed {shlex.quote(name)}; "
-            f'skopeo copy --quiet "oci-archive:$1/rfe/container.tar" {store}',
+            # in a mount namespace of its own: the overlay driver mounts the store onto itself
+            f'unshare --mount skopeo copy --quiet "oci-archive:$1/rfe/container.tar" {store}',
             '--customize-hook=rm -rf "$1/rfe/container.tar" "$1/rfe/run"',
         ]
     return options

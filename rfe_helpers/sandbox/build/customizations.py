@@ -54,6 +54,7 @@ _DENIED_FILES = ("/etc/fstab", "/etc/shadow", "/etc/passwd", "/etc/group")
 _FILES_OF_ETC = (*_DENIED_FILES, *(f"/etc/{name}" for name in ("gshadow", "hostname", "hosts")))
 # Links that systemd makes at each boot, whatever is there (tmpfiles.d/debian.conf).
 _MADE_AT_BOOT = ("/etc/mtab", "/etc/default/locale", "/etc/vconsole.conf")
+_TAKEN_VAR = ("home", "lock", "mnt", "opt", "roothome", "run", "srv", "tmp", "usrlocal")
 _MAXIMUM_ID = 2**32 - 2
 _LONGEST_LIST = 1000
 
@@ -328,6 +329,26 @@ def _place(path: str, where: str, roots: tuple[str, ...]) -> None:
     _must(fits, where, path, f"below {', '.join(roots)}")
 
 
+def _filesystems(entries: list[dict[str, Any]], where: str, _: ImageType) -> None:
+    """File systems of a disk: those that RHEL allows in OSTree images (osbuild/images,
+    OstreeMountpointPolicies), as far as the commit has a directory there."""
+    for number, entry in enumerate(entries):
+        here, path = f"{where}[{number}].mountpoint", entry["mountpoint"]
+        below_var = path.startswith("/var/") and _PROGRAM.fullmatch(path)
+        fits = below_var or path in ("/", "/boot", "/var")
+        _must(fits, here, path, "/, /boot, /var or below it: a commit has no other mount points")
+        fits = not any(f"{path}/".startswith(f"/var/{name}/") for name in _TAKEN_VAR)
+        _must(fits, here, path, "allowed: the system has a link to it, or mounts it itself")
+    _distinct([entry["mountpoint"] for entry in entries], where)
+
+
+def _partitioning_mode(value: str, where: str, kind: ImageType) -> None:
+    known = ("auto-lvm", "btrfs", "lvm", "raw")
+    _must(value in known, where, value, f"one of {', '.join(known)}")
+    if value in ("btrfs", "lvm"):
+        raise _refusal(kind, where, "the sandbox makes plain partitions only")
+
+
 def _distinct(names: list[str], where: str) -> None:
     seen: set[str] = set()
     for name in names:
@@ -338,12 +359,14 @@ def _distinct(names: list[str], where: str) -> None:
 _CHECKS: dict[str, Callable[[Any, str, ImageType], None]] = {
     "directories": _directories,
     "files": _files,
+    "filesystem": _filesystems,
     "firewall": _firewall,
     "group": _groups,
     "hostname": _hostname,
     "installer": _installer,
     "kernel": _kernel,
     "locale": _locale,
+    "partitioning_mode": _partitioning_mode,
     "services": _services,
     "sshkey": _ssh_keys,
     "timezone": _timezone,

@@ -93,7 +93,7 @@ IMAGE_TYPES = (
         aliases=("rhel-edge-raw-image",),
         deploys=True,
         packages=False,
-        customizations=_DISK_CUSTOMIZATIONS,
+        customizations=tuple(sorted([*_DISK_CUSTOMIZATIONS, "filesystem", "partitioning_mode"])),
         kernel=("append",),
         size=3 * 1024**3,
     ),

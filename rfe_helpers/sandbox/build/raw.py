@@ -10,11 +10,14 @@ downloaded and written by everybody.
 from __future__ import annotations
 
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 
+from rfe_helpers.build.blueprint import Blueprint
 from rfe_helpers.core import run
 from rfe_helpers.install import kickstart
 from rfe_helpers.lab import profile
+from rfe_helpers.sandbox.build import disk as disk_layout
 from rfe_helpers.sandbox.build import disk_image, downloads, offline, tree
 from rfe_helpers.sandbox.installer.edge_installer import disk
 
@@ -28,7 +31,8 @@ def build(request: tree.Request, work: tree.Work, target: Path) -> Path:
     Raises CommitError if the commit cannot be fetched.
     """
     with offline.payload(request, work) as repository:
-        size = fitting(request.size, offline.unpacked_bytes(repository))
+        unpacked = offline.unpacked_bytes(repository)
+        size = fitting(request.size, unpacked, filesystems(request.blueprint))
         if size > request.size:
             work.on_stage("image", f"enlarge it to {size / 1024**3:.1f} GiB, so that it fits")
         packed = work.directory / "payload.tar"
@@ -55,15 +59,27 @@ def build(request: tree.Request, work: tree.Work, target: Path) -> Path:
     return target
 
 
-def fitting(size: int, unpacked: int) -> int:
-    """The size of an image that holds a tree of `unpacked` bytes: `size`, or more if it needs it,
-    as Image Builder does."""
-    return max(size, disk.needed_bytes(unpacked))
+def fitting(size: int, unpacked: int, filesystems: Mapping[str, int] | None = None) -> int:
+    """The size of an image that holds a tree of `unpacked` bytes and file systems of at least the
+    given sizes, by mount point: `size`, or more if it needs it, as Image Builder does."""
+    sizes = dict(filesystems or {})
+    front = disk.BOOT_BYTES + max(0, sizes.pop("/boot", 0) - disk_layout.BOOT_PARTITION)
+    root = max(disk.needed_bytes(unpacked) - disk.BOOT_BYTES, sizes.pop("/", 0))
+    needed = front + root + sum(sizes.values())
+    return max(size, -(-needed // 1024**2) * 1024**2)
+
+
+def filesystems(blueprint: Blueprint) -> dict[str, int]:
+    """The least sizes of a blueprint's file systems in bytes, by mount point."""
+    entries = blueprint.customizations.get("filesystem") or []
+    return {entry["mountpoint"]: entry["minsize"] for entry in entries}
 
 
 def _spec(request: tree.Request, size: int, work: tree.Work) -> dict[str, object]:
     facts = profile.load("sandbox").ostree
     remaining = downloads.with_content(request.blueprint.customizations, work)
+    for handled in ("filesystem", "partitioning_mode"):
+        remaining.pop(handled, None)
     append = (remaining.pop("kernel", None) or {}).get("append", "")
     return {
         "ref": request.ref,
@@ -72,5 +88,6 @@ def _spec(request: tree.Request, size: int, work: tree.Work) -> dict[str, object
         "remote": facts.remote,
         "size": size,
         "arguments": [*kickstart.CONSOLES.split(), *append.split()],
+        "filesystems": filesystems(request.blueprint),
         "customizations": remaining,
     }
