@@ -13,7 +13,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from rfe_helpers.core import run
-from rfe_helpers.sandbox.build import customizations, disk_image, downloads, image_types, tree
+from rfe_helpers.sandbox.build import disk_image, downloads, image_types, tree
 
 SIZE = 10 * 1024**3
 _PACK = ("qcow2", "qemu-img convert -f raw -O qcow2 image.raw packed")
@@ -26,7 +26,6 @@ def build(request: tree.Request, work: tree.Work, target: Path) -> Path:
     packages = [
         *disk_image.PACKAGES,
         *(kind.adds if kind else ()),
-        *customizations.packages(request.blueprint),
         *request.packages,
     ]
     remaining = downloads.with_content(request.blueprint.customizations, work)

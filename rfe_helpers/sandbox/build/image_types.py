@@ -104,7 +104,7 @@ IMAGE_TYPES = (
         aliases=("qcow2",),
         ostree=False,
         adds=_GUEST_PACKAGES,
-        customizations=_COMMIT_CUSTOMIZATIONS,
+        customizations=tuple(sorted([*_DISK_CUSTOMIZATIONS, "hostname", "timezone"])),
         kernel=("append",),
     ),
 )

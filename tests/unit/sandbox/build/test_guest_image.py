@@ -36,7 +36,10 @@ def test_a_guest_image_takes_what_cloud_images_of_rhel_take() -> None:
         "hostname": "builder",
         "user": [{"name": "core", "groups": ["wheel"]}],
         "kernel": {"append": "quiet"},
-        "firewall": {"services": {"enabled": ["cockpit"]}},
         "timezone": {"timezone": "US/Eastern"},
     }
     customizations.check(Blueprint("g", customizations=requested), kind)
+    with pytest.raises(BlueprintError, match=r"cloud-init.* conflicts with firewalld"):
+        customizations.check(
+            Blueprint("g", customizations={"firewall": {"ports": ["1:tcp"]}}), kind
+        )
