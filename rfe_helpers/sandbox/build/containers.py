@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rfe_helpers.core import run
+from rfe_helpers.core.wait import Deadline
 from rfe_helpers.errors import BlueprintError
 
 if TYPE_CHECKING:  # tree.py imports this module
@@ -54,13 +55,15 @@ def _is_reference(value: str) -> bool:
 def resolve(entries: Sequence[Mapping[str, Any]]) -> None:
     """Ask the registries for the images, so that a wrong name is known before anything is built.
 
-    Raises CommandFailedError with skopeo's words, ToolMissingError without skopeo.
+    Raises CommandFailedError with skopeo's words, DeadlineExceededError if they do not answer,
+    ToolMissingError without skopeo.
     """
     if entries:
         run.require("skopeo")
+    deadline = Deadline(RESOLVE_SECONDS)  # for all of them
     for entry in entries:
         argv = ["skopeo", "inspect", "--raw", _verify("--tls-verify", entry)]
-        run.run([*argv, f"docker://{entry['source']}"], seconds=RESOLVE_SECONDS)
+        run.run([*argv, f"docker://{entry['source']}"], deadline=deadline)
 
 
 def fetch(entries: Sequence[Mapping[str, Any]], work: Work) -> list[Path]:

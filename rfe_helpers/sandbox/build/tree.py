@@ -445,6 +445,7 @@ def _manifest(request: Request, packages: Sequence[Package], kernel: str) -> dic
         "blueprint": request.blueprint.name,
         "blueprint_version": request.blueprint.version,
         "requested_packages": list(request.packages),
+        "containers": [entry["source"] for entry in request.blueprint.containers],
         "customizations": sorted(request.blueprint.customizations),
         "kernel": kernel,
         "packages": [str(package) for package in packages],
