@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import zoneinfo
 from dataclasses import replace
 from typing import Any
 
@@ -152,6 +153,20 @@ def test_hostile_and_malformed_values_are_refused(values: dict[str, Any]) -> Non
         check(**values)
     assert name in failure.value.message
     assert "\n" not in failure.value.message
+
+
+def test_an_older_time_zone_is_left_to_the_tree_where_the_machine_lacks_them(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    check(timezone={"timezone": "US/Eastern"})
+    monkeypatch.setattr(zoneinfo, "available_timezones", lambda: {"America/New_York"})
+    customizations.timezones.cache_clear()
+    try:
+        check(timezone={"timezone": "US/Eastern"})
+        with pytest.raises(BlueprintError, match="is not a time zone"):
+            check(timezone={"timezone": "../../etc/passwd"})
+    finally:
+        customizations.timezones.cache_clear()
 
 
 def test_customizations_that_the_type_lacks_are_refused_by_name() -> None:
