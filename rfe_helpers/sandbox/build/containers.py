@@ -108,8 +108,10 @@ def hooks(entries: Sequence[Mapping[str, Any]], archives: Sequence[Path]) -> lis
         options += [
             f"--customize-hook=upload {shlex.quote(str(archive))} /rfe/container.tar",
             f"--customize-hook=echo RFE-STAGE: embed {shlex.quote(name)}; "
-            # in a mount namespace of its own: the overlay driver mounts the store onto itself
-            f'unshare --mount skopeo copy --quiet "oci-archive:$1/rfe/container.tar" {store}',
+            # In a mount namespace of its own: the overlay driver mounts the store onto itself. The
+            # caller's home is closed to a mapped user.
+            f'HOME="$1/rfe" unshare --mount skopeo copy --quiet '
+            f'"oci-archive:$1/rfe/container.tar" {store}',
             '--customize-hook=rm -rf "$1/rfe/container.tar" "$1/rfe/run"',
         ]
     return options
