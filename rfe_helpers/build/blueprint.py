@@ -3,8 +3,9 @@
 The shape is that of osbuild's blueprints in its API: `name` is required; `version` is full semver
 ("0.0.0" if not given); `packages` and `modules` are {name, version} with globs allowed in both;
 `customizations` is a dictionary in the API's own shape. As in the servers, keys are matched
-case-insensitively, unknown keys are ignored and null means "not set"; a value of the wrong type
-raises BlueprintError.
+case-insensitively and null means "not set"; a value of the wrong type raises BlueprintError, and
+so does what servers refuse when a blueprint is pushed (checks.py). Unknown keys, which servers
+ignore, are kept.
 
 Whether an image type supports a customization is not decided here: the server checks that when a
 compose starts.
@@ -16,15 +17,18 @@ from __future__ import annotations
 
 import difflib
 import json
+import math
 import re
 import tomllib
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 import tomlkit
 from tomlkit.exceptions import TOMLKitError
 
+from rfe_helpers.build import checks
+from rfe_helpers.build.checks import Problem
 from rfe_helpers.errors import BlueprintError
 
 NAME = re.compile(r"[a-zA-Z0-9._-]+")
@@ -75,7 +79,7 @@ _USER = {
     **dict.fromkeys(("uid", "gid", "expiredate"), int),
     "force_password_reset": bool,
 }
-_OWNED = {"path": str, "user": (str, int), "group": (str, int), "mode": (str, int)}
+_OWNED = {"path": str, "user": (str, int), "group": (str, int), "mode": str}
 _FDO = (
     "manufacturing_server_url",
     "diun_pub_key_insecure",
@@ -134,6 +138,8 @@ CUSTOMIZATIONS: dict[str, Any] = {
         "kickstart": {"contents": str},
         "modules": {"enable": [str], "disable": [str]},
         "menu-timeout": int,
+        "bootloader": ANY,
+        "payload": ANY,
     },
     "rpm": Passed({"import_keys": _any("files")}),
     "rhsm": Passed({"config": _RHSM}),
@@ -142,6 +148,7 @@ CUSTOMIZATIONS: dict[str, Any] = {
     "iso": Passed(_any("application_id", "publisher", "volume_id")),
     "sshd": Passed(_any(*_SSHD)),
     "firstboot": ANY,
+    "bootloader": ANY,
     "cacerts": {"pem_certs": [str]},
 }
 _SPECS = [{"name": str, "version": str}]
@@ -159,13 +166,22 @@ BLUEPRINT: dict[str, Any] = {
 
 @dataclass(frozen=True)
 class PackageSpec:
-    """A requested package. Both fields may be globs; "" and "*" mean any version."""
+    """A requested package. Name and version may be globs; "" and "*" mean any version. `other`
+    holds unknown keys."""
 
     name: str
     version: str = ""
+    other: Mapping[str, Any] = field(default_factory=dict, hash=False, repr=False)
 
-    def to_json(self) -> dict[str, str]:
-        return {"name": self.name, **({"version": self.version} if self.version else {})}
+    @classmethod
+    def parse(cls, word: str) -> PackageSpec:
+        """The package of "name" or "name=version"."""
+        name, _, version = word.partition("=")
+        return cls(name, version)
+
+    def to_json(self) -> dict[str, Any]:
+        version = {"version": self.version} if self.version else {}
+        return {"name": self.name, **version, **self.other}
 
 
 @dataclass(frozen=True)
@@ -176,7 +192,8 @@ class Blueprint:
         print(to_toml(blueprint))
 
     `packages` and `modules` take names, too, and "tmux htop" or "podman=5.*" in one string.
-    `customizations` and `containers` have the shape of the API's JSON.
+    `customizations` and `containers` have the shape of the API's JSON; `other` holds keys that no
+    field has.
     """
 
     name: str
@@ -190,31 +207,19 @@ class Blueprint:
     distro: str = ""
     architecture: str = ""
     customizations: Mapping[str, Any] = field(default_factory=dict)
+    other: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         for key in ("packages", "modules"):
             given = getattr(self, key)
             words = re.split(r"[\s,]+", given.strip()) if isinstance(given, str) else given
-            specs = (PackageSpec(*w.split("=", 1)) if isinstance(w, str) else w for w in words if w)
+            specs = (
+                PackageSpec.parse(word) if isinstance(word, str) else word for word in words if word
+            )
             object.__setattr__(self, key, tuple(specs))
 
     def to_json(self) -> dict[str, Any]:
         return to_json(self)
-
-
-@dataclass(frozen=True)
-class Problem:
-    """Something in a document that does not have the shape of a blueprint.
-
-    `where` is the place, such as packages[0].name. Servers ignore an `unknown` key and refuse
-    everything else; `refusal` is what they say, if it is not `where` and `message`.
-    """
-
-    where: str
-    message: str
-    remedy: str = ""
-    unknown: bool = False
-    refusal: str = ""
 
 
 def parse_toml(text: str | bytes) -> Blueprint:
@@ -292,7 +297,8 @@ def read(data: Any) -> tuple[Blueprint, tuple[Problem, ...]]:
         enabled_modules=tuple(values.get("enabled_modules", [])),
         distro=values.get("distro", ""),
         architecture=values.get("architecture", ""),
-        customizations=values.get("customizations", {}),
+        customizations=checks.checked(values.get("customizations", {}), problems),
+        other={key: value for key, value in values.items() if key not in _FIELDS},
     )
     return blueprint, tuple(problems)
 
@@ -320,6 +326,7 @@ def to_json(blueprint: Blueprint) -> dict[str, Any]:
         "architecture": blueprint.architecture,
     }
     return {
+        **blueprint.other,
         **{key: value for key, value in optional.items() if value},
         "packages": [spec.to_json() for spec in blueprint.packages],
         "modules": [spec.to_json() for spec in blueprint.modules],
@@ -348,9 +355,17 @@ def bumped(version: str) -> str:
     return f"{major}.{minor}.{patch + 1}"
 
 
-def _specs(entries: list[dict[str, str]]) -> tuple[PackageSpec, ...]:
+_FIELDS = frozenset(field.name for field in fields(Blueprint)) - {"other"}
+
+
+def _specs(entries: list[dict[str, Any]]) -> tuple[PackageSpec, ...]:
+    known = ("name", "version")
     return tuple(
-        PackageSpec(entry["name"], entry.get("version", ""))
+        PackageSpec(
+            entry["name"],
+            entry.get("version", ""),
+            {key: value for key, value in entry.items() if key not in known},
+        )
         for entry in entries
         if entry.get("name")
     )
@@ -373,8 +388,8 @@ def _nameless(entries: list[dict[str, str]], key: str) -> Iterator[Problem]:
 def _table(
     data: Mapping[str, Any], keys: Mapping[str, Any], where: str, problems: list[Problem]
 ) -> dict[str, Any]:
-    """The known keys of a table as the API spells them, where their values fit; null is left
-    out."""
+    """The known keys of a table as the API spells them, where their values fit, and unknown ones
+    as they are; null is left out."""
     spelling = {key.lower(): key for key in keys}
     table: dict[str, Any] = {}
     for name, value in data.items():
@@ -384,11 +399,25 @@ def _table(
             # To find what was meant takes longer than to read the key.
             remedy = _likely(name, keys, where) if len(problems) < _MOST_REMEDIES else ""
             problems.append(Problem(here, "unknown key", remedy, unknown=True))
+            if (kept := _without_null(value)) is not None:
+                table[name] = kept
         elif value is not None:
             checked = _value(value, keys[key], here, problems)
             if checked is not None:
                 table[key] = checked
     return table
+
+
+def _without_null(value: Any) -> Any:
+    """An unknown value in what JSON and TOML both hold: without null, dates as text."""
+    if isinstance(value, Mapping):
+        entries = {str(key): _without_null(inner) for key, inner in value.items()}
+        return {key: inner for key, inner in entries.items() if inner is not None}
+    if isinstance(value, list):
+        return [kept for inner in value if (kept := _without_null(inner)) is not None]
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)
+    return value if isinstance(value, str | int | float | None) else str(value)
 
 
 def _likely(name: str, keys: Mapping[str, Any], where: str) -> str:
@@ -457,7 +486,7 @@ _KINDS = {
 def _plain(value: Any, where: str, problems: list[Problem]) -> Any:
     """A value that is passed on must at least be JSON, which a TOML date or an infinity is not."""
     try:
-        return json.loads(json.dumps(value, allow_nan=False))
+        return _without_null(json.loads(json.dumps(value, allow_nan=False)))
     except (TypeError, ValueError):
         remedy = 'write dates as text in quotes: "…"'
         problems.append(Problem(where, "has a value that JSON cannot hold", remedy))

@@ -1,8 +1,9 @@
 """Known problems of a blueprint, reported before it is composed.
 
 The facts come from section 12 of the weldr API contract (osbuild/images v0.274, 2026-06, and
-reports on older servers) and from issues of osbuild-composer, which are named where they are used;
-known keys are those of `blueprint.BLUEPRINT`, time zones those of this machine or of tzdata.
+reports on older servers), from support.toml and from issues of osbuild-composer, which are named
+where they are used; known keys are those of `blueprint.BLUEPRINT`, time zones those of this machine
+or of tzdata.
 Not every finding is an error: some versions of the server accept what others refuse, and each
 finding says which.
 """
@@ -20,6 +21,7 @@ from typing import Any
 from msgspec.structs import asdict
 
 from rfe_helpers.build import blueprint as blueprints
+from rfe_helpers.build import checks, support
 from rfe_helpers.build.blueprint import Blueprint
 from rfe_helpers.errors import BlueprintError
 from rfe_helpers.lab.profile import Profile
@@ -27,26 +29,6 @@ from rfe_helpers.lab.profile import Profile
 # Fields of profile.Types: image types that make a commit, and those that deploy an existing one.
 _COMMIT_TYPES = ("commit", "container", "bootable")
 _DEPLOYED_TYPES = ("installer", "raw", "simplified", "ami", "vsphere", "qcow2")
-# fmt: off
-_IN_COMMIT = (
-    "directories", "files", "fips", "firewall", "user", "sshkey", "group", "hostname", "kernel",
-    "locale", "repositories", "services", "timezone", "dnf", "rhsm", "containers-storage",
-)
-_ON_DISK = (
-    "files", "directories", "disk", "filesystem", "partitioning_mode", "fips", "user", "sshkey",
-    "group", "kernel", "locale", "services", "dnf", "rhsm", "ignition",
-)
-_IN_SIMPLIFIED = (
-    "installation_device", "filesystem", "disk", "fdo", "ignition", "kernel", "user",
-    "sshkey", "group", "fips", "files", "directories", "dnf",
-)
-# fmt: on
-_SUPPORTED = {
-    **dict.fromkeys(_COMMIT_TYPES, _IN_COMMIT),
-    "installer": ("installer", "user", "sshkey", "group", "fips", "timezone", "locale"),
-    **dict.fromkeys(("raw", "ami", "vsphere", "qcow2"), _ON_DISK),
-    "simplified": _IN_SIMPLIFIED,
-}
 _FILE_ROOTS = ("/etc", "/root", "/usr/local/bin", "/usr/local/sbin")
 _DENIED = ("/etc/fstab", "/etc/shadow", "/etc/passwd", "/etc/group")
 # Words in the names of image types that are not of this chapter: osbuild/images v0.274. Whether a
@@ -63,7 +45,11 @@ _HEADER = re.compile(r"\s*(\[\[?)([^\[\]]+)\]")
 _KEY = re.compile(r"""\s*["']?([\w.-]+)["']?\s*=""")
 _HASHED = re.compile(r"\$(?:2[aby]|5|6|y)\$.+")
 _ALL = "all releases"
-_OLDER = "refused by RHEL 8 and RHEL 9 to about 9.6; later ones warn and leave it out"
+_OUTCOMES = {
+    support.REFUSES: "images of this type do not support it: the compose is refused",
+    support.WARNS: "images of this type do not support it: it is left out, with a warning",
+    support.IGNORES: "images of this type do not support it: it is left out without a warning",
+}
 
 
 @dataclass(frozen=True)
@@ -120,6 +106,8 @@ def _findings(
     for problem in problems:
         ignored = ", which Image Builder ignores without a warning" if problem.unknown else ""
         yield Finding(problem.where, problem.message + ignored, problem.remedy, _ALL)
+    for problem in checks.conflicts(blueprint.customizations):
+        yield Finding(problem.where, problem.message, problem.remedy, _ALL)
     yield from _name(blueprint.name)
     yield from _pinned(blueprint, profile, distros)
     yield from _type(profile, image_type, kind)
@@ -130,7 +118,7 @@ def _findings(
     if kind in _DEPLOYED_TYPES:
         yield from _deployed(blueprint, kind)
     if kind:
-        yield from _unsupported(blueprint, kind)
+        yield from _unsupported(blueprint, profile, kind)
     yield from _host_name(str(blueprint.customizations.get("hostname") or ""))
     yield from _time_zone(blueprint.customizations.get("timezone") or {})
     yield from _passwords(blueprint)
@@ -316,7 +304,8 @@ def _place(where: str, path: str, allowed: str) -> Finding:
 
 
 def _below(path: str, roots: Sequence[str]) -> bool:
-    return any(path.startswith(f"{root}/") for root in roots) and ".." not in path.split("/")
+    """Whether a path is below a root, or is refused already (checks.py)."""
+    return any(path.startswith(f"{root}/") for root in roots) or ".." in path.split("/")
 
 
 def _containers(blueprint: Blueprint, profile: Profile) -> Iterator[Finding]:
@@ -348,6 +337,14 @@ def _deployed(blueprint: Blueprint, kind: str) -> Iterator[Finding]:
                 "RHEL 8.4 on; later servers warn",
             )
     custom = blueprint.customizations
+    contents = ((custom.get("installer") or {}).get("kickstart") or {}).get("contents")
+    if contents and any(custom.get(key) for key in ("user", "group", "sshkey")):
+        yield Finding(
+            "customizations.installer.kickstart",
+            "contents of a kickstart exclude users and groups of the blueprint",
+            "create them in the contents: `user`, `group`, `sshkey`",
+            _ALL,
+        )
     if kind == "simplified" and not custom.get("installation_device"):
         yield Finding(
             "customizations.installation_device",
@@ -371,23 +368,20 @@ def _deployed(blueprint: Blueprint, kind: str) -> Iterator[Finding]:
         )
 
 
-def _unsupported(blueprint: Blueprint, kind: str) -> Iterator[Finding]:
-    custom = blueprint.customizations
-    for key in sorted(key for key, value in custom.items() if value):
-        if key not in _SUPPORTED[kind] and key != "installation_device":
-            yield Finding(
-                f"customizations.{key}",
-                "images of this type do not support it",
-                f"leave it out; supported are {', '.join(sorted(_SUPPORTED[kind]))}",
-                _OLDER,
-            )
-    if kind in _COMMIT_TYPES and (custom.get("kernel") or {}).get("append"):
-        yield Finding(
-            "customizations.kernel.append",
-            "a commit has no kernel arguments: they belong to the device",
-            "put them into the kickstart: bootloader --append=…",
-            _OLDER,
-        )
+def _unsupported(blueprint: Blueprint, profile: Profile, kind: str) -> Iterator[Finding]:
+    release = support.release(profile)
+    supported = ", ".join(support.supported(release, kind))
+    for part in support.requested(blueprint.customizations):
+        outcome = support.verdict(release, kind, part)
+        if outcome == support.TAKES:
+            continue
+        remedy = f"leave it out; supported are {supported}"
+        if part == "kernel.append" and kind in _COMMIT_TYPES:
+            remedy = "put it into the kickstart: bootloader --append=…"
+        if release == "sandbox" and (why := support.reason(part.partition(".")[0])):
+            remedy = f"{why}; {remedy}"
+        where = f"customizations.{part}"
+        yield Finding(where, _OUTCOMES.get(outcome, outcome), remedy, support.title(profile))
 
 
 def _passwords(blueprint: Blueprint) -> Iterator[Finding]:

@@ -60,7 +60,7 @@ def fetch(work: tree.Work, packages: Sequence[str]) -> Path:
 
 def _exists(index: Index, package: str) -> bool:
     try:
-        return bool(index.resolve([PackageSpec(*package.split("=", 1))]))
+        return bool(index.resolve([PackageSpec.parse(package)]))
     except BuilderError:
         return False
 

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import json
+import tarfile
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from support import image_registry
 
 from rfe_helpers.build.blueprint import Blueprint
+from rfe_helpers.commit import oci
 from rfe_helpers.commit.ostree import Repo
 from rfe_helpers.core import run
 from rfe_helpers.core.wait import Deadline
@@ -21,7 +26,7 @@ PARENT = "a" * 64
 KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIKkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkk me@here"
 CUSTOMIZATIONS = {
     "hostname": "station-7",
-    "timezone": {"timezone": "Europe/Prague", "ntpservers": ["ntp.example.com"]},
+    "timezone": {"timezone": "US/Eastern", "ntpservers": ["ntp.example.com"]},
     "locale": {"languages": ["C.UTF-8"], "keyboard": "us"},
     "group": [{"name": "operators", "gid": 1500}],
     "user": [
@@ -32,11 +37,24 @@ CUSTOMIZATIONS = {
             "key": KEY,
             "uid": 1600,
             "groups": ["wheel", "operators"],
-        }
+        },
+        {"name": "John", "description": "Smith,\u2028a line\u0085or two", "home": "/home/js"},
+        {"name": "j.doe", "description": "50 %h \\", "uid": 600},
     ],
     "sshkey": [{"user": "root", "key": KEY}],
     "directories": [{"path": "/etc/app/conf.d", "mode": "0750", "ensure_parents": True}],
-    "files": [{"path": "/etc/app/settings", "data": "speed=9\n", "mode": "0600"}],
+    "files": [
+        {"path": "/etc/app/settings", "data": "speed=9\n", "mode": "0600"},
+        # what is a link in the tree
+        {"path": "/etc/alternatives/awk", "data": "mine\n"},
+        {"path": "/etc/systemd/system/sshd.service", "data": "[Unit]\n"},
+        {"path": "/etc/os-release", "data": "NAME=mine\n"},
+        # what belongs to a single machine, unless a blueprint says otherwise
+        {"path": "/etc/resolv.conf", "data": "nameserver 192.0.2.1\n"},
+        {"path": "/etc/ssh/ssh_host_ed25519_key.pub", "data": "key\n"},
+        {"path": "/usr/local/bin/a\\b", "data": "#!/bin/sh\n", "mode": "755"},
+    ],
+    "firewall": {"ports": ["8080:tcp"], "services": {"enabled": ["https"]}},
     "services": {"enabled": ["systemd-timesyncd.service"], "masked": ["apt-daily.service"]},
 }
 
@@ -49,19 +67,44 @@ def work(tmp_path_factory: pytest.TempPathFactory) -> tree.Work:
     return tree.Work(directory, cache, directory / "build.log", Deadline(1200))
 
 
+def two_layers(directory: Path) -> Path:
+    """An image whose second layer deletes a file of the first (OCI image specification)."""
+    files = {"first": ("etc/kept", "etc/gone"), "second": ("etc/.wh.gone",)}
+
+    def fill(names: tuple[str, ...]) -> Callable[[tarfile.TarFile], None]:
+        def add(tar: tarfile.TarFile) -> None:
+            oci.add_directory(tar, "etc", 0o755)
+            for name in names:
+                oci.add_file(tar, name, b"" if ".wh." in name else b"x\n")
+
+        return add
+
+    layers = [
+        oci.write_layer(directory / f"{key}.tar.gz", fill(names), compression=1)
+        for key, names in files.items()
+    ]
+    oci.write_archive(directory / "image.tar", layers, {}, created_by="test")
+    return directory / "image.tar"
+
+
 @pytest.fixture(scope="module")
 def repository(work: tree.Work, tmp_path_factory: pytest.TempPathFactory) -> Repo:
     """The repository out of the commit.tar of a compose with all customizations."""
-    wanted = Blueprint(name="Edge", version="0.0.1", customizations=CUSTOMIZATIONS)
-    request = tree.Request(
-        id="1",
-        image_type="edge-commit",
-        ref=REF,
-        blueprint=wanted,
-        packages=("htop", "nano=8.*"),
-        parent=PARENT,
-    )
-    artifact = artifacts.build(request, work)
+    image = two_layers(tmp_path_factory.mktemp("image"))
+    with image_registry.serving(image) as name:
+        source = {"source": f"{name}:1", "name": "registry.example/app:1", "tls-verify": False}
+        blueprint = Blueprint(
+            name="Edge", version="0.0.1", customizations=CUSTOMIZATIONS, containers=(source,)
+        )
+        request = tree.Request(
+            id="1",
+            image_type="edge-commit",
+            ref=REF,
+            blueprint=blueprint,
+            packages=("htop", "nano=8.*"),
+            parent=PARENT,
+        )
+        artifact = artifacts.build(request, work)
     target = tmp_path_factory.mktemp("unpacked")
     # Not with tarfile: Debian 12's Python 3.11.2 has no filter for it yet.
     run.run(["tar", "-xf", artifact, "-C", target])
@@ -104,7 +147,9 @@ def test_the_rest_of_the_customizations(repository: Repo) -> None:
     assert lines(repository, "/usr/etc/locale.conf") == ["LANG=C.UTF-8"]
     assert lines(repository, "/usr/etc/vconsole.conf") == ["KEYMAP=us"]
     entries = {entry.path: entry for entry in repository.ls(REF, "/usr/etc")}
-    assert entries["/usr/etc/localtime"].target.endswith("zoneinfo/Europe/Prague")
+    assert entries["/usr/etc/localtime"].target.endswith("zoneinfo/US/Eastern")
+    zones = repository.ls(REF, "/usr/share/zoneinfo/US", recursive=False)
+    assert "/usr/share/zoneinfo/US/Eastern" in {entry.path for entry in zones}
     assert entries["/usr/etc/app/conf.d"].mode & 0o7777 == 0o750
     assert entries["/usr/etc/app/settings"].mode & 0o7777 == 0o600
     assert lines(repository, "/usr/etc/app/settings") == ["speed=9"]
@@ -126,6 +171,54 @@ def test_the_tree_is_laid_out_for_ostree(repository: Repo) -> None:
     assert lines(repository, "/usr/etc/machine-id") == []
     sysusers = lines(repository, "/usr/lib/sysusers.d/zz-edge.conf")
     assert any(line.startswith("u systemd-network ") for line in sysusers)
+
+
+def test_a_container_is_embedded_where_podman_looks_for_it(repository: Repo) -> None:
+    store = "/usr/share/containers/storage"
+    (image,) = json.loads(repository.read(REF, f"{store}/overlay-images/images.json"))
+    assert image["names"] == ["registry.example/app:1"]
+    paths = [entry.path for entry in repository.ls(REF, f"{store}/overlay")]
+    assert [path for path in paths if path.endswith("/diff/etc/kept")]
+    # a whiteout, which ostree makes again when it deploys
+    assert [path for path in paths if path.endswith("/diff/etc/.ostree-wh.gone")]
+    assert store in repository.read(REF, "/usr/etc/containers/storage.conf")
+
+
+def test_the_firewall_is_set_up_and_enabled(repository: Repo) -> None:
+    zone = repository.read(REF, "/usr/etc/firewalld/zones/public.xml")
+    assert '<port port="8080" protocol="tcp"/>' in zone
+    assert '<service name="https"/>' in zone
+    enabled = repository.ls(REF, "/usr/etc/systemd/system/multi-user.target.wants")
+    assert "firewalld.service" in {Path(entry.path).name for entry in enabled}
+
+
+def test_files_replace_links_and_leave_what_these_point_at(repository: Repo) -> None:
+    entries = {entry.path: entry for entry in repository.ls(REF, "/usr")}
+    for path in ("alternatives/awk", "systemd/system/sshd.service", "os-release"):
+        assert entries[f"/usr/etc/{path}"].target == ""
+    assert lines(repository, "/usr/etc/alternatives/awk") == ["mine"]
+    assert entries["/usr/bin/mawk"].size > 100_000
+    assert "ExecStart=/usr/sbin/sshd -D $SSHD_OPTS" in lines(
+        repository, "/usr/lib/systemd/system/ssh.service"
+    )
+    assert "VARIANT_ID=edge" in lines(repository, "/usr/lib/os-release")
+
+
+def test_files_that_usually_belong_to_a_single_machine_are_kept(repository: Repo) -> None:
+    assert lines(repository, "/usr/etc/resolv.conf") == ["nameserver 192.0.2.1"]
+    assert lines(repository, "/usr/etc/ssh/ssh_host_ed25519_key.pub") == ["key"]
+    keys = {entry.path for entry in repository.ls(REF, "/usr/etc/ssh")}
+    assert "/usr/etc/ssh/ssh_host_ed25519_key" not in keys
+
+
+def test_odd_names_and_comments_are_taken_literally(repository: Repo) -> None:
+    passwd = repository.read(REF, "/usr/etc/passwd").split("\n")
+    assert any(":Smith,\u2028a line\u0085or two:/home/js:" in line for line in passwd)
+    sysusers = repository.read(REF, "/usr/lib/sysusers.d/zz-edge.conf").split("\n")
+    (described,) = [line for line in sysusers if line.startswith("u j.doe ")]
+    assert '"50 %%h \\\\"' in described
+    created = lines(repository, "/usr/lib/tmpfiles.d/zz-edge-var.conf")
+    assert 'C "/var/usrlocal/bin/a\\\\b" 0755 0 0 - -' in created
 
 
 def test_nothing_secret_stays_in_the_work_directory(work: tree.Work, repository: Repo) -> None:

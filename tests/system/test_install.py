@@ -351,10 +351,13 @@ def test_a_disk_too_small_for_the_commit_is_refused_before_it_is_touched(
 
 
 def test_a_raw_image_boots_grows_and_is_updated(world: World) -> None:
-    image = world.compose("edge-raw-image", kernel={"append": "edge.word=yes"})
+    filesystem = [{"mountpoint": "/var", "minsize": GIB // 2}]
+    append = {"append": "edge.word=yes"}
+    image = world.compose("edge-raw-image", kernel=append, filesystem=filesystem)
     disks.from_raw_xz(image, world.disk("raw"), 8 * GIB)
     machine, edge = world.boot("raw", "bios")
     assert int(edge.run("findmnt -bno SIZE /sysroot").stdout) > 6 * GIB
+    assert edge.run("findmnt -no SOURCE /var").stdout.strip() == "/dev/vda4"
     assert "edge.word=yes" in edge.read("/proc/cmdline")
     assert edge.run("sudo -n id -u").stdout.strip() == "0"
     assert edge.sudo("ostree remote show-url edge").stdout.strip() == world.site.guest_repo_url

@@ -188,6 +188,7 @@ ELSEWHERE = (
     "sandbox/guest/root/",
     "sandbox/installer/edge_installer/",
     "sandbox/build/inside",
+    "sandbox/build/customize.py",
     "fleet/on_device/",
 )
 ALWAYS_THERE = {

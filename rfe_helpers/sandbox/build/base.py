@@ -36,6 +36,7 @@ PACKAGES = (
     "libnss-systemd", "libnss-myhostname", "dbus", "udev", "kmod", "dracut", "passwd",
     "ostree", "ostree-boot", "gir1.2-ostree-1.0", "python3", "python3-gi", KERNEL,
     "openssh-server", "sudo", "less", "curl", "ca-certificates", "zstd", "iproute2", "tzdata",
+    "tzdata-legacy",  # US/Eastern, which Image Builder's own examples name
     "gpg",  # libostree verifies signatures with it
     "xfsprogs", "e2fsprogs", "dosfstools",
     "grub-pc-bin", "grub-efi-amd64-bin", "grub2-common",
@@ -98,9 +99,9 @@ def forget_others(cache: Path, keep: Base) -> None:
                 shutil.rmtree(directory, ignore_errors=True)
 
 
-def inside_source() -> str:
-    """The program that the tree's Python runs in the chroot (inside.py)."""
-    return (resources.files("rfe_helpers.sandbox") / "build/inside.py").read_text()
+def inside_source(name: str = "inside.py") -> str:
+    """A program that the tree's Python runs in the chroot, inside.py or customize.py."""
+    return (resources.files("rfe_helpers.sandbox") / "build" / name).read_text()
 
 
 def guest_files() -> bytes:

@@ -16,6 +16,7 @@ import re
 import secrets
 import shutil
 import uuid
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,6 +24,8 @@ from rfe_helpers.sandbox.installer.edge_installer.console import InstallError, r
 from rfe_helpers.sandbox.installer.edge_installer.disk import LAYOUT, Target
 
 SECTOR = 512
+MIB = 1024**2
+BOOT_PARTITION = 768 * MIB  # in LAYOUT
 I386_PC = Path("/usr/lib/grub/i386-pc")
 # GRUB begins with the grub.cfg in /boot, the third partition of the disk that it was loaded from.
 PREFIX = "(,gpt3)/grub"
@@ -41,6 +44,36 @@ class Partition:
     size: int
 
 
+@dataclass(frozen=True)
+class FileSystem:
+    """A file system of its own beside root and /boot: where it is mounted, its size in bytes, its
+    UUID, and the directory whose content it begins with."""
+
+    mountpoint: str
+    size: int
+    uuid: str
+    content: Path
+
+    @property
+    def label(self) -> str:
+        """At most 16 characters, as ext4 has room for."""
+        return self.mountpoint.strip("/").replace("/", "-")[:16]
+
+    @property
+    def fstab(self) -> str:
+        return f"UUID={self.uuid} {self.mountpoint} ext4 defaults 0 2\n"
+
+
+def layout(boot_bytes: int, extra: Sequence[FileSystem]) -> str:
+    """The partitions for sfdisk: those of the installer, with `extra` before the root, which is the
+    last and grows; /boot has at least `boot_bytes`."""
+    *front, boot, root = LAYOUT.rstrip("\n").split("\n")
+    if boot_bytes > BOOT_PARTITION:
+        boot = boot.replace(f"size={BOOT_PARTITION // MIB}M", f"size={-(-boot_bytes // MIB)}M")
+    more = [f"size={-(-each.size // MIB)}M, type=linux, name={each.label}" for each in extra]
+    return "\n".join([*front, boot, *more, root]) + "\n"
+
+
 def new(image: Path, root: Path) -> Target:
     """An image to be made with `root` as its root; the UUIDs of its file systems are chosen now."""
     serial = secrets.token_hex(4).upper()  # of a FAT file system, which udev writes as 1A2B-3C4D
@@ -48,8 +81,16 @@ def new(image: Path, root: Path) -> Target:
     return Target(image, root, *identities, "ext4")
 
 
-def make(target: Target, size: int, boot: Path) -> None:
-    """Make an image of `size` bytes whose root and /boot (ext4) hold the target's root and `boot`.
+def make(
+    target: Target,
+    size: int,
+    boot: Path,
+    extra: Sequence[FileSystem] = (),
+    *,
+    boot_bytes: int = 0,
+) -> None:
+    """Make an image of `size` bytes whose root and /boot (ext4) hold the target's root and `boot`,
+    with more file systems if there are any.
 
     `boot` must have `grub/grub.cfg`. Owners, modes, links and attributes are kept as they are seen
     here. Raises InstallError with a tool's own words, if there is no room in a file system too.
@@ -57,10 +98,12 @@ def make(target: Target, size: int, boot: Path) -> None:
     image = target.disk
     with image.open("wb") as file:
         file.truncate(size)
-    run("sfdisk", "--quiet", image, stdin=LAYOUT)
-    _, esp, boot_place, root_place = partitions(image)
+    run("sfdisk", "--quiet", image, stdin=layout(boot_bytes, extra))
+    _, esp, boot_place, *places, root_place = partitions(image)
     _ext4(image, boot_place, "boot", target.boot_uuid, boot)
     _ext4(image, root_place, "root", target.root_uuid, target.root)
+    for each, place in zip(extra, places, strict=True):
+        _ext4(image, place, each.label, each.uuid, each.content)
     _uefi(image, esp, target.esp_uuid)
     install_bios(image)
 
@@ -82,7 +125,7 @@ def protect(image: Path, directory: Path) -> None:
 
     Done in the image: on the machine that makes it this takes more rights than a build may have.
     """
-    system = f"{image}?offset={partitions(image)[3].start}"
+    system = f"{image}?offset={partitions(image)[-1].start}"
     described = run("debugfs", "-R", f"stat /{directory}", system)
     found = re.search(r"Flags: 0x([0-9a-f]+)", described)
     if found is None:

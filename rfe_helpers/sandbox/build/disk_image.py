@@ -23,7 +23,12 @@ PACKAGES = installer.PACKAGES  # the tools that make a disk are among them
 INSIDE = "/tmp/rfe"  # noqa: S108  # in a tree of our own
 # Where / is a directory of another system's, as in a chroot, its propagation cannot be changed.
 _APART = "unshare --mount --propagation $(mountpoint -q / && echo private || echo unchanged)"
-_FILES = ("build/disk.py", "build/inside.py", "build/inside_image.py", "guest/image.sh")
+# fmt: off
+_FILES = (
+    "build/disk.py", "build/inside.py", "build/customize.py", "build/inside_image.py",
+    "guest/image.sh",
+)
+# fmt: on
 
 
 def make(

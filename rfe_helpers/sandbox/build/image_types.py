@@ -23,7 +23,7 @@ _DISK_CUSTOMIZATIONS = (
     "sshkey",
     "user",
 )
-_COMMIT_CUSTOMIZATIONS = tuple(sorted([*_DISK_CUSTOMIZATIONS, "hostname", "timezone"]))
+_COMMIT_CUSTOMIZATIONS = tuple(sorted([*_DISK_CUSTOMIZATIONS, "firewall", "hostname", "timezone"]))
 # What a guest needs: cloud-init, SSH, the web console; and what the sandbox's service imports and
 # runs, so that it can be installed there without a network.
 # fmt: off
@@ -93,7 +93,7 @@ IMAGE_TYPES = (
         aliases=("rhel-edge-raw-image",),
         deploys=True,
         packages=False,
-        customizations=_DISK_CUSTOMIZATIONS,
+        customizations=tuple(sorted([*_DISK_CUSTOMIZATIONS, "filesystem", "partitioning_mode"])),
         kernel=("append",),
         size=3 * 1024**3,
     ),
@@ -104,6 +104,8 @@ IMAGE_TYPES = (
         aliases=("qcow2",),
         ostree=False,
         adds=_GUEST_PACKAGES,
+        customizations=tuple(sorted([*_DISK_CUSTOMIZATIONS, "hostname", "timezone"])),
+        kernel=("append",),
     ),
 )
 

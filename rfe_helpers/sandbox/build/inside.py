@@ -8,7 +8,7 @@ Standard library only. DIR holds `spec.json` and gets `report.json`:
                  {…} as in a blueprint, already validated by the service}
     report.json  {"kernel": release, "packages": [[name, version, arch], …]}
 
-`python3 inside.py customize -` applies customizations, read from stdin, to a deployment.
+`customize.py`, beside it in DIR, applies the customizations.
 """
 
 import contextlib
@@ -20,7 +20,6 @@ import shutil
 import stat
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -123,137 +122,6 @@ def remove_kernel(package: str) -> None:
         shutil.rmtree(directory)
 
 
-# customizations -----------------------------------------------------------------------------------
-
-
-def customize(customizations: Table) -> None:
-    """Apply a blueprint's customizations; each key of the API has a function."""
-    appliers: tuple[tuple[str, Callable[[Any], None]], ...] = (
-        ("group", groups),
-        ("user", users),
-        ("sshkey", ssh_keys),
-        ("hostname", hostname),
-        ("timezone", timezone),
-        ("locale", locale),
-        ("directories", directories),
-        ("files", files),
-        ("services", services),
-    )
-    for name, apply in appliers:
-        if customizations.get(name):
-            stage(f"customize {name}")
-            apply(customizations[name])
-
-
-def groups(entries: list[Table]) -> None:
-    for entry in entries:
-        gid = ["--gid", str(entry["gid"])] if entry.get("gid") is not None else []
-        run("groupadd", "--force", *gid, entry["name"])
-
-
-def users(entries: list[Table]) -> None:
-    for entry in entries:
-        name = entry["name"]
-        exists = subprocess.run(["id", name], capture_output=True).returncode == 0
-        options = []
-        for option, key in (
-            ("--comment", "description"),
-            ("--shell", "shell"),
-            ("--uid", "uid"),
-            ("--gid", "gid"),
-            ("-d", "home"),  # its long name differs between useradd and usermod
-        ):
-            if entry.get(key) is not None:
-                options += [option, str(entry[key])]
-        if entry.get("groups"):
-            options += ["--groups", ",".join(entry["groups"])]
-        if exists:
-            if options:
-                run("usermod", *options, name)
-        else:
-            shell = [] if entry.get("shell") else ["--shell", "/bin/bash"]
-            run("useradd", "--create-home", *shell, *options, name)
-        if entry.get("password"):
-            run("chpasswd", "--encrypted", data=f"{name}:{entry['password']}\n")
-        if entry.get("key"):
-            ssh_keys([{"user": name, "key": entry["key"]}])
-        if entry.get("expiredate") is not None:
-            run("chage", "--expiredate", str(entry["expiredate"]), name)
-        if entry.get("force_password_reset"):
-            run("chage", "--lastday", "0", name)
-
-
-def ssh_keys(entries: list[Table]) -> None:
-    for entry in entries:
-        record = subprocess.run(
-            ["getent", "passwd", entry["user"]], check=True, capture_output=True, text=True
-        ).stdout.strip()
-        _, _, uid, gid, _, home, _ = record.split(":")
-        directory = Path(home) / ".ssh"
-        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        keys = directory / "authorized_keys"
-        with keys.open("a") as file:
-            file.write(entry["key"].strip() + "\n")
-        keys.chmod(0o600)
-        for path in (directory, keys):
-            os.chown(path, int(uid), int(gid))
-
-
-def hostname(name: str) -> None:
-    Path("/etc/hostname").write_text(name + "\n")
-
-
-def timezone(settings: Table) -> None:
-    if zone := settings.get("timezone"):
-        link = Path("/etc/localtime")
-        link.unlink(missing_ok=True)
-        link.symlink_to(f"../usr/share/zoneinfo/{zone}")
-        Path("/etc/timezone").write_text(zone + "\n")
-    if servers := settings.get("ntpservers"):
-        drop_in = Path("/etc/systemd/timesyncd.conf.d/50-blueprint.conf")
-        drop_in.parent.mkdir(parents=True, exist_ok=True)
-        drop_in.write_text("[Time]\nNTP=" + " ".join(servers) + "\n")
-
-
-def locale(settings: Table) -> None:
-    if languages := settings.get("languages"):
-        Path("/etc/locale.conf").write_text(f"LANG={languages[0]}\n")
-    if keyboard := settings.get("keyboard"):
-        Path("/etc/vconsole.conf").write_text(f"KEYMAP={keyboard}\n")
-
-
-def directories(entries: list[Table]) -> None:
-    for entry in entries:
-        path = Path(entry["path"])
-        path.mkdir(parents=bool(entry.get("ensure_parents")), exist_ok=True)
-        own(path, entry, default_mode=0o755)
-
-
-def files(entries: list[Table]) -> None:
-    for entry in entries:
-        path = Path(entry["path"])
-        path.write_text(entry.get("data") or "")
-        own(path, entry, default_mode=0o644)
-
-
-def own(path: Path, entry: Table, default_mode: int) -> None:
-    mode = entry.get("mode")
-    if mode is None:
-        mode = default_mode
-    if (user := entry.get("user")) is not None:
-        shutil.chown(path, user=user)
-    if (group := entry.get("group")) is not None:
-        shutil.chown(path, group=group)
-    # Last, because a change of the owner clears setuid and setgid.
-    path.chmod(int(mode, 8) if isinstance(mode, str) else mode)
-
-
-def services(units: Table) -> None:
-    for verb, key in (("enable", "enabled"), ("disable", "disabled"), ("mask", "masked")):
-        if units.get(key):
-            run("systemctl", verb, *units[key])
-
-
 # layout -------------------------------------------------------------------------------------------
 
 
@@ -269,7 +137,7 @@ def lay_out(spec: Table) -> Table:
         Path("/", name).unlink(missing_ok=True)
     name_the_version(spec)
     write_sysusers()
-    reset_etc()
+    remove_backups()
     packages = installed_packages()
     SYSIMAGE.mkdir(exist_ok=True)
     shutil.move("/var/lib/dpkg", SYSIMAGE / "dpkg")
@@ -330,32 +198,42 @@ def write_sysusers() -> None:
     keeps its own copy across updates, which lacks the users of newly added packages."""
     lines = []
     groups_by_id = {}
-    for line in Path("/etc/group").read_text().splitlines():
+    # Not splitlines: a comment may hold other characters that it takes for ends of lines.
+    for line in Path("/etc/group").read_text().rstrip("\n").split("\n"):
         name, _, gid, _ = line.split(":")
         groups_by_id[gid] = name
         if int(gid) < 1000:
             lines.append(f"g {name} {gid}")
-    for line in Path("/etc/passwd").read_text().splitlines():
+    for line in Path("/etc/passwd").read_text().rstrip("\n").split("\n"):
         name, _, uid, gid, gecos, home, shell = line.split(":")
         if 0 < int(uid) < 1000 and gid in groups_by_id:
-            comment = gecos.replace('"', "").rstrip(",") or name
+            comment = escaped(gecos.rstrip(",") or name)
             lines.append(f'u {name} {uid}:{gid} "{comment}" {home} {shell}')
     Path("/usr/lib/sysusers.d/zz-edge.conf").write_text("\n".join(lines) + "\n")
     for name in ("passwd", "group"):
         shutil.copyfile(f"/etc/{name}", f"/usr/lib/{name}")
 
 
+def escaped(text: str) -> str:
+    """A text between double quotes in sysusers.d and tmpfiles.d: without specifiers, escapes."""
+    return text.replace("\\", "\\\\").replace('"', '\\"').replace("%", "%%")
+
+
 def reset_etc() -> None:
-    """Clear what belongs to a single machine."""
+    """Clear what belongs to a single machine; what a blueprint puts there comes later."""
     for name in ("machine-id", "fstab"):
         Path("/etc", name).write_text("")
     for key in Path("/etc/ssh").glob("ssh_host_*"):
         key.unlink()
-    for name in ("passwd-", "shadow-", "group-", "gshadow-", "subuid-", "subgid-", ".pwd.lock"):
-        Path("/etc", name).unlink(missing_ok=True)
     resolv = Path("/etc/resolv.conf")
     resolv.unlink(missing_ok=True)
     resolv.symlink_to("../run/systemd/resolve/resolv.conf")
+
+
+def remove_backups() -> None:
+    """Remove what the tools that add users and groups leave."""
+    for name in ("passwd-", "shadow-", "group-", "gshadow-", "subuid-", "subgid-", ".pwd.lock"):
+        Path("/etc", name).unlink(missing_ok=True)
 
 
 def installed_packages() -> list[list[str]]:
@@ -391,10 +269,10 @@ def describe_var() -> None:
 
 def describe(path: Path, relative: str) -> list[str]:
     status = path.lstat()
-    quoted = '"/' + relative.replace("%", "%%").replace('"', '\\"') + '"'
+    quoted = f'"/{escaped(relative)}"'
     owner = f"{stat.S_IMODE(status.st_mode):04o} {status.st_uid} {status.st_gid}"
     if path.is_symlink():
-        return [f"L {quoted} - - - - {path.readlink()}"]
+        return [f"L {quoted} - - - - {escaped(str(path.readlink()))}"]
     if path.is_dir():
         return [f"d {quoted} {owner} - -"]
     if path.is_file() and not relative.startswith("var/log/"):
@@ -415,7 +293,9 @@ def compose(directory: Path) -> None:
     if not (MODULES / release / "initramfs.img").exists():
         stage("initramfs")
         make_initramfs(release)
-    customize(spec["customizations"])
+    reset_etc()
+    customizations = json.dumps(spec["customizations"])
+    run(sys.executable, str(directory / "customize.py"), data=customizations)
     stage("layout")
     compile_python()
     report = lay_out(spec)
@@ -427,8 +307,6 @@ def main() -> None:
     try:
         if command == "base":
             base()
-        elif command == "customize":
-            customize(json.load(sys.stdin))
         else:
             compose(Path(directory))
     except subprocess.CalledProcessError as error:

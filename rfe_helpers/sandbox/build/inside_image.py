@@ -4,12 +4,12 @@ Run by the tree's own Python in its chroot (`python3 -m rfe_helpers.sandbox.buil
 DIR`), in a mount namespace of its own, so that its mounts end with it. DIR, below /tmp, holds
 `spec.json` and gets `image.raw`:
 
-    {"size": bytes}
+    {"size": bytes, "arguments": [s, …] of the kernel,
+     "customizations": {…} in the shape of a blueprint, already validated by the service}
 
 makes an image of the tree itself, as an ordinary Debian (guest/image.sh). With
 
-    {"ref": s, "url": s, "osname": s, "remote": s, "arguments": [s, …],
-     "customizations": {…} in the shape of a blueprint, already validated by the service}
+    {"ref": s, "url": s, "osname": s, "remote": s, "filesystems": {mount point: bytes, …}}
 
 as well, a commit from the repository `payload/` in DIR is deployed into a directory, by the same
 code that installs machines, and the image is made of that. Both are written by disk.py.
@@ -21,6 +21,7 @@ import json
 import os
 import shutil
 import sys
+import uuid
 from pathlib import Path
 from typing import Any
 
@@ -55,20 +56,37 @@ def make(spec: dict[str, Any], directory: Path) -> None:
     """Deploy and configure, or take the tree as it is, and make an image of that."""
     target = disk.new(directory / "image.raw", directory / "root")
     boot = directory / "boot"
-    deployment = deploy(spec, target, boot) if "ref" in spec else None
+    sizes = dict(spec.get("filesystems") or {})
+    boot_bytes = sizes.pop("/boot", 0)
+    sizes.pop("/", None)  # what is left is the root's
+    extra = [
+        disk.FileSystem(mountpoint, size, str(uuid.uuid4()), content(spec, target, mountpoint))
+        for mountpoint, size in sorted(sizes.items())
+    ]
+    deployment = deploy(spec, target, boot, extra) if "ref" in spec else None
     if deployment is None:
-        show_tree(target, boot)
+        show_tree(spec, target, boot)
     stage("image")
-    disk.make(target, spec["size"], boot)
+    for each in extra:
+        each.content.mkdir(parents=True, exist_ok=True)
+    disk.make(target, spec["size"], boot, extra, boot_bytes=boot_bytes)
     if deployment is not None:
         disk.protect(target.disk, deployment.relative_to(target.root))
 
 
-def show_tree(target: Target, boot: Path) -> None:
-    """Make an ordinary Debian of the tree, and show it at the target's root without what is mounted
-    on it, with its /boot moved to `boot`."""
+def content(spec: dict[str, Any], target: Target, mountpoint: str) -> Path:
+    """Where a deployment keeps what is seen at /var or below."""
+    return Path(target.root, "ostree/deploy", spec["osname"], mountpoint.lstrip("/"))
+
+
+def show_tree(spec: dict[str, Any], target: Target, boot: Path) -> None:
+    """Make an ordinary Debian of the tree, customize it, and show it at the target's root without
+    what is mounted on it, with its /boot moved to `boot`."""
     script = Path(__file__).parents[1] / "guest/image.sh"
-    run("sh", script, target.root_uuid, target.boot_uuid, target.esp_uuid)
+    uuids = (target.root_uuid, target.boot_uuid, target.esp_uuid)
+    run("sh", script, *uuids, " ".join(spec["arguments"]))
+    program = Path(__file__).with_name("customize.py")
+    run("python3", program, stdin=json.dumps(spec["customizations"]))
     Path("/boot").rename(boot)
     Path("/boot").mkdir()
     target.root.mkdir()
@@ -77,7 +95,7 @@ def show_tree(target: Target, boot: Path) -> None:
         run("mount", "-t", "tmpfs", "-o", f"mode={mode}", "tmpfs", target.root / name)
 
 
-def deploy(spec: dict[str, Any], target: Target, boot: Path) -> Path:
+def deploy(spec: dict[str, Any], target: Target, boot: Path, extra: list[disk.FileSystem]) -> Path:
     """Deploy the commit and configure it; returns the directory of the deployment."""
     stage("deploy")
     (target.root / "boot/efi").mkdir(parents=True)
@@ -85,16 +103,19 @@ def deploy(spec: dict[str, Any], target: Target, boot: Path) -> Path:
     payload = Payload(spec["osname"], spec["remote"], f"file://{repository}", spec["ref"], False, 0)
     deployment = system.deploy(target, payload, tuple(spec["arguments"]))
     shutil.rmtree(repository)
-    configure(spec, target, deployment)
+    configure(spec, target, deployment, extra)
     system.write_grub_configuration(target).rename(boot)
     (target.root / "boot").mkdir()
     return deployment
 
 
-def configure(spec: dict[str, Any], target: Target, deployment: Path) -> None:
+def configure(
+    spec: dict[str, Any], target: Target, deployment: Path, extra: list[disk.FileSystem]
+) -> None:
     """Let it grow, tell it where updates come from, and customize it."""
     fstab = deployment / "etc/fstab"
-    fstab.write_text(fstab.read_text().replace(" / ext4 defaults ", f" / ext4 {GROWING} "))
+    lines = fstab.read_text().replace(" / ext4 defaults ", f" / ext4 {GROWING} ")
+    fstab.write_text(lines + "".join(each.fstab for each in extra))
     (deployment / "etc/repart.d").mkdir()
     (deployment / "etc/repart.d/50-root.conf").write_text(GROW)
     view = target.root.parent / "view"
@@ -103,10 +124,9 @@ def configure(spec: dict[str, Any], target: Target, deployment: Path) -> None:
         run("chroot", view, "ostree", "remote", "delete", spec["remote"])
         unverified = ("--no-sign-verify", "--no-gpg-verify")
         run("chroot", view, "ostree", "remote", "add", *unverified, spec["remote"], spec["url"])
-        inside = Path(__file__).with_name("inside.py")
-        shutil.copy(inside, view / "tmp/inside.py")
+        shutil.copy(Path(__file__).with_name("customize.py"), view / "tmp")
         customizations = json.dumps(spec["customizations"])
-        run("chroot", view, "python3", "/tmp/inside.py", "customize", "-", stdin=customizations)  # noqa: S108
+        run("chroot", view, "python3", "/tmp/customize.py", stdin=customizations)  # noqa: S108
     finally:
         run("umount", "--lazy", view)
 

@@ -28,9 +28,8 @@ FACTS = "ostree/payload.json"  # what the installer needs to know before it part
 BLOCK = 4096  # of the file systems that the commit is installed to
 MEDIUM = "/run/install/repo"  # where installers, Anaconda included, mount their boot medium
 SOURCE = "source"
-# What the kickstart directives `user` and `rootpw` cannot express.
-_NOT_IN_KICKSTART = {"expiredate", "force_password_reset"}
-_ROOT_KEYS = {"name", "password", "key"}
+# What the directive `rootpw` and a %post script can set.
+_ROOT_KEYS = {"name", "password", "key", "expiredate", "force_password_reset"}
 UNATTENDED = (
     "text --non-interactive",
     "zerombr",
@@ -45,9 +44,8 @@ UNATTENDED = (
 def build(request: tree.Request, work: tree.Work, target: Path) -> Path:
     """Make the ISO of a compose at `target`; `request.parent` is the commit that goes into it.
 
-    Raises BuilderError if the blueprint leaves questions open, since this installer cannot ask
-    them; CommitError if the commit cannot be fetched; KickstartError for contents that do not
-    parse.
+    Raises BuilderError if the blueprint contradicts itself, CommitError if the commit cannot be
+    fetched, KickstartError for contents that do not parse.
     """
     text = osbuild_kickstart(request)
     with payload(request, work) as repository:
@@ -111,13 +109,14 @@ def unpacked_bytes(repository: Repo) -> int:
 
 
 def check(customizations: Mapping[str, Any]) -> None:
-    """Raise BuilderError if customizations contradict each other, leave questions open, or request
-    what a kickstart cannot express."""
+    """Raise BuilderError if customizations contradict each other, or request what a kickstart
+    cannot express."""
     for user in customizations.get("user", []):
-        allowed = _ROOT_KEYS if user["name"] == "root" else set(user) - _NOT_IN_KICKSTART
-        _refuse(f"user.{user['name']}", [key for key in user if user[key] and key not in allowed])
-    timezone = customizations.get("timezone") or {}
-    _refuse("timezone", ["ntpservers"] if timezone.get("ntpservers") else [])
+        if user["name"] == "root":
+            _refuse("user.root", [key for key in user if user[key] and key not in _ROOT_KEYS])
+        # A directive is a line, and pykickstart ends lines as Python does.
+        if len(user.get("description", "").splitlines()) > 1:
+            _refuse(f"user.{user['name']}", ["a description of several lines"])
     options = customizations.get("installer") or {}
     contents = (options.get("kickstart") or {}).get("contents", "")
     unattended = bool(options.get("unattended"))
@@ -127,12 +126,30 @@ def check(customizations: Mapping[str, Any]) -> None:
             "installer.kickstart.contents are not supported in combination with "
             "unattended or sudo-nopasswd"
         )
-    if not contents and not unattended:
+    if contents and any(customizations.get(key) for key in ("user", "group", "sshkey")):
         raise BuilderError(
-            "the sandbox's installer asks nothing, so it must be told what to do: set "
-            "customizations.installer.unattended = true, or give "
-            "customizations.installer.kickstart.contents"
+            "edge-installer installer.kickstart.contents are not supported in combination with "
+            "users or groups",
+            remedy="create them in the contents, with the directives user, group and sshkey",
         )
+
+
+def warnings(customizations: Mapping[str, Any]) -> list[str]:
+    """What an installer does otherwise than RHEL's."""
+    options = customizations.get("installer") or {}
+    contents = (options.get("kickstart") or {}).get("contents")
+    found = []
+    if not contents and not options.get("unattended"):
+        found.append(
+            "customizations.installer: the sandbox's installer asks nothing: add a kickstart to "
+            "the ISO with mkksiso, or set unattended = true"
+        )
+    if options.get("modules"):
+        found.append(
+            "customizations.installer.modules: ignored: they are modules of Anaconda, and the "
+            "sandbox's installer is not Anaconda"
+        )
+    return found
 
 
 def _refuse(where: str, keys: Sequence[str]) -> None:
@@ -159,6 +176,7 @@ def osbuild_kickstart(request: tree.Request) -> str:
         *_settings(customizations, unattended=unattended),
         *([contents.rstrip()] if contents else []),
         *_sudo(options.get("sudo-nopasswd", [])),
+        *_after(customizations),
         *_remote(facts.ostree.remote, request.url),
     ]
     text = "\n".join(lines) + "\n"
@@ -182,7 +200,7 @@ def _accounts(customizations: Mapping[str, Any]) -> list[str]:
                 name=user["name"],
                 gecos=user.get("description"),
                 groups=",".join(user.get("groups") or []),
-                homedir=user.get("home"),
+                homedir=(user.get("home") or "").rstrip("/"),
                 shell=user.get("shell"),
                 uid=user.get("uid"),
                 gid=user.get("gid"),
@@ -224,6 +242,22 @@ def _sudo(names: Iterable[str]) -> list[str]:
         commands = [f"echo {rule} > {path}", f"chmod 440 {path}"]
         lines += ["%post --erroronfail", *commands, "%end"]
     return lines
+
+
+def _after(customizations: Mapping[str, Any]) -> list[str]:
+    """A script for what directives of a kickstart cannot express."""
+    commands = []
+    for user in customizations.get("user", []):
+        name = shlex.quote(user["name"])
+        if user.get("expiredate") is not None:
+            commands.append(f"chage --expiredate {user['expiredate']} {name}")
+        if user.get("force_password_reset"):
+            commands.append(f"chage --lastday 0 {name}")
+    if servers := (customizations.get("timezone") or {}).get("ntpservers"):
+        path = "/etc/systemd/timesyncd.conf.d"
+        text = shlex.quote(f"[Time]\\nNTP={' '.join(servers)}\\n")
+        commands += [f"mkdir -p {path}", f"printf {text} > {path}/50-blueprint.conf"]
+    return ["%post --erroronfail", *commands, "%end"] if commands else []
 
 
 def _remote(remote: str, url: str) -> list[str]:

@@ -47,7 +47,7 @@ def check(options: OstreeOptions, kind: ImageType) -> None:
     if options.parent and not options.url:
         raise BuilderError("ostree parent ref specified, but no URL to retrieve it")
     for url in (options.url.removeprefix("mirrorlist="), options.contenturl):
-        if url and not _is_absolute(url):
+        if url and not is_absolute(url):
             raise BuilderError(f'ostree URL "{url}" is invalid')
     if options.rhsm:
         raise BuilderError('"ostree.rhsm" is not supported: this system has no subscription')
@@ -58,7 +58,8 @@ def check(options: OstreeOptions, kind: ImageType) -> None:
         )
 
 
-def _is_absolute(url: str) -> bool:
+def is_absolute(url: str) -> bool:
+    """Whether a text is an http or https URL with a host."""
     try:
         parts = urlsplit(url)
         return parts.scheme in ("http", "https") and bool(parts.hostname) and url.isprintable()

@@ -10,13 +10,15 @@ downloaded and written by everybody.
 from __future__ import annotations
 
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 
+from rfe_helpers.build.blueprint import Blueprint
 from rfe_helpers.core import run
-from rfe_helpers.errors import BuilderError
 from rfe_helpers.install import kickstart
 from rfe_helpers.lab import profile
-from rfe_helpers.sandbox.build import disk_image, offline, tree
+from rfe_helpers.sandbox.build import disk as disk_layout
+from rfe_helpers.sandbox.build import disk_image, downloads, offline, tree
 from rfe_helpers.sandbox.installer.edge_installer import disk
 
 PACKAGES = (*disk_image.PACKAGES, "xz-utils")
@@ -26,10 +28,13 @@ _PACK = ("xz", 'chroot "$1" xz -T0 -0 --memlimit-compress=2GiB <image.raw >packe
 def build(request: tree.Request, work: tree.Work, target: Path) -> Path:
     """Make image.raw.xz of a compose at `target`; `request.parent` is the commit on it.
 
-    Raises CommitError if the commit cannot be fetched, BuilderError if it does not fit.
+    Raises CommitError if the commit cannot be fetched.
     """
     with offline.payload(request, work) as repository:
-        check_size(request.size, offline.unpacked_bytes(repository))
+        unpacked = offline.unpacked_bytes(repository)
+        size = fitting(request.size, unpacked, filesystems(request.blueprint))
+        if size > request.size:
+            work.on_stage("image", f"enlarge it to {size / 1024**3:.1f} GiB, so that it fits")
         packed = work.directory / "payload.tar"
         try:
             run.run(
@@ -43,7 +48,7 @@ def build(request: tree.Request, work: tree.Work, target: Path) -> Path:
             disk_image.make(
                 work,
                 "image",
-                _spec(request),
+                _spec(request, size, work),
                 target,
                 packages=PACKAGES,
                 pack=_PACK,
@@ -54,27 +59,35 @@ def build(request: tree.Request, work: tree.Work, target: Path) -> Path:
     return target
 
 
-def check_size(size: int, unpacked: int) -> None:
-    """Raise BuilderError if an image of `size` bytes cannot hold a tree of `unpacked` bytes."""
-    needed = disk.needed_bytes(unpacked)
-    if size < needed:
-        raise BuilderError(
-            f"an image of {size / 1024**3:.1f} GiB is too small for this commit: "
-            f"it needs {needed / 1024**3:.1f} GiB",
-            remedy="ask for that size, or for none",
-        )
+def fitting(size: int, unpacked: int, filesystems: Mapping[str, int] | None = None) -> int:
+    """The size of an image that holds a tree of `unpacked` bytes and file systems of at least the
+    given sizes, by mount point: `size`, or more if it needs it, as Image Builder does."""
+    sizes = dict(filesystems or {})
+    front = disk.BOOT_BYTES + max(0, sizes.pop("/boot", 0) - disk_layout.BOOT_PARTITION)
+    root = max(disk.needed_bytes(unpacked) - disk.BOOT_BYTES, sizes.pop("/", 0))
+    needed = front + root + sum(sizes.values())
+    return max(size, -(-needed // 1024**2) * 1024**2)
 
 
-def _spec(request: tree.Request) -> dict[str, object]:
+def filesystems(blueprint: Blueprint) -> dict[str, int]:
+    """The least sizes of a blueprint's file systems in bytes, by mount point."""
+    entries = blueprint.customizations.get("filesystem") or []
+    return {entry["mountpoint"]: entry["minsize"] for entry in entries}
+
+
+def _spec(request: tree.Request, size: int, work: tree.Work) -> dict[str, object]:
     facts = profile.load("sandbox").ostree
-    remaining = dict(request.blueprint.customizations)
+    remaining = downloads.with_content(request.blueprint.customizations, work)
+    for handled in ("filesystem", "partitioning_mode"):
+        remaining.pop(handled, None)
     append = (remaining.pop("kernel", None) or {}).get("append", "")
     return {
         "ref": request.ref,
         "url": request.url,
         "osname": facts.osname,
         "remote": facts.remote,
-        "size": request.size,
+        "size": size,
         "arguments": [*kickstart.CONSOLES.split(), *append.split()],
+        "filesystems": filesystems(request.blueprint),
         "customizations": remaining,
     }

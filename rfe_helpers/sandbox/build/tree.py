@@ -35,6 +35,7 @@ from rfe_helpers.commit.ostree import Package, Repo
 from rfe_helpers.core import files, run
 from rfe_helpers.core.wait import Deadline
 from rfe_helpers.errors import BuilderError, CommandFailedError, RfeError
+from rfe_helpers.sandbox.build import containers, customizations, downloads
 from rfe_helpers.sandbox.build.base import (
     EXCLUDED,
     KERNEL,
@@ -170,12 +171,22 @@ def _build_tree(request: Request, work: Work, shared: Base, tar: Path) -> dict[s
         "version": request.version,
         "ref": request.ref,
         "replaced_kernel": KERNEL if other_kernel else None,
-        "customizations": request.blueprint.customizations,
+        "customizations": downloads.with_content(request.blueprint.customizations, work),
     }
     files.write_json(work.directory / "spec.json", spec, mode=0o600)
-    include = [*request.packages, *([request.kernel] if other_kernel else [])]
-    hooks = tree_hooks(work, shared, request)
-    mmdebstrap(work, "tree", hooks, tar, variant="custom", include=include)
+    include = [
+        *request.packages,
+        *customizations.packages(request.blueprint),
+        *([request.kernel] if other_kernel else []),
+    ]
+    embedded = request.blueprint.containers
+    archives = containers.fetch(embedded, work)
+    hooks = tree_hooks(work, shared, request, containers.hooks(embedded, archives))
+    try:
+        mmdebstrap(work, "tree", hooks, tar, variant="custom", include=include)
+    finally:
+        for archive in archives:
+            archive.unlink(missing_ok=True)
     add_empty_dev(tar)
     report: dict[str, Any] = json.loads((work.directory / "report.json").read_text())
     return report
@@ -199,10 +210,13 @@ def base_hooks(work: Work) -> list[str]:
     ]
 
 
-def tree_hooks(work: Work, shared: Base, request: Request) -> list[str]:
-    """mmdebstrap's options that unpack the base and finish the tree of one compose."""
-    inside = work.directory / "inside.py"
-    inside.write_text(inside_source())
+def tree_hooks(
+    work: Work, shared: Base, request: Request, embedding: Sequence[str] = ()
+) -> list[str]:
+    """mmdebstrap's options that unpack the base and finish the tree of one compose; `embedding`
+    are those that embed containers in it."""
+    for name in ("inside.py", "customize.py"):
+        (work.directory / name).write_text(inside_source(name))
     sources = []
     for number, text in enumerate(request.sources):
         path = work.directory / f"source-{number}.sources"
@@ -211,7 +225,7 @@ def tree_hooks(work: Work, shared: Base, request: Request) -> list[str]:
         sources.append(f"--setup-hook=upload {shlex.quote(str(path))} {target}")
     quoted = {
         name: shlex.quote(str(work.directory / name))
-        for name in ("spec.json", "inside.py", "report.json")
+        for name in ("spec.json", "inside.py", "customize.py", "report.json")
     }
     return [
         '--setup-hook=mkdir -p "$1/dev"',
@@ -219,8 +233,10 @@ def tree_hooks(work: Work, shared: Base, request: Request) -> list[str]:
         *sources,
         '--customize-hook=rm -f "$1"/etc/apt/sources.list.d/blueprint-*',
         '--customize-hook=mkdir -m 700 "$1/rfe"',
+        *embedding,
         f"--customize-hook=upload {quoted['spec.json']} /rfe/spec.json",
         f"--customize-hook=upload {quoted['inside.py']} /rfe/inside.py",
+        f"--customize-hook=upload {quoted['customize.py']} /rfe/customize.py",
         '--customize-hook=chroot "$1" python3 /rfe/inside.py compose /rfe',
         f"--customize-hook=download /rfe/report.json {quoted['report.json']}",
         '--customize-hook=rm -rf "$1/rfe"',
@@ -429,6 +445,7 @@ def _manifest(request: Request, packages: Sequence[Package], kernel: str) -> dic
         "blueprint": request.blueprint.name,
         "blueprint_version": request.blueprint.version,
         "requested_packages": list(request.packages),
+        "containers": [entry["source"] for entry in request.blueprint.containers],
         "customizations": sorted(request.blueprint.customizations),
         "kernel": kernel,
         "packages": [str(package) for package in packages],

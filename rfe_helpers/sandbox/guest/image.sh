@@ -1,6 +1,7 @@
 #!/bin/sh
 # Runs inside the tree of the guest image: from the base of edge systems to an ordinary Debian that
-# cloud-init sets up. $1, $2 and $3 are the UUIDs of its root, /boot and EFI system partition.
+# cloud-init sets up. $1, $2 and $3 are the UUIDs of its root, /boot and EFI system partition, $4 more
+# arguments of the kernel.
 set -eu
 release=$(ls /usr/lib/modules)
 mv "/usr/lib/modules/$release/initramfs.img" /boot/initramfs.img
@@ -20,7 +21,7 @@ END
 # No menu: there is one kernel and nobody to choose.
 mkdir -p /boot/efi /boot/grub
 cat >/boot/grub/grub.cfg <<END
-linux /vmlinuz root=UUID=$1 ro console=tty0 console=ttyS0,115200
+linux /vmlinuz root=UUID=$1 ro console=tty0 console=ttyS0,115200 $4
 initrd /initramfs.img
 boot
 END

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from rfe_helpers.build.blueprint import Blueprint, PackageSpec
-from rfe_helpers.errors import BlueprintError
 from rfe_helpers.sandbox.build import customizations
 from rfe_helpers.sandbox.service.packages import AptPackage
 from rfe_helpers.sandbox.service.wire import Service
@@ -20,7 +19,7 @@ def solve(
     `sources` are the additional sources as deb822 text. Raises RfeError.
     """
     requested = _requested_packages(service, blueprint, sources)
-    names = [*also, customizations.kernel(blueprint)]
+    names = [*also, *customizations.packages(blueprint), customizations.kernel(blueprint)]
     added = service.index.resolve([PackageSpec(name) for name in names])
     return requested, service.index.depsolve([*requested, *added], sources)
 
@@ -28,6 +27,5 @@ def solve(
 def _requested_packages(
     service: Service, blueprint: Blueprint, sources: Sequence[str]
 ) -> list[str]:
-    if blueprint.groups:
-        raise BlueprintError(f"groups are not supported: {', '.join(blueprint.groups)}")
-    return service.index.resolve([*blueprint.packages, *blueprint.modules], sources)
+    groups = [PackageSpec(name) for name in customizations.group_packages(blueprint)]
+    return service.index.resolve([*blueprint.packages, *blueprint.modules, *groups], sources)

@@ -26,7 +26,8 @@ from rfe_helpers.sandbox.service.packages import KEYRING
 _SUITE = re.compile(r"[A-Za-z0-9.][A-Za-z0-9._/+~-]*")
 _COMPONENT = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/+-]*")
 _ARMOR = re.compile(
-    r"-----BEGIN PGP PUBLIC KEY BLOCK-----\n[A-Za-z0-9+/=:. \n]+"
+    # headers such as "Version: GnuPG v1.4.10 (GNU/Linux)", then the key
+    r"-----BEGIN PGP PUBLIC KEY BLOCK-----\n(?:[A-Za-z]+: [ -~]*\n)*[A-Za-z0-9+/=:. \n]+"
     r"-----END PGP PUBLIC KEY BLOCK-----\n*"
 )
 _ID = re.compile(r"[^,]{1,250}")  # clients name sources in lists, in the path of a request

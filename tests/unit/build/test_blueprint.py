@@ -83,7 +83,7 @@ def test_json_has_four_lists_always_and_the_rest_when_set() -> None:
     }
 
 
-def test_keys_match_without_case_and_null_is_not_set_and_unknown_keys_are_ignored() -> None:
+def test_keys_match_without_case_and_null_is_not_set_and_unknown_keys_are_kept() -> None:
     parsed = blueprint.parse_json(
         {
             "NAME": "x",
@@ -95,7 +95,8 @@ def test_keys_match_without_case_and_null_is_not_set_and_unknown_keys_are_ignore
     )
     assert parsed.name == "x"
     assert parsed.packages == (PackageSpec("tmux"),)
-    assert parsed.customizations == {"hostname": "h"}
+    assert parsed.customizations == {"hostname": "h", "unheard_of": 1}
+    assert parsed.other == {"whatever": []}
 
 
 def test_an_empty_version_is_0_0_0() -> None:

@@ -108,16 +108,16 @@ def test_the_builder_of_a_lab_is_the_one_that_was_set_up(tmp_path: Path, lab: La
 
 
 def test_the_sandbox_says_beforehand_what_it_refuses(tmp_path: Path, lab: Lab) -> None:
-    ports = build.Blueprint("edge", customizations={"firewall": {"ports": ["443:tcp"]}})
-    assert 'image type "edge-container": firewall' in refusal(lab, ports)
-    assert 'image type "edge-commit": firewall' in refusal(lab, ports, "edge-commit")
+    fips = build.Blueprint("edge", customizations={"fips": True})
+    assert 'image type "edge-container": fips' in refusal(lab, fips)
+    assert 'image type "edge-commit": fips' in refusal(lab, fips, "edge-commit")
     assert "is not a host name" in refusal(
         lab, build.Blueprint("edge", customizations={"hostname": "my host!"})
     )
     assert refusal(lab, build.Blueprint("edge", packages=["tmux"])) == ""
-    assert refusal(Lab(tmp_path / "rhel", "rhel-9.6"), ports) == "", "it is asked, not guessed"
+    assert refusal(Lab(tmp_path / "rhel", "rhel-9.6"), fips) == "", "it is asked, not guessed"
     lab.record("image-builder", builder="ssh://core@host")
-    assert refusal(lab, ports) == ""
+    assert refusal(lab, fips) == ""
 
 
 def test_a_guest_that_was_never_set_up_is_sent_to_notebook_10(tmp_path: Path) -> None:

@@ -60,6 +60,7 @@ SUPPORTED: dict[str, frozenset[str]] = {
     "zerombr": frozenset(),
 }
 FILESYSTEMS = ("xfs", "ext4")
+USER_NAME = r"(?!\.{1,2}$)(?![0-9]+$)[A-Za-z0-9_.][A-Za-z0-9_.-]{0,31}"  # as useradd takes them
 
 
 @dataclass(frozen=True)
@@ -242,7 +243,7 @@ def _unsupported_value(name: str, directive: Any) -> str | None:
         return "only --location=mbr is supported here"
     if name == "network" and directive.bootProto not in (None, "", "dhcp"):
         return "only --bootproto=dhcp is supported here"
-    if name == "user" and not re.fullmatch(r"[a-z_][a-z0-9_-]{0,31}", directive.name):
+    if name == "user" and not re.fullmatch(USER_NAME, directive.name):
         return f"{directive.name!r} is not a user name"
     return None
 

@@ -100,8 +100,9 @@ def change(service: Service, call: Call) -> dict[str, Any] | Response:
 
 def push(service: Service, call: Call) -> dict[str, Any]:
     blueprint = _read(call)
-    if blueprint.distro not in ("", DISTRO) or blueprint.architecture not in ("", ARCHITECTURE):
-        distro, architecture = blueprint.distro or DISTRO, blueprint.architecture or ARCHITECTURE
+    distro, architecture = blueprint.distro, blueprint.architecture or ARCHITECTURE
+    # As osbuild-composer, which looks at the architecture only when a distribution is named.
+    if distro and (distro, architecture) != (DISTRO, ARCHITECTURE):
         raise Refusal(
             "BlueprintsError",
             f"'{distro}' is not a valid distribution (architecture '{architecture}')",

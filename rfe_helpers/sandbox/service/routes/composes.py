@@ -10,7 +10,13 @@ from starlette.responses import Response
 
 from rfe_helpers.build.blueprint import Blueprint
 from rfe_helpers.errors import BlueprintError, BuilderError, RfeError
-from rfe_helpers.sandbox.build import customizations, image_types, offline, ostree_options, raw
+from rfe_helpers.sandbox.build import (
+    containers,
+    customizations,
+    image_types,
+    offline,
+    ostree_options,
+)
 from rfe_helpers.sandbox.build.image_types import ImageType
 from rfe_helpers.sandbox.build.ostree_options import OstreeOptions
 from rfe_helpers.sandbox.service.depsolve import solve
@@ -74,7 +80,8 @@ def start(service: Service, call: Call) -> dict[str, Any]:
     plan = _plan(service, blueprint, kind, data, test=_TESTS.get(call.query.get("test", ""), ""))
     identity = service.store.add_compose(plan)
     service.queue.wake()
-    return {"build_id": identity, "status": True, "warnings": None}
+    warnings = customizations.warnings(blueprint, kind) or None
+    return {"build_id": identity, "status": True, "warnings": warnings}
 
 
 def _read(call: Call) -> dict[str, Any]:
@@ -138,8 +145,6 @@ def _plan(
         if "installer" in kind.customizations:
             offline.check(blueprint.customizations)
         size = data.get("size", 0) or kind.size
-        if kind.size:
-            raw.check_size(size, 0)  # the least for any commit
     except (BlueprintError, BuilderError) as error:
         msg = f"failed to initialize osbuild manifest: {error.message}"
         raise Refusal("ManifestCreationFailed", msg) from None
@@ -153,6 +158,11 @@ def _plan(
             dependencies = [package.to_dependency() for package in packages]
         except RfeError as error:
             raise Refusal("DepsolveError", error.message, status=500) from None
+    try:
+        if not test:
+            containers.resolve(blueprint.containers)
+    except RfeError as error:
+        raise Refusal("ContainerResolveError", error.message, status=500) from None
     try:
         parent = None
         if options.url:

@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+import zoneinfo
 from dataclasses import replace
 from typing import Any
 
 import pytest
 
-from rfe_helpers.build.blueprint import Blueprint, PackageSpec
+from rfe_helpers.build import blueprint as blueprints
+from rfe_helpers.build.blueprint import CUSTOMIZATIONS, Blueprint, PackageSpec
 from rfe_helpers.errors import BlueprintError
 from rfe_helpers.sandbox.build import customizations, image_types
 
@@ -34,17 +36,25 @@ def test_everything_that_is_supported_passes() -> None:
                 "gid": 1001,
                 "expiredate": 20000,
                 "force_password_reset": True,
-            }
+            },
+            {"name": "john.doe", "description": "Doe, John = IT\u2028\u0085", "home": "/home/jd/"},
+            {"name": "John", "key": f'command="a \\"b\\"",no-pty,from="10.0.0.0/8" {KEY}'},
         ],
         group=[{"name": "operators", "gid": 2000}],
         sshkey=[{"user": "root", "key": KEY}],
         services={"enabled": ["ssh.service"], "disabled": ["a@b.timer"], "masked": ["x\\x2d"]},
         directories=[{"path": "/etc/edge", "mode": "0750", "user": 0, "group": "wheel"}],
         files=[
-            {"path": "/etc/edge/conf d", "data": "$(reboot)\n", "mode": 0o600},
+            {"path": "/etc/edge/conf d", "data": "$(reboot)\n", "mode": "0600"},
             {"path": "/root/note", "data": ""},
+            {"path": "/etc/edge/fetched", "uri": "https://host.example/x"},
             {"path": "/usr/local/bin/tool", "data": "#!/bin/sh\n", "mode": "755"},
         ],
+        firewall={
+            "ports": ["22:tcp", "80-90:udp", "imap:tcp"],
+            "services": {"enabled": ["ntp"], "disabled": ["dhcpv6-client"]},
+            "zones": [{"name": "plant", "sources": ["192.0.2.0/24", "2001:db8::1"]}],
+        },
         timezone={"timezone": "Europe/Berlin", "ntpservers": ["pool.example", "::1", "10.0.0.1"]},
         locale={"languages": ["en_US.UTF-8", "C.UTF-8", "de_DE@euro"], "keyboard": "us"},
         kernel={"name": "linux-image-amd64"},
@@ -59,7 +69,10 @@ def test_everything_that_is_supported_passes() -> None:
         {"hostname": "edge\n"},
         {"hostname": "a" * 65},
         {"hostname": "$(reboot)"},
-        {"user": [{"name": "Core"}]},
+        {"user": [{"name": "1234"}]},
+        {"user": [{"name": "."}]},
+        {"user": [{"name": "jo hn"}]},
+        {"user": [{"name": "ü"}]},
         {"user": [{"name": "-core"}]},
         {"user": [{"name": "core:0"}]},
         {"user": [{}]},
@@ -73,7 +86,13 @@ def test_everything_that_is_supported_passes() -> None:
         {"user": [{"name": "core", "uid": 0}]},
         {"user": [{"name": "core", "gid": 2**32}]},
         {"user": [{"name": "core", "key": "ssh-ed25519 AAAA"}]},
-        {"user": [{"name": "core", "key": f'command="x" {KEY}'}]},
+        {"user": [{"name": "core", "key": f'command="x {KEY}'}]},
+        {"user": [{"name": "core", "key": f'command="x"\n{KEY}'}]},
+        {"user": [{"name": "core", "key": f"command=x {KEY}"}]},
+        {"user": [{"name": "core", "description": "a\nb"}]},
+        {"user": [{"name": "core", "home": "/proc/1/root"}]},
+        {"user": [{"name": "core", "home": "/proc"}]},
+        {"group": [{"name": "a", "gid": 2000}, {"name": "b", "gid": 2000}]},
         {"group": [{"name": "a b"}]},
         {"sshkey": [{"user": "../root", "key": KEY}]},
         {"sshkey": [{"user": "root", "key": KEY + "\nroot"}]},
@@ -83,6 +102,7 @@ def test_everything_that_is_supported_passes() -> None:
         {"directories": [{"path": "/etc"}]},
         {"directories": [{"path": "/var/lib/x"}]},
         {"directories": [{"path": "/etc/x", "mode": "0999"}]},
+        {"directories": [{"path": "/etc/passwd"}]},
         {"files": [{"path": "/etc/../usr/x"}]},
         {"files": [{"path": "/etc//x"}]},
         {"files": [{"path": "//etc/x"}]},
@@ -98,7 +118,24 @@ def test_everything_that_is_supported_passes() -> None:
         {"files": [{"path": "/etc/x", "user": "root:root"}]},
         {"files": [{"path": "/etc/x", "group": -1}]},
         {"files": [{"path": "/etc/x", "mode": 0o10000}]},
+        {"files": [{"path": "/etc/x", "mode": 0o600}]},
+        {"files": [{"path": "/etc/x", "mode": "4755"}]},
+        {"files": [{"path": "/etc/x", "mode": "u+x"}]},
+        {"files": [{"path": "/etc/x", "data": "a", "uri": "https://example.com/x"}]},
+        {"files": [{"path": "/etc/mtab", "data": "a"}]},
+        {"files": [{"path": "/etc/x"}, {"path": "/etc/x/y"}]},
         {"files": [{"path": "/etc/x", "uri": "file:///etc/shadow"}]},
+        {"files": [{"path": "/etc/x", "uri": "ftp://host.example/x"}]},
+        {"firewall": {"ports": ["22"]}},
+        {"firewall": {"ports": ["22/tcp"]}},
+        {"firewall": {"ports": ["0:tcp"]}},
+        {"firewall": {"ports": ["90-80:tcp"]}},
+        {"firewall": {"ports": ["65536:tcp"]}},
+        {"firewall": {"ports": ["--panic-on:tcp"]}},
+        {"firewall": {"services": {"enabled": ["a b"]}}},
+        {"firewall": {"zones": [{"name": "x y"}]}},
+        {"firewall": {"zones": [{"sources": ["10.0.0.1"]}]}},
+        {"firewall": {"zones": [{"name": "x", "sources": ["host.example"]}]}},
         {"timezone": {"timezone": "../../etc/passwd"}},
         {"timezone": {"timezone": "Europe/Nowhere"}},
         {"timezone": {"ntpservers": ["a\nb"]}},
@@ -118,27 +155,99 @@ def test_hostile_and_malformed_values_are_refused(values: dict[str, Any]) -> Non
     assert "\n" not in failure.value.message
 
 
+def test_an_older_time_zone_is_left_to_the_tree_where_the_machine_lacks_them(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    check(timezone={"timezone": "US/Eastern"})
+    monkeypatch.setattr(zoneinfo, "available_timezones", lambda: {"America/New_York"})
+    customizations.timezones.cache_clear()
+    try:
+        check(timezone={"timezone": "US/Eastern"})
+        with pytest.raises(BlueprintError, match="is not a time zone"):
+            check(timezone={"timezone": "../../etc/passwd"})
+    finally:
+        customizations.timezones.cache_clear()
+
+
 def test_customizations_that_the_type_lacks_are_refused_by_name() -> None:
     with pytest.raises(BlueprintError) as failure:
-        check(hostname="x", firewall={"ports": ["22:tcp"]}, openscap={"profile_id": "x"})
+        check(hostname="x", fips=True, openscap={"profile_id": "x"})
     assert failure.value.message.startswith(
         "unsupported blueprint customizations found for image type"
-        ' "edge-commit": firewall, openscap (allowed: directories, files, '
+        ' "edge-commit": fips, openscap (allowed: directories, files, '
     )
+    assert failure.value.message.endswith(
+        "; openscap: Image Builder does not support it for OSTree image types"
+    )
+
+
+def test_a_file_and_a_directory_cannot_be_at_one_path() -> None:
+    with pytest.raises(BlueprintError, match="is a directory as well"):
+        check(files=[{"path": "/etc/app"}], directories=[{"path": "/etc/app"}])
+    with pytest.raises(BlueprintError, match="but the parent of '/etc/app/conf"):
+        check(files=[{"path": "/etc/app"}], directories=[{"path": "/etc/app/conf.d"}])
+
+
+@pytest.mark.parametrize("name", sorted(set(CUSTOMIZATIONS) - set(COMMIT.customizations)))
+def test_each_customization_that_is_not_done_is_refused_with_a_reason(name: str) -> None:
+    value = {"filesystem": [{"mountpoint": "/var", "minsize": 2**30}], "fips": True}.get(
+        name, {"x": 1}
+    )
+    with pytest.raises(BlueprintError) as failure:
+        check(**{name: value})
+    assert failure.value.message.count(name) >= 2 or name in ("installer", "installation_device")
+
+
+@pytest.mark.parametrize("key", ["bootloader", "payload", "menu-timeout"])
+def test_what_the_installer_does_not_do_is_refused_by_name(key: str) -> None:
+    installer = image_types.find("edge-installer")
+    assert installer is not None
+    value = 5 if key == "menu-timeout" else {"x": "y"}
+    blueprint = Blueprint("x", customizations={"installer": {"unattended": True, key: value}})
+    with pytest.raises(BlueprintError, match=f"customizations.installer.{key}"):
+        customizations.check(blueprint, installer)
+
+
+def test_unknown_keys_are_warned_of_as_nothing_is_made_of_them() -> None:
+    blueprint = blueprints.parse_json(
+        {
+            "name": "x",
+            "colour": "red",
+            "packages": [{"name": "tmux", "flavour": "mint"}],
+            "customizations": {"hostnam": "x", "user": [{"name": "a", "nick": "b"}]},
+        }
+    )
+    customizations.check(blueprint, COMMIT)
+    assert sorted(customizations.warnings(blueprint, COMMIT)) == [
+        "colour: unknown key, ignored",
+        "customizations.hostnam: unknown key, ignored",
+        "customizations.user[0].nick: unknown key, ignored",
+        "packages[0].flavour: unknown key, ignored",
+    ]
 
 
 @pytest.mark.parametrize(
     "blueprint",
     [
-        Blueprint("x", groups=("tools",)),
-        Blueprint("x", containers=({"source": "registry.example/x"},)),
+        Blueprint("x", groups=("Development Tools",)),
+        Blueprint("x", containers=({"source": "registry example"},)),
         Blueprint("x", enabled_modules=({"name": "nodejs", "stream": "20"},)),
     ],
     ids=["groups", "containers", "enabled_modules"],
 )
 def test_groups_containers_and_modules_are_refused_by_name(blueprint: Blueprint) -> None:
-    with pytest.raises(BlueprintError, match="is not supported for image type"):
+    with pytest.raises(
+        BlueprintError, match=r"is not (supported for|the name of a task|a reference)"
+    ):
         customizations.check(blueprint, COMMIT)
+
+
+def test_groups_are_the_tasks_of_debian_and_a_firewall_is_a_package() -> None:
+    blueprint = Blueprint("x", groups=("web-server",), customizations={"firewall": {"ports": []}})
+    customizations.check(blueprint, COMMIT)
+    assert customizations.group_packages(blueprint) == ("task-web-server",)
+    assert customizations.packages(blueprint) == ("firewalld",)
+    assert customizations.packages(Blueprint("x")) == ()
 
 
 def test_a_type_that_deploys_a_commit_takes_no_packages() -> None:
@@ -148,7 +257,7 @@ def test_a_type_that_deploys_a_commit_takes_no_packages() -> None:
 
 
 def test_empty_customizations_are_ignored() -> None:
-    check(firewall={}, fips=False, openscap=None, filesystem=[])
+    check(firewall={}, fips=False, openscap={}, filesystem=[])
 
 
 @pytest.mark.parametrize(

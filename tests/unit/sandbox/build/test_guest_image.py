@@ -25,5 +25,21 @@ def test_a_guest_image_has_nothing_to_do_with_commits() -> None:
     ostree_options.check(OstreeOptions(), kind)
     with pytest.raises(BuilderError, match='OSTree is not supported for "guest-image"'):
         ostree_options.check(OstreeOptions(url="http://10.0.2.2:8000/repo"), kind)
-    with pytest.raises(BlueprintError, match="hostname"):
-        customizations.check(Blueprint("g", customizations={"hostname": "x"}), kind)
+    with pytest.raises(BlueprintError, match="ignition"):
+        customizations.check(Blueprint("g", customizations={"ignition": {"x": "y"}}), kind)
+
+
+def test_a_guest_image_takes_what_cloud_images_of_rhel_take() -> None:
+    kind = image_types.find("qcow2")
+    assert kind is not None
+    requested = {
+        "hostname": "builder",
+        "user": [{"name": "core", "groups": ["wheel"]}],
+        "kernel": {"append": "quiet"},
+        "timezone": {"timezone": "US/Eastern"},
+    }
+    customizations.check(Blueprint("g", customizations=requested), kind)
+    with pytest.raises(BlueprintError, match=r"cloud-init.* conflicts with firewalld"):
+        customizations.check(
+            Blueprint("g", customizations={"firewall": {"ports": ["1:tcp"]}}), kind
+        )

@@ -80,15 +80,62 @@ def test_root_and_keys_of_several_lines() -> None:
 @pytest.mark.parametrize(
     ("values", "words"),
     [
-        ({"user": [{"name": "core", "expiredate": 20000}]}, "user.core: expiredate"),
-        ({"user": [{"name": "core", "force_password_reset": True}]}, "force_password_reset"),
         ({"user": [{"name": "root", "shell": "/bin/sh"}]}, "user.root: shell"),
-        ({"timezone": {"ntpservers": ["pool.example"]}}, "timezone: ntpservers"),
+        ({"user": [{"name": "core", "description": "a\u2028b"}]}, "several lines"),
     ],
 )
 def test_what_a_kickstart_cannot_express_is_refused(values: dict[str, Any], words: str) -> None:
     with pytest.raises(BuilderError, match=words):
         offline.check({"installer": {"unattended": True}, **values})
+
+
+def test_what_directives_cannot_express_is_done_by_a_script() -> None:
+    install_plan = plan.parse(
+        offline.osbuild_kickstart(
+            request(
+                installer={"unattended": True, "modules": {"enable": ["org.x"]}},
+                user=[
+                    {"name": "John", "expiredate": 20000, "home": "/home/john/"},
+                    {"name": "j.doe", "force_password_reset": True},
+                ],
+                timezone={"timezone": "US/Eastern", "ntpservers": ["a.example", "10.0.0.1"]},
+            )
+        )
+    )
+    assert [user.name for user in install_plan.users] == ["John", "j.doe"]
+    assert install_plan.users[0].home == "/home/john"
+    script = install_plan.scripts_of(constants.KS_SCRIPT_POST)[0].script
+    assert script.split("\n") == [
+        "chage --expiredate 20000 John",
+        "chage --lastday 0 j.doe",
+        "mkdir -p /etc/systemd/timesyncd.conf.d",
+        "printf '[Time]\\nNTP=a.example 10.0.0.1\\n' "
+        "> /etc/systemd/timesyncd.conf.d/50-blueprint.conf",
+        "",
+    ]
+
+
+def test_without_customizations_the_iso_waits_for_a_kickstart() -> None:
+    text = offline.osbuild_kickstart(request())
+    directives = [line.split()[0] for line in text.splitlines()]
+    assert directives == ["ostreesetup", "%post", "ostree", "ostree", "%end"]
+    (warning,) = offline.warnings({})
+    assert "mkksiso" in warning
+    assert offline.warnings({"installer": {"unattended": True}}) == []
+
+
+@pytest.mark.parametrize(
+    "accounts",
+    [
+        {"user": [{"name": "core"}]},
+        {"group": [{"name": "ops"}]},
+        {"sshkey": [{"user": "root", "key": KEY}]},
+    ],
+    ids=str,
+)
+def test_kickstart_contents_exclude_accounts_as_on_rhel(accounts: dict[str, Any]) -> None:
+    with pytest.raises(BuilderError, match="in combination with users or groups"):
+        offline.check({"installer": {"kickstart": {"contents": "text\n"}}, **accounts})
 
 
 def test_kickstart_contents_in_the_blueprint_are_kept() -> None:
@@ -104,8 +151,6 @@ def test_kickstart_contents_in_the_blueprint_are_kept() -> None:
 @pytest.mark.parametrize(
     ("installer", "error", "message"),
     [
-        ({}, BuilderError, "asks nothing"),
-        ({"unattended": False}, BuilderError, "asks nothing"),
         (
             {"unattended": True, "kickstart": {"contents": "text"}},
             BuilderError,

@@ -4,27 +4,77 @@ import ast
 import io
 import tarfile
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from rfe_helpers.build.blueprint import Blueprint
 from rfe_helpers.core import run
-from rfe_helpers.errors import BlueprintError, BuilderError, MediaError
+from rfe_helpers.errors import BlueprintError, MediaError
 from rfe_helpers.machine import disks
-from rfe_helpers.sandbox.build import customizations, disk_image, image_types, raw
+from rfe_helpers.sandbox.build import customizations, disk, disk_image, image_types, raw
+from rfe_helpers.sandbox.installer.edge_installer.disk import LAYOUT
 
 MIB = 1024**2
 RAW = next(kind for kind in image_types.IMAGE_TYPES if kind.name == "edge-raw-image")
 
 
-def test_an_image_too_small_for_its_commit_is_refused() -> None:
-    raw.check_size(RAW.size, 500 * MIB)
-    with pytest.raises(BuilderError, match=r"of 3\.0 GiB is too small .* needs 5\.4 GiB"):
-        raw.check_size(RAW.size, 2048 * MIB)
+def test_an_image_that_is_too_small_for_its_commit_is_made_larger() -> None:
+    assert raw.fitting(RAW.size, 500 * MIB) == RAW.size
+    assert raw.fitting(RAW.size, 2048 * MIB) == 5530 * MIB  # two deployments, a tenth, /boot
+    # what the web console's form offers
+    assert raw.fitting(2 * 1024 * MIB, 500 * MIB) == 3 * 1024 * MIB
+
+
+def test_an_image_has_room_for_all_its_file_systems() -> None:
+    gib = 1024 * MIB
+    plain = raw.fitting(0, 500 * MIB)
+    assert raw.fitting(0, 500 * MIB, {"/var": gib}) == plain + gib
+    assert raw.fitting(0, 500 * MIB, {"/boot": gib}) == plain + 256 * MIB
+    assert raw.fitting(0, 500 * MIB, {"/boot": 5}) == plain
+    assert raw.fitting(0, 500 * MIB, {"/": 5 * gib}) == 6 * gib
+    assert raw.fitting(20 * gib, 500 * MIB, {"/": 5 * gib}) == 20 * gib
+
+
+def test_more_file_systems_are_put_before_the_root() -> None:
+    var = disk.FileSystem("/var/lib/containers", 5 * MIB + 1, "u-u", Path("/x"))
+    lines = disk.layout(1024 * MIB, [var]).splitlines()
+    assert lines[-3].startswith("size=1024M")
+    assert lines[-2] == "size=6M, type=linux, name=var-lib-containe"
+    assert lines[-1].endswith("name=root")
+    assert var.fstab == "UUID=u-u /var/lib/containers ext4 defaults 0 2\n"
+    assert disk.layout(0, []) == LAYOUT
+
+
+@pytest.mark.parametrize(
+    "refused",
+    [
+        {"filesystem": [{"mountpoint": "/data", "minsize": 5}]},
+        {"filesystem": [{"mountpoint": "/var/home", "minsize": 5}]},
+        {"filesystem": [{"mountpoint": "/var/tmp/x", "minsize": 5}]},
+        {"filesystem": [{"mountpoint": "/var/../etc", "minsize": 5}]},
+        {"filesystem": [{"mountpoint": "/var/a b", "minsize": 5}]},
+        {"filesystem": [{"mountpoint": "/var", "minsize": 5}] * 2},
+        {"partitioning_mode": "lvm"},
+        {"partitioning_mode": "zfs"},
+    ],
+    ids=str,
+)
+def test_what_file_systems_a_raw_image_cannot_have(refused: dict[str, Any]) -> None:
+    with pytest.raises(BlueprintError):
+        customizations.check(Blueprint(name="Raw", customizations=refused), RAW)
 
 
 def test_what_a_raw_image_can_be_asked_for() -> None:
-    wanted = {"kernel": {"append": "quiet"}, "services": {"enabled": ["x.service"]}}
+    wanted = {
+        "kernel": {"append": "quiet"},
+        "services": {"enabled": ["x.service"]},
+        "filesystem": [
+            {"mountpoint": "/", "minsize": 5},
+            {"mountpoint": "/var", "minsize": "1 GiB"},
+        ],
+        "partitioning_mode": "raw",
+    }
     customizations.check(Blueprint(name="Raw", version="1.0.0", customizations=wanted), RAW)
     for refused in ({"hostname": "edge"}, {"kernel": {"name": "linux-image-amd64"}}):
         blueprint = Blueprint(name="Raw", version="1.0.0", customizations=refused)

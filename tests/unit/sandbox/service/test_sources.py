@@ -22,6 +22,17 @@ def test_a_source_becomes_deb822() -> None:
     )
 
 
+def test_an_armoured_key_may_have_ordinary_headers() -> None:
+    header = "Version: GnuPG v1.4.10 (GNU/Linux)\nComment: It's <ours>; 100 %\n"
+    first, _, rest = KEY.partition("\n")
+    key = f"{first}\n{header}{rest}"
+    text = sources.deb822(sources.parse({**SOURCE, "check_gpg": True, "gpgkeys": [key]}, 1))
+    assert " Version: GnuPG v1.4.10 (GNU/Linux)\n Comment: It's <ours>; 100 %\n .\n" in text
+    injected = key.replace("Comment: ", "Comment:\rTrusted: ")
+    with pytest.raises(ValueError, match="gpgkeys"):
+        sources.parse({**SOURCE, "check_gpg": True, "gpgkeys": [injected]}, 1)
+
+
 def test_a_flat_repository_without_signature() -> None:
     parsed = sources.parse({**SOURCE, "url": "https://h.example/flat/"}, 1)
     assert sources.deb822(parsed) == (

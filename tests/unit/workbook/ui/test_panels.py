@@ -132,16 +132,17 @@ def test_a_package_that_does_not_exist_is_red_until_it_is_gone(editor, client):
 
 
 def test_what_the_sandbox_does_not_compose_is_said_at_once(editor, client):
-    field(editor, "Open ports").value = "443:tcp"
+    field(editor, "Kernel arguments").value = "quiet"
     remark = html.unescape(text(editor, "remarks"))
-    assert "✘ the sandbox refuses to compose it: unsupported blueprint customizations" in remark
+    refusal = '"customizations.kernel.append" is not supported for image type'
+    assert f"✘ the sandbox refuses to compose it: {refusal}" in remark
     editor.wait(60)
     press(editor, "Push")
     assert "✔ pushed: edge is at version 0.0.2<br>✘ but the sandbox refuses" in message(editor)
     with pytest.raises(ApiError) as refused:
         client.start_compose("edge", editor.lab.profile.types.served)
     reason = refused.value.message.partition("osbuild manifest: ")[2]
-    assert "firewall" in reason
+    assert "kernel.append" in reason
     assert reason in remark
     assert reason in editor.twin().text
 
