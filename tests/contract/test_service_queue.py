@@ -54,19 +54,17 @@ def test_the_build_gets_what_was_requested(service: Running) -> None:
     assert request.kernel == "linux-image-cloud-amd64"
 
 
-def test_a_disk_has_the_requested_size_or_is_refused(service: Running) -> None:
+def test_a_disk_has_the_requested_size_and_no_size_is_refused(service: Running) -> None:
+    """A raw image that is too small for what is in it grows (sandbox/build/raw.py)."""
     service.push()
     service.builder.open()
     gib = 1024**3
     with web_server({"/repo/refs/heads/debian/13/x86_64/edge": b"ab" * 32}) as address:
         options = {"compose_type": "edge-raw-image", "ostree": {"url": f"{address}/repo"}}
-        for size in (5 * gib, 0):
+        for size in (5 * gib, 0, gib):
             service.wait(service.compose(**options, size=size), "FINISHED")
-        body = json.dumps({"blueprint_name": "Edge", **options, "size": gib})
-        refused = service.ask("POST /api/v1/compose", body, "application/json")
-    assert [request.size for request in service.builder.requests] == [5 * gib, 3 * gib]
-    assert refused.status == 400
-    assert "an image of 1.0 GiB is too small" in refused.json["errors"][0]["msg"]
+    sizes = [request.size for request in service.builder.requests]
+    assert sizes == [5 * gib, 3 * gib, gib]
 
 
 def test_a_compose_builds_what_the_blueprint_was_when_it_was_queued(service: Running) -> None:

@@ -327,6 +327,7 @@ baseurls = ["http://10.0.2.2/repo"]
 gpgcheck = false
 [[customizations.disk.partitions]]
 type = "plain"
+minsize = "2 GiB"
 [customizations.rhsm.config.subscription_manager.rhsm]
 manage_repos = true
 [customizations.installer]
