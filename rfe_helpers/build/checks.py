@@ -132,8 +132,7 @@ def _size(value: Any, where: str, problems: list[Problem]) -> int:
     remedy = 'write bytes as a number, or a number and a unit in quotes: "10 GiB"'
     if type(number) is not int or units not in _UNITS:
         known = ", ".join(filter(None, _UNITS))
-        text = f"{_shown(value)} is not a size; units are {known}"
-        text = text if value is not None else "it is missing, and required"
+        text = f"{_shown(value)} is not a size; units are {known}" if value else "is required"
     elif not 0 < number * _UNITS[units] <= _LARGEST:
         text = f"must be greater than 0, not {_shown(value)}"
     else:

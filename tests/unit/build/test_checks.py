@@ -47,7 +47,7 @@ def partition(**values: Any) -> dict[str, Any]:
         ),
         ({"filesystem": [{"mountpoint": "/", "minsize": 5, "size": 5}]}, "minsize is set as well"),
         (partition(type="raid", minsize=5), "unknown partition type 'raid'"),
-        (partition(mountpoint="/"), "disk.partitions[0].minsize None is not a size"),
+        (partition(mountpoint="/"), "disk.partitions[0].minsize is required"),
         (partition(minsize="5 XB"), "'5 XB' is not a size"),
         (partition(minsize=5, subvolumes=[]), "a partition of type plain does not have it"),
         (
