@@ -42,6 +42,7 @@ _REMEDIES = {
     "UnknownCommit": "`rfe blueprint history NAME` lists the commits",
     "ComposeError": "types() lists the image types that this server builds",
     "BadComposeType": "types() lists the image types that this server builds",
+    "BlueprintsError": 'correct the blueprint: client.search("*name*") finds names of packages',
     "DepsolveError": "look at the names and versions in the blueprint: depsolve() tries them",
     "BuildFailed": "look at the names and versions in the blueprint: depsolve() tries them",
     "OSTreeOptionsError": "see that `url` answers and has the parent's ref; the first commit of a "

@@ -8,11 +8,11 @@ read; its log is `logs/jupyter.log`.
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import sys
 import webbrowser
-from collections.abc import Callable
 from importlib import resources
 from pathlib import Path
 
@@ -29,12 +29,13 @@ START_SECONDS = 120
 _FIRST = "lab/tree/00-start-here.ipynb"
 
 
-def open_lab(lab: Lab, *, browser: bool = True, say: Callable[[str], None] = print) -> None:
+def open_lab(lab: Lab, *, browser: bool = True) -> None:
     """Open a lab in JupyterLab, and keep it running until Ctrl-C or until it is shut down.
 
     If JupyterLab runs for this lab already, its address is said, and this returns. `browser` opens
     it in the browser. Raises LabError, with the end of the log, if JupyterLab does not start.
     """
+    say = functools.partial(print, flush=True)  # also into a file or a pipe
     with files.locked(lab.path("jupyter", "lock")):
         running = lab.process(PROCESS)
         server = running or _start(lab, browser=browser)
@@ -77,6 +78,7 @@ def environment(lab: Lab) -> dict[str, str]:
     return {
         **ours,
         "JUPYTER_RUNTIME_DIR": str(lab.folder("jupyter")),
+        "JUPYTERLAB_WORKSPACES_DIR": str(lab.folder("jupyter", "workspaces")),
         "PATH": programs,
         "RFE_LAB": str(lab.directory),
     }

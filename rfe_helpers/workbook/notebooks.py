@@ -59,7 +59,8 @@ def restore(lab: Lab) -> list[str]:
         for path in changed:
             path.rename(kept / path.name)
     copies(lab)
-    return [f"restored {path.name}; the changed one is in {kept}" for path in changed]
+    done = [f"restored {path.name}; the changed one is in {kept}" for path in changed]
+    return [*done, "where JupyterLab has it open, choose Revert there"] if done else []
 
 
 def changed_copies(lab: Lab) -> list[Path]:

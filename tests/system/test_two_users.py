@@ -13,6 +13,7 @@ from pathlib import Path
 
 import jupyterlab
 import pytest
+import websocket
 from support.ordinary_user import OrdinaryUser, ordinary_user
 
 from rfe_helpers.core import run
@@ -66,7 +67,8 @@ def _install(target: Path) -> Path:
     shutil.copytree(
         installed, packages, copy_function=_link, ignore=PASSED_OVER, dirs_exist_ok=True
     )
-    shutil.copytree(installed.parents[2] / "share", target / "share", copy_function=_link)
+    for name in ("share", "etc"):
+        shutil.copytree(installed.parents[2] / name, target / name, copy_function=_link)
     pip = [sys.executable, "-m", "pip", "--disable-pip-version-check"]
     wheels = target / "wheels"
     run.run([*pip, "wheel", "-q", "--no-deps", "-w", wheels, ROOT], seconds=300)
@@ -104,6 +106,24 @@ def users() -> Iterator[list[OrdinaryUser]]:
         yield users
 
 
+def _in_a_terminal(address: str, line: str) -> list[str]:
+    """The lines that a command prints in a terminal of JupyterLab, of jupyter_server_terminals."""
+    server, _, token = address.partition("/lab/tree/00-start-here.ipynb?token=")
+    headers = {"Authorization": f"token {token}"}
+    request = urllib.request.Request(f"{server}/api/terminals", b"{}", headers)
+    with urllib.request.urlopen(request) as answer:
+        name = json.load(answer)["name"]
+    url = f"ws{server.removeprefix('http')}/terminals/websocket/{name}"
+    terminal = websocket.create_connection(url, header=[f"Authorization: token {token}"])
+    terminal.send(json.dumps(["stdin", f"echo BEG''IN; {line.strip()}; echo E''ND\n"]))
+    shown = ""
+    while "END" not in shown:
+        kind, text = json.loads(terminal.recv())[:2]
+        shown += text if kind == "stdout" else ""
+    terminal.close()
+    return shown.partition("BEGIN")[2].partition("END")[0].split()
+
+
 def test_two_users_open_jupyterlab_at_once_and_twice(users, installation):
     def open_lab(user: OrdinaryUser) -> str:
         lab = user.directory / "lab"
@@ -120,6 +140,10 @@ def test_two_users_open_jupyterlab_at_once_and_twice(users, installation):
                 *_, top, box, bottom = again.stdout.splitlines()
                 assert (top[0], box.strip("│ "), bottom[-1]) == ("┌", address, "┘")
                 assert address.partition("token=")[2] not in (lab / "logs/jupyter.log").read_text()
+                assert _in_a_terminal(address, "command -v rfe; echo $RFE_LAB\n") == [
+                    str(installation.rfe),
+                    str(lab),
+                ]
                 barrier[user.name] = address
                 wait_for(lambda: len(barrier) == 2, Deadline(120), "both are open")
                 return address

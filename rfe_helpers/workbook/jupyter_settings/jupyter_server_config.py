@@ -1,4 +1,5 @@
 # The settings of `rfe lab open` for JupyterLab, which reads them through JUPYTER_CONFIG_PATH.
+import os
 import secrets
 import warnings
 
@@ -30,5 +31,8 @@ def keep_the_twin(model, **_):
 # The server applies its configuration twice, and warns of a hook that replaces itself.
 warnings.filterwarnings("ignore", "Overriding existing pre_save_hook")
 c.ContentsManager.pre_save_hook = keep_the_twin
+# Without a terminal of its own the server would start login shells, which reset PATH (Debian's
+# /etc/profile), and `rfe` would not be found.
+c.ServerApp.terminado_settings = {"shell_command": [os.environ.get("SHELL") or "bash"]}
 # One that the server makes itself would be written to its log.
 c.IdentityProvider.token = secrets.token_hex(24)

@@ -45,7 +45,7 @@ class Config:
     """The object that traitlets gives to a configuration file: any section, any setting."""
 
     def __init__(self):
-        self.ContentsManager = self.IdentityProvider = self
+        self.ContentsManager = self.IdentityProvider = self.ServerApp = self
 
     pre_save_hook = None
 

@@ -94,7 +94,11 @@ def test_our_kernelspec_is_the_one_that_jupyterlab_takes(monkeypatch, tmp_path):
 def test_what_it_does_to_the_window_is_not_saved(shell):
     (output,) = shown(shell, "1 / 0")
     source = resources.files("rfe_helpers.workbook") / "jupyter_settings/jupyter_server_config.py"
-    config = SimpleNamespace(ContentsManager=SimpleNamespace(), IdentityProvider=SimpleNamespace())
+    config = SimpleNamespace(
+        ContentsManager=SimpleNamespace(),
+        IdentityProvider=SimpleNamespace(),
+        ServerApp=SimpleNamespace(),
+    )
     exec(source.read_text(), {"get_config": lambda: config})
     kept = {"output_type": "error"}
     cell = {"outputs": [kept, {"output_type": "display_data", **output}]}

@@ -77,8 +77,9 @@ def test_what_a_reader_changes_stays_until_it_is_restored(lab):
     copies(lab)
     assert first.read_text() == "mine"
     assert notebooks.own_notebooks(lab) == [first, own]
-    (line,) = notebooks.restore(lab)
+    line, hint = notebooks.restore(lab)
     assert line.startswith("restored 00-start-here.ipynb")
+    assert "choose Revert" in hint
     assert first.read_text() == original
     (kept,) = lab.directory.glob("notebooks/replaced/*/00-start-here.ipynb")
     assert kept.read_text() == "mine"
