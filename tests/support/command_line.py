@@ -1,10 +1,19 @@
-"""The command lines as click has them: what there is, and whether words are one of its commands."""
+"""The command lines: `rfe` as a program, and what click knows of its commands."""
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Iterator, Sequence
 
 import click
+
+RFE = [sys.executable, "-c", "import sys; from rfe_helpers.cli.main import main; sys.exit(main())"]
+
+
+def rfe(*arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run `rfe` to its end, as a process of its own."""
+    return subprocess.run([*RFE, *arguments], capture_output=True, text=True, timeout=120)
 
 
 def parse(line: click.Command, words: Sequence[str]) -> click.Context:

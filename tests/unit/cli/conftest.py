@@ -1,4 +1,4 @@
-"""A lab whose Image Builder is the sandbox's service in this process, with a fake outside."""
+"""New labs, one with the sandbox's service in this process and a fake outside as Image Builder."""
 
 from __future__ import annotations
 
@@ -12,6 +12,13 @@ from support.sandbox_service import Running
 from rfe_helpers.core import run
 from rfe_helpers.lab.lab import Lab
 from rfe_helpers.sandbox.service.packages import Index
+
+
+@pytest.fixture
+def lab(tmp_path: Path) -> Iterator[Lab]:
+    """A new lab; what it runs is not written to its journal afterwards."""
+    yield Lab(tmp_path / "lab")
+    run.set_journal(None)
 
 
 @pytest.fixture(scope="module")

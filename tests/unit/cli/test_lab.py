@@ -4,28 +4,16 @@ import json
 import os
 import pty
 import shutil
-import subprocess
 import sys
 
 import pytest
+from support.command_line import rfe
 
 from rfe_helpers.cli import main
 from rfe_helpers.core import files, run
-from rfe_helpers.lab.lab import Lab
 from rfe_helpers.workbook import headless
 
 MACHINE = {"name": "edge-1", "disk": "/d", "forwards": [[2345, 22]]}
-RFE = [sys.executable, "-c", "import sys; from rfe_helpers.cli.main import main; sys.exit(main())"]
-
-
-@pytest.fixture
-def lab(tmp_path):
-    yield Lab(tmp_path / "lab")
-    run.set_journal(None)
-
-
-def rfe(*arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([*RFE, *arguments], capture_output=True, text=True, timeout=120)
 
 
 def test_lab_show_tells_what_is_there(lab, capsys):

@@ -9,7 +9,7 @@ import sys
 
 import click
 import pytest
-from support.command_line import commands, parse
+from support.command_line import RFE, commands, parse, rfe
 from support.trees import make_commit_tar, make_tree
 
 from rfe_helpers.build import blueprint
@@ -18,20 +18,8 @@ from rfe_helpers.commit.ostree import Repo
 from rfe_helpers.core import run
 from rfe_helpers.install import kickstart
 from rfe_helpers.lab import profile
-from rfe_helpers.lab.lab import DEFAULT, Lab, default_directory
+from rfe_helpers.lab.lab import DEFAULT, default_directory
 from rfe_helpers.workbook.notebooks import all_notebooks
-
-RFE = [sys.executable, "-c", "import sys; from rfe_helpers.cli.main import main; sys.exit(main())"]
-
-
-@pytest.fixture
-def lab(tmp_path):
-    yield Lab(tmp_path / "lab")
-    run.set_journal(None)
-
-
-def rfe(*arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([*RFE, *arguments], capture_output=True, text=True, timeout=120)
 
 
 @pytest.mark.parametrize(
