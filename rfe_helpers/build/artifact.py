@@ -50,8 +50,8 @@ def compose(
     `blueprint` is pushed first; a string is the name of one that Image Builder has already.
     `image_type` "" stands for the type with which the lab's release serves a commit. `client` is
     connect(lab) if it is None; `ref`, `parent`, `url` and `size` are those of
-    `Client.start_compose`; `deadline` is in seconds or a Deadline, by default
-    half an hour. Raises ApiError if Image Builder
+    `Client.start_compose`; `deadline` is in seconds or a Deadline, by default half an hour. Raises
+    ApiError if Image Builder
     refuses, ComposeFailedError with the stage that failed, DeadlineExceededError.
     """
     limit = Deadline.of(deadline, SECONDS)

@@ -35,7 +35,7 @@ class LabEntry:
 
 def remember(directory: Path, identity: str) -> None:
     """Add a lab to those of this user; without a state directory it is not listed."""
-    link = _of_home(Path.home(), os.environ.get("XDG_STATE_HOME")) / identity
+    link = _own() / identity
     with suppress(OSError):
         if not link.is_symlink() or link.readlink() != directory:
             link.parent.mkdir(parents=True, exist_ok=True)
@@ -46,7 +46,7 @@ def remember(directory: Path, identity: str) -> None:
 def forget(identity: str) -> None:
     """Remove a lab from those of this user."""
     with suppress(OSError):
-        (_of_home(Path.home(), os.environ.get("XDG_STATE_HOME")) / identity).unlink()
+        (_own() / identity).unlink()
 
 
 def entries() -> Iterator[LabEntry]:
@@ -56,7 +56,7 @@ def entries() -> Iterator[LabEntry]:
         for entry in entries():
             print(entry.directory, entry.user, entry.processes)
     """
-    homes = {_of_home(Path.home(), os.environ.get("XDG_STATE_HOME")): os.getuid()}
+    homes = {_own(): os.getuid()}
     if os.getuid() == 0:
         for user in pwd.getpwall():
             homes.setdefault(_of_home(Path(user.pw_dir), None), user.pw_uid)
@@ -67,6 +67,10 @@ def entries() -> Iterator[LabEntry]:
                     yield entry
                 elif uid == os.getuid():
                     link.unlink(missing_ok=True)
+
+
+def _own() -> Path:
+    return _of_home(Path.home(), os.environ.get("XDG_STATE_HOME"))
 
 
 def _of_home(home: Path, state: str | None) -> Path:

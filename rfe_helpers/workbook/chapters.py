@@ -14,11 +14,11 @@ LIFE_CYCLE = (
     ("60", "update, roll back", "update"),
 )
 
-# Optional notebooks and their steps; a run leaves them out unless they are named.
-FURTHER = {"65": "trust", "70": "offline", "80": "fleet", "95": "playground"}
-
 # The step of each notebook, by its number.
 STEPS = {number: step for step, number in NOTEBOOK_OF.items()}
+
+# Optional notebooks and their steps; a run leaves them out unless they are named.
+FURTHER = {n: step for n, step in STEPS.items() if n not in {number for number, *_ in LIFE_CYCLE}}
 
 # The notebooks whose results each one needs.
 NEEDS = {

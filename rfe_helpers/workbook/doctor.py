@@ -89,6 +89,11 @@ class Tool:
         return self.need == "essential"
 
     @property
+    def package(self) -> str:
+        """The package that has it on this system."""
+        return self.debian if run.which("apt-get") is not None else self.fedora
+
+    @property
     def name(self) -> str:
         """The command, or the package for files."""
         return self.debian if self.probe[0].startswith("/") else self.probe[0]
@@ -128,8 +133,7 @@ def examine() -> list[Diagnosis]:
 def install_command(findings: list[Diagnosis]) -> str:
     """One command that installs all packages that are missing or too old, "" if none are."""
     names = {finding.name for finding in findings if finding.status in ("missing", "too old")}
-    apt = run.which("apt-get") is not None
-    packages = sorted({t.debian if apt else t.fedora for t in tools() if t.name in names})
+    packages = sorted({tool.package for tool in tools() if tool.name in names})
     return _install(*packages) if packages else ""
 
 
@@ -155,8 +159,7 @@ def require_tools(number: str) -> None:
     """
     missing = [t for t in tools() if t.need in ("essential", number) and t.find() is None]
     if missing:
-        apt = run.which("apt-get") is not None
-        packages = sorted({tool.debian if apt else tool.fedora for tool in missing})
+        packages = sorted({tool.package for tool in missing})
         names = ", ".join(tool.name for tool in missing)
         raise ToolMissingError(
             f"notebook {number} needs what is not installed: {names}", remedy=_install(*packages)
@@ -177,18 +180,17 @@ def _python() -> Diagnosis:
 
 def examine_tool(tool: Tool) -> Diagnosis:
     """Whether a tool is installed, in a version that is new enough."""
-    package = tool.debian if run.which("apt-get") is not None else tool.fedora
     path = tool.find()
     if path is None:
         return Diagnosis(
-            tool.name, "missing", f"for {tool.purpose}", _install(package), tool.essential
+            tool.name, "missing", f"for {tool.purpose}", _install(tool.package), tool.essential
         )
     if tool.probe[0].startswith("/") or tool.name in _NO_VERSION:
         return Diagnosis(tool.name, "ok", str(path), essential=tool.essential)
     version = _version(path)
     if tool.minimum != "-" and version and _numbers(version) < _numbers(tool.minimum):
         detail = f"{version}, at least {tool.minimum} is needed for {tool.purpose}"
-        return Diagnosis(tool.name, "too old", detail, _install(package), tool.essential)
+        return Diagnosis(tool.name, "too old", detail, _install(tool.package), tool.essential)
     return Diagnosis(tool.name, "ok", version or str(path), essential=tool.essential)
 
 

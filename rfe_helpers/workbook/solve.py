@@ -19,18 +19,19 @@ from rfe_helpers.lab import keys
 from rfe_helpers.lab.lab import Lab
 from rfe_helpers.machine import disks
 from rfe_helpers.machine.vm import Machine
-from rfe_helpers.workbook.chapters import FURTHER, LIFE_CYCLE
+from rfe_helpers.workbook.chapters import FURTHER, LIFE_CYCLE, NEEDS, STEPS
 from rfe_helpers.workbook.headless import find_notebooks, run_notebooks
 from rfe_helpers.workbook.results import Summary
 
-# The step that each step builds on: when that is repeated, so is the step.
-_BUILT_ON = {
-    "inspect": "commit",
-    "serve": "commit",
-    "install": "serve",
-    "update": "install",
-}
 _STEPS = {number: step for number, _, step in LIFE_CYCLE}
+# The step that each step builds on: when that is repeated, so is the step. A commit outlives the
+# Image Builder of notebook 10.
+_BUILT_ON = {
+    STEPS[number]: STEPS[needed]
+    for number, numbers in NEEDS.items()
+    for needed in numbers
+    if needed != "10"
+}
 
 
 def missing(lab: Lab, notebook: str) -> list[Path]:

@@ -4,6 +4,7 @@ import json
 import shutil
 import subprocess
 import sys
+import tempfile
 import urllib.request
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -24,7 +25,7 @@ from rfe_helpers.workbook.notebooks import all_notebooks
 pytestmark = pytest.mark.slow
 ROOT = Path(__file__).parents[2]
 PASSED_OVER = shutil.ignore_patterns(
-    "playwright", "mypy", "ruff*", "hypothesis", "*rfe_helpers*", "rfe.pth", "__pycache__"
+    "playwright", "mypy", "ruff*", "hypothesis", "*rfe_helpers*", "__pycache__"
 )
 
 
@@ -38,9 +39,7 @@ class Installation:
 
 @pytest.fixture(scope="module")
 def installation() -> Iterator[Installation]:
-    directory = Path("/var/tmp") / f"rfe-shared-{run.ProcessId.of(1).started}"
-    shutil.rmtree(directory, ignore_errors=True)
-    directory.mkdir(mode=0o755)
+    directory = Path(tempfile.mkdtemp(prefix="rfe-shared-", dir="/var/tmp"))
     try:
         python = _install(directory / "installed")
         if not any(cache_directory().glob("base-*/base.tar")):
