@@ -20,6 +20,9 @@ from typing import Any
 
 import hypothesis
 import pytest
+from support.sandbox_service import debian_repository
+
+from rfe_helpers.sandbox.service.packages import Index
 
 # How long an example takes says nothing on a busy machine.
 hypothesis.settings.register_profile("rfe", deadline=None)
@@ -69,6 +72,13 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
         terminalreporter.section(f"left for make test-full: {sum(_left_out.values())} long tests")
         for path, count in sorted(_left_out.items()):
             terminalreporter.line(f"{path}: {count}")
+
+
+@pytest.fixture(scope="session")
+def index(tmp_path_factory):
+    """The package index of the fake Debian repository."""
+    directory = tmp_path_factory.mktemp("debian")
+    return Index(directory / "cache", debian_repository(directory / "repository"))
 
 
 @pytest.fixture(scope="session")

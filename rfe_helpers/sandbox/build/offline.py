@@ -138,18 +138,18 @@ def warnings(customizations: Mapping[str, Any]) -> list[str]:
     """What an installer does otherwise than RHEL's."""
     options = customizations.get("installer") or {}
     contents = (options.get("kickstart") or {}).get("contents")
-    found = []
+    messages = []
     if not contents and not options.get("unattended"):
-        found.append(
+        messages.append(
             "customizations.installer: the sandbox's installer asks nothing: add a kickstart to "
             "the ISO with mkksiso, or set unattended = true"
         )
     if options.get("modules"):
-        found.append(
+        messages.append(
             "customizations.installer.modules: ignored: they are modules of Anaconda, and the "
             "sandbox's installer is not Anaconda"
         )
-    return found
+    return messages
 
 
 def _refuse(where: str, keys: Sequence[str]) -> None:

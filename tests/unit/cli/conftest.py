@@ -21,14 +21,6 @@ def lab(tmp_path: Path) -> Iterator[Lab]:
     run.set_journal(None)
 
 
-@pytest.fixture(scope="module")
-def index(tmp_path_factory: pytest.TempPathFactory) -> Index:
-    """The package index of the fake Debian repository."""
-    directory = tmp_path_factory.mktemp("debian")
-    sources = sandbox_service.debian_repository(directory / "repository")
-    return Index(directory / "cache", sources)
-
-
 @pytest.fixture
 def service(tmp_path: Path, index: Index) -> Iterator[Running]:
     with sandbox_service.running(tmp_path / "service", index) as service:

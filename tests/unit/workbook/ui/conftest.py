@@ -17,13 +17,6 @@ from rfe_helpers.lab.lab import Lab
 from rfe_helpers.sandbox.service.packages import Index
 
 
-@pytest.fixture(scope="session")
-def index(tmp_path_factory: pytest.TempPathFactory) -> Index:
-    directory = tmp_path_factory.mktemp("debian")
-    sources = sandbox_service.debian_repository(directory / "repository")
-    return Index(directory / "cache", sources)
-
-
 @pytest.fixture
 def service(tmp_path: Path, index: Index) -> Iterator[Running]:
     with sandbox_service.running(tmp_path, index) as service:
