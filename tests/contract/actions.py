@@ -41,9 +41,9 @@ class Exchange:
 class Action:
     """A command, or what somebody does on the page: its requests, in order."""
 
-    client: Client
+    client: Client = field(repr=False)
     command: str
-    exchanges: tuple[Exchange, ...]
+    exchanges: tuple[Exchange, ...] = field(repr=False)
     case: str = ""
     given: tuple[str, ...] = ()
     covers: tuple[str, ...] = ()
