@@ -6,9 +6,12 @@ from __future__ import annotations
 import io
 import json
 import re
+import shlex
+import subprocess
 import tarfile
 import tomllib
 from email.message import Message
+from pathlib import Path
 
 import actions
 import msgspec
@@ -19,6 +22,7 @@ from world import HEADS, World, take
 
 from rfe_helpers.sandbox.service.app import ROUTES
 
+PAGE = (Path(__file__).parents[2] / "docs/clients.md").read_text()
 # Uploads, which no client of today asks for, and spellings of a path that none uses.
 _UNUSED = re.compile(r"/compose/uploads/|/upload/|/projects/list/|/(projects|modules)/[a-z]+$")
 
@@ -108,3 +112,26 @@ def test_a_wrong_answer_is_noticed(kind: str, body: bytes) -> None:
     client = actions.clients()[0]
     with pytest.raises(msgspec.ValidationError):
         msgspec.json.decode(body, type=client.decoder({"value": kind}))
+
+
+def test_the_page_for_readers_names_commands_that_there_are() -> None:
+    table = PAGE.partition("| `composer-cli --socket SOCKET …` |")[2].partition("\n\n")[0]
+    named = {" ".join(shlex.split(line)[:2]) for line in re.findall(r"^\| `(.+?)` \|", table, re.M)}
+    assert {"blueprints push", "compose start-ostree", "compose image"} <= named
+    assert named <= set(actions.clients()[0].commands)
+
+
+def test_the_requests_of_the_page_for_readers_work(service: Running) -> None:
+    (block,) = (text for text in re.findall(r"```sh\n(.*?)```", PAGE, re.S) if "curl" in text)
+    first, lines = block.split("\n", 1)
+    assert first == "socket=$HOME/rfe-lab/sockets/image-builder.sock"
+    result = subprocess.run(
+        ["bash", "-euc", f"socket={service.socket}\n{lines}"], capture_output=True, text=True
+    )
+    assert result.returncode == 0, result.stderr
+    answers = [json.loads(text) for text in re.sub(r"\}\{", "}\n{", result.stdout).splitlines()]
+    assert answers[0] == {"status": True}
+    assert answers[1]["errors"] == []
+    (running,) = answers[3]["new"] + answers[3]["run"]
+    assert running["id"] == answers[2]["build_id"]
+    assert running["compose_type"] == "edge-container"

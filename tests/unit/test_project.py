@@ -91,7 +91,7 @@ def test_the_readme_has_its_commands():
 def test_the_readme_lists_every_notebook_and_every_guide():
     for path in all_notebooks():
         assert f"(notebooks/{path.name})" in README
-    for name in ("trainers", "ci", "rhel", "sandbox", "figures"):
+    for name in ("trainers", "ci", "rhel", "sandbox", "clients", "figures"):
         assert f"(docs/{name}.md)" in README
 
 
