@@ -141,5 +141,12 @@ def _get(location: str, limit: int) -> str:
             return content[:limit].decode(errors="replace")
     except (requests.RequestException, ValueError) as error:
         raise BuilderError(
-            f'error sending request to ostree repository "{location}": {error}'
+            f'error sending request to ostree repository "{location}": {_reason(error)}'
         ) from None
+
+
+def _reason(error: BaseException) -> str:
+    """What the system said, without the layers of urllib3 and requests around it."""
+    while (inner := error.__cause__ or error.__context__) is not None:
+        error = inner
+    return getattr(error, "strerror", None) or str(error)

@@ -88,8 +88,10 @@ def test_a_missing_ref_and_a_silent_host_have_messages_of_their_own() -> None:
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
         port = unused.getsockname()[1]
-        with pytest.raises(BuilderError, match="error sending request to ostree repository"):
-            resolve(OstreeOptions(url=f"http://127.0.0.1:{port}/repo"), COMMIT)
+        url = f"http://127.0.0.1:{port}"
+        message = f'error sending request to ostree repository "{url}{HEAD}": Connection refused'
+        with pytest.raises(BuilderError, match=f"^{message}$"):
+            resolve(OstreeOptions(url=f"{url}/repo"), COMMIT)
 
 
 def test_the_address_of_the_host_in_guests_is_this_machine() -> None:
