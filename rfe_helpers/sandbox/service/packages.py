@@ -37,7 +37,8 @@ from typing import Any
 from rfe_helpers.build.blueprint import PackageSpec
 from rfe_helpers.core import files, run
 from rfe_helpers.core.wait import Deadline
-from rfe_helpers.errors import BuilderError, CommandFailedError, RfeError
+from rfe_helpers.errors import BuilderError, RfeError
+from rfe_helpers.sandbox.service import solver
 
 SUITE = "trixie"
 KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
@@ -46,7 +47,6 @@ FORGOTTEN_SECONDS = 7 * 86400
 # A server that does not answer keeps a fetch for 20 s, one that sends next to nothing for 120 s; in
 # the ten seconds after that the same error is given at once.
 _SILENT_SECONDS, _FETCH_SECONDS, _FAILED_SECONDS = 5, 120, 10
-_SOLVE_SECONDS = 120
 _RESOLVE_SECONDS = 30
 _MOST_GLOBS = 500
 _GLOB = re.compile(r"[*?\[]")
@@ -55,7 +55,6 @@ ARCHITECTURES = {"amd64": "x86_64", "all": "noarch", "arm64": "aarch64"}
 # mmdebstrap gets all packages in one argument, which Linux limits to 128 KiB.
 _LONGEST_REQUEST = 100_000
 _NAME = re.compile(r"[a-z0-9][a-z0-9+.-]+")
-_INSTALLED = re.compile(r"Inst (\S+) (?:\[\S+\] )?\((\S+) .*\[(\w+)\]\)")
 _SCHEMA = """
 CREATE TABLE packages (
     name TEXT, version TEXT, arch TEXT, summary TEXT, homepage TEXT, at TEXT
@@ -226,19 +225,18 @@ class Index:
     def depsolve(self, words: Sequence[str], extra: Sequence[str] = ()) -> list[AptPackage]:
         """The packages that apt would install into an empty system, sorted by name.
 
-        `words` come from `resolve`. Raises BuilderError with apt's explanation.
+        `words` come from `resolve`, or are patterns of apt, such as "?essential". Raises
+        BuilderError that says which packages conflict, and why.
         """
         directory = self._open(extra)
         key = (directory, directory.joinpath("index.sqlite").stat().st_mtime_ns, *sorted(words))
         solution = self._solved.get(key)
         if solution is None:
-            argv = ["apt-get", "install", "--simulate", "-qq", "--", *words]
             environment = {"APT_CONFIG": str(directory / "apt.conf")}
-            try:
-                result = run.run(argv, env=environment, seconds=_SOLVE_SECONDS)
-            except CommandFailedError as error:
-                raise BuilderError(_explanation(error.tail)) from None
-            solution = sorted(_installed(result.stdout), key=lambda p: p.name)
+            solution = [
+                AptPackage(name, version, ARCHITECTURES.get(arch, arch))
+                for name, version, arch in solver.install(words, environment)
+            ]
             with self._guard:
                 if len(self._solved) > 100:
                     self._solved.clear()
@@ -410,13 +408,6 @@ def _highest(versions: set[str]) -> str:
         return 1 if run.run(argv, check=False).status == 0 else -1
 
     return max(versions, key=cmp_to_key(compare))
-
-
-def _installed(output: str) -> Iterator[AptPackage]:
-    for line in output.splitlines():
-        if match := _INSTALLED.match(line):
-            name, version, arch = match.groups()
-            yield AptPackage(name.partition(":")[0], version, ARCHITECTURES.get(arch, arch))
 
 
 def _explanation(tail: str) -> str:

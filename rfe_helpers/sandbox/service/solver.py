@@ -1,0 +1,63 @@
+"""apt's solver, simulated: what it would install, or which packages conflict and why."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+
+from rfe_helpers.core import run
+from rfe_helpers.errors import BuilderError
+
+_SOLVE_SECONDS = 120
+# How much an explanation names: requested packages, reasons, and characters of a reason.
+_MOST_NAMES, _MOST_REASONS, _LONGEST_REASON = 10, 20, 300
+_INSTALLED = re.compile(r"Inst (\S+) (?:\[\S+\] )?\((\S+) .*\[(\w+)\]\)")
+_UNMET = "The following packages have unmet dependencies:\n"
+# " exim4-config : Conflicts: postfix but 3.10 is to be installed"; the package stands on the first
+# of its lines, and alternatives of a dependency ("or") on lines of their own.
+_REASON = re.compile(r" (?:(\S+) :|\s) +([A-Z]\w+: .*)")
+_CAUSES = ("Conflicts:", "Breaks:")
+
+
+def install(words: Sequence[str], environment: Mapping[str, str]) -> list[tuple[str, str, str]]:
+    """Name, version and architecture of all packages that apt would install for these words,
+    sorted. Raises BuilderError with apt's reasons."""
+    argv = ["apt-get", "install", "--simulate", "-q", "--", *words]
+    result = run.run(argv, env=environment, seconds=_SOLVE_SECONDS, check=False)
+    if result.status != 0:
+        raise BuilderError(_explanation(words, result.stdout, result.stderr))
+    matches = filter(None, map(_INSTALLED.match, result.stdout.splitlines()))
+    return sorted((match[1].partition(":")[0], match[2], match[3]) for match in matches)
+
+
+def _explanation(words: Sequence[str], output: str, errors: str) -> str:
+    """In the shape of osbuild-composer's "DepsolveError: There was a problem depsolving …"."""
+    named = ", ".join(words[:_MOST_NAMES])
+    more = f" and {len(words) - _MOST_NAMES} more" if len(words) > _MOST_NAMES else ""
+    # What conflicts comes first: the other reasons often follow from it.
+    reasons = sorted(_reasons(output), key=lambda reason: not _is_cause(reason))
+    if not reasons:
+        lines = errors.splitlines()
+        reasons = [line.removeprefix("E: ") for line in lines if line.startswith("E: ")]
+    left = len(reasons) - _MOST_REASONS
+    shown = [f"\n  - {reason[:_LONGEST_REASON]}" for reason in reasons[:_MOST_REASONS]]
+    rest = f"\n  - and {left} more reasons" if left > 0 else ""
+    return f"DepsolveError: There was a problem depsolving {named}{more}:{''.join(shown)}{rest}"
+
+
+def _reasons(output: str) -> Iterator[str]:
+    """apt's unmet dependencies, "exim4-config conflicts …", each on one line."""
+    package, reason = "", ""
+    for line in output.partition(_UNMET)[2].splitlines():
+        if match := _REASON.fullmatch(line):
+            if reason:
+                yield f"{package} {reason}"
+            package, reason = match[1] or package, match[2]
+        elif reason:
+            reason += f" {line.strip()}"
+    if reason:
+        yield f"{package} {reason}"
+
+
+def _is_cause(reason: str) -> bool:
+    return reason.partition(" ")[2].startswith(_CAUSES)

@@ -1,0 +1,114 @@
+"""What apt's solver says: the packages of an image, or which packages conflict and why."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from support import sandbox_service
+from support.sandbox_service import PACKAGES, Answer, Running
+
+from rfe_helpers.sandbox.service.packages import Index
+
+JSON = "application/json"
+MAIL = """\
+Package: exim4
+Version: 4.98-2
+Architecture: all
+Depends: exim4-config (>= 4.98), exim4-light | exim4-heavy
+Description: one mail server
+
+Package: exim4-config
+Version: 4.98-2
+Architecture: all
+Conflicts: postfix
+Description: its configuration
+
+Package: exim4-light
+Version: 4.98-2
+Architecture: all
+Description: its daemon
+
+Package: postfix
+Version: 3.10-1
+Architecture: amd64
+Description: another mail server
+
+Package: wide
+Version: 1-1
+Architecture: all
+Depends: {missing}
+Description: needs much that does not exist
+"""
+
+
+@pytest.fixture(scope="module")
+def index(tmp_path_factory: pytest.TempPathFactory) -> Index:
+    directory = tmp_path_factory.mktemp("mail")
+    missing = ", ".join(f"missing-{number}" for number in range(500))
+    packages = f"{PACKAGES}\n{MAIL.format(missing=missing)}"
+    return Index(directory / "cache", sandbox_service.debian_repository(directory / "d", packages))
+
+
+@pytest.fixture
+def service(tmp_path: Path, index: Index) -> Iterator[Running]:
+    with sandbox_service.running(tmp_path, index) as service:
+        yield service
+
+
+def depsolve(service: Running) -> str:
+    """The error of an unsolvable blueprint; the blueprint stays in the answer."""
+    answer = service.ask("GET /api/v1/blueprints/depsolve/Edge")
+    assert (answer.status, answer.json["blueprints"][0]["dependencies"]) == (200, [])
+    (error,) = answer.json["errors"]
+    assert error["id"] == "BlueprintsError"
+    return str(error["msg"])
+
+
+def compose(service: Running) -> Answer:
+    body = json.dumps({"blueprint_name": "Edge", "compose_type": "edge-commit"})
+    return service.ask("POST /api/v1/compose", body, JSON)
+
+
+CONFLICT = (
+    "DepsolveError: There was a problem depsolving exim4, postfix"
+    "{also}:\n  - exim4-config Conflicts: postfix"
+)
+
+
+def test_every_route_that_solves_says_which_packages_conflict(
+    service: Running, index: Index
+) -> None:
+    service.push(packages=[{"name": "exim4"}, {"name": "postfix"}])
+    also = ", linux-image-cloud-amd64"
+    texts = [depsolve(service).removeprefix("Edge: ")]
+    answer = service.ask("GET /api/v1/blueprints/freeze/Edge").json
+    texts.append(answer["errors"][0]["msg"].removeprefix("Edge: "))
+    answer = compose(service)
+    assert (answer.status, answer.json["errors"][0]["id"]) == (500, "DepsolveError")
+    texts.append(answer.json["errors"][0]["msg"])
+    answer = service.ask("GET /api/v1/projects/depsolve/exim4,postfix")
+    assert (answer.status, answer.json["errors"][0]["id"]) == (400, "ProjectsError")
+    projects = answer.json["errors"][0]["msg"]
+    assert projects.startswith(f"BadRequest: {CONFLICT.format(also='')}")
+    for text in texts:
+        assert text.startswith(CONFLICT.format(also=also)), text
+    for text in (*texts, projects):
+        assert str(index.directory) not in text
+        assert "Traceback" not in text
+
+
+def test_a_version_that_does_not_exist_is_named(service: Running) -> None:
+    service.push(packages=[{"name": "tmux", "version": "9.9"}])
+    assert "no package tmux in version 9.9" in depsolve(service)
+    assert "no package tmux in version 9.9" in compose(service).json["errors"][0]["msg"]
+
+
+def test_an_explanation_is_bounded(service: Running) -> None:
+    service.push(packages=[{"name": "wide"}])
+    text = depsolve(service)
+    assert "\n  - wide Depends: missing-0 but it is not installable\n" in text
+    assert text.endswith("and 480 more reasons")
+    assert len(text) < 2000
