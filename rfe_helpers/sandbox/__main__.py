@@ -44,7 +44,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             cache,
             artifacts.build,
             Index(cache),
-            base_packages=base.PACKAGES,
+            base=base.WORDS,
         )
     except RfeError as error:
         print(f"error: {error}", file=sys.stderr)

@@ -36,6 +36,28 @@ Version: 3.10-1
 Architecture: amd64
 Description: another mail server
 
+Package: base-files
+Version: 13.8
+Architecture: amd64
+Essential: yes
+Description: what every Debian has
+
+Package: linux-image-rt-amd64
+Version: 6.12.48-1
+Architecture: amd64
+Depends: initramfs-tools | dracut
+Description: Linux for short latencies
+
+Package: initramfs-tools
+Version: 0.148
+Architecture: all
+Description: one way to an initramfs
+
+Package: dracut
+Version: 106-6
+Architecture: all
+Description: another
+
 Package: wide
 Version: 1-1
 Architecture: all
@@ -98,6 +120,30 @@ def test_every_route_that_solves_says_which_packages_conflict(
     for text in (*texts, projects):
         assert str(index.directory) not in text
         assert "Traceback" not in text
+
+
+def test_depsolve_and_compose_info_list_what_will_be_in_the_image(
+    tmp_path: Path, index: Index
+) -> None:
+    """The base's packages too; and of two ways to an initramfs the base's, not the first one."""
+    base = ("?essential", "dracut", "linux-image-cloud-amd64")
+    with sandbox_service.running(tmp_path, index, base=base) as service:
+        service.push(packages=[{"name": "tmux"}])
+        names = ["base-files", "dracut", "libevent-core-2.1-7t64"]
+        assert listed(service) == [*names, "linux-image-cloud-amd64", "tmux"]
+        kernel = {"kernel": {"name": "linux-image-rt-amd64"}}
+        service.push(packages=[{"name": "tmux"}], customizations=kernel)
+        assert listed(service) == [*names, "linux-image-rt-amd64", "tmux"]
+
+
+def listed(service: Running) -> list[str]:
+    """The names in both lists, which are the same."""
+    answer = service.ask("GET /api/v1/blueprints/depsolve/Edge").json
+    dependencies = answer["blueprints"][0]["dependencies"]
+    identity = service.compose(query="?test=2")
+    info = service.ask(f"GET /api/v1/compose/info/{identity}").json
+    assert info["deps"]["packages"] == dependencies
+    return [package["name"] for package in dependencies]
 
 
 def test_a_version_that_does_not_exist_is_named(service: Running) -> None:

@@ -212,14 +212,19 @@ class Running:
 
 
 @contextmanager
-def running(directory: Path, index: Index, builder: GateBuilder | None = None) -> Iterator[Running]:
+def running(
+    directory: Path,
+    index: Index,
+    builder: GateBuilder | None = None,
+    base: tuple[str, ...] = (),
+) -> Iterator[Running]:
     """A service with its state in `directory`; composes end once the builder's gate is open."""
     state = directory / "state"
     state.mkdir(parents=True, exist_ok=True)
     builder = builder or GateBuilder(directory / "gate")
     store = Store(state)
     queue = Queue(store, state / "composes", directory / "cache", builder)
-    service = Service(store, queue, index)
+    service = Service(store, queue, index, base)
     queue.start()
     with _SERVER.serving(create_app(service)) as path:
         try:

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from support import image_registry
+from support import image_registry, sandbox_service
 
 from rfe_helpers.build.blueprint import Blueprint
 from rfe_helpers.commit import oci
@@ -17,7 +17,8 @@ from rfe_helpers.core import run
 from rfe_helpers.core.wait import Deadline
 from rfe_helpers.errors import CommandFailedError
 from rfe_helpers.lab.cache import cache_directory
-from rfe_helpers.sandbox.build import artifacts, tree
+from rfe_helpers.sandbox.build import artifacts, base, tree
+from rfe_helpers.sandbox.service.packages import Index
 
 pytestmark = pytest.mark.slow
 
@@ -123,6 +124,22 @@ def test_the_commit_names_its_parent_version_and_packages(repository: Repo) -> N
     names = {package.name for package in info.packages}
     assert {"htop", "nano", "ostree", "systemd"} <= names
     repository.fsck()
+
+
+def test_depsolve_lists_the_packages_of_the_commit(repository: Repo, tmp_path: Path) -> None:
+    specs = [{"name": "htop"}, {"name": "nano", "version": "8.*"}]
+    index = Index(cache_directory())
+    with sandbox_service.running(tmp_path, index, base=base.WORDS) as service:
+        service.push(packages=specs, customizations=CUSTOMIZATIONS)
+        answer = service.ask("GET /api/v1/blueprints/depsolve/Edge").json
+    dependencies = answer["blueprints"][0]["dependencies"]
+    packages = repository.show(REF).packages
+    assert {each["name"] for each in dependencies} == {package.name for package in packages}
+    # Those of the base may be a few days older than the index.
+    versions = {each["name"]: each["version"] for each in dependencies}
+    for package in packages:
+        if package.name in ("htop", "nano"):
+            assert versions[package.name] == package.version
 
 
 def test_users_groups_and_keys(repository: Repo) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from rfe_helpers.build.blueprint import Blueprint, PackageSpec
 from rfe_helpers.sandbox.build import customizations
+from rfe_helpers.sandbox.build.image_types import KERNELS
 from rfe_helpers.sandbox.service.packages import AptPackage
 from rfe_helpers.sandbox.service.wire import Service
 
@@ -13,15 +14,17 @@ from rfe_helpers.sandbox.service.wire import Service
 def solve(
     service: Service, blueprint: Blueprint, sources: Sequence[str], also: Sequence[str] = ()
 ) -> tuple[list[str], list[AptPackage]]:
-    """The requested packages as arguments of apt, and all packages that apt installs for them, for
-    the blueprint's kernel and for the packages named in `also`.
+    """The requested packages as arguments of apt, and all packages of the image: what apt installs
+    for them, for the blueprint's kernel, for the base and for the packages named in `also`.
 
     `sources` are the additional sources as deb822 text. Raises RfeError.
     """
     requested = _requested_packages(service, blueprint, sources)
-    names = [*also, *customizations.packages(blueprint), customizations.kernel(blueprint)]
+    names = [*customizations.packages(blueprint), customizations.kernel(blueprint)]
     added = service.index.resolve([PackageSpec(name) for name in names])
-    return requested, service.index.depsolve([*requested, *added], sources)
+    # The blueprint's kernel takes the place of the base's.
+    base = [word for word in (*service.base, *also) if word not in KERNELS]
+    return requested, service.index.depsolve([*requested, *added], sources, base)
 
 
 def _requested_packages(

@@ -222,20 +222,23 @@ class Index:
             raise BuilderError(f"{len(words)} packages are more than can be requested at once")
         return words
 
-    def depsolve(self, words: Sequence[str], extra: Sequence[str] = ()) -> list[AptPackage]:
+    def depsolve(
+        self, words: Sequence[str], extra: Sequence[str] = (), base: Sequence[str] = ()
+    ) -> list[AptPackage]:
         """The packages that apt would install into an empty system, sorted by name.
 
-        `words` come from `resolve`, or are patterns of apt, such as "?essential". Raises
-        BuilderError that says which packages conflict, and why.
+        `words` come from `resolve`; `base` are words, or patterns of apt, for what is installed
+        with them. Raises BuilderError that says which packages conflict, and why.
         """
         directory = self._open(extra)
-        key = (directory, directory.joinpath("index.sqlite").stat().st_mtime_ns, *sorted(words))
+        modified = directory.joinpath("index.sqlite").stat().st_mtime_ns
+        key = (directory, modified, tuple(sorted(words)), tuple(base))
         solution = self._solved.get(key)
         if solution is None:
             environment = {"APT_CONFIG": str(directory / "apt.conf")}
             solution = [
                 AptPackage(name, version, ARCHITECTURES.get(arch, arch))
-                for name, version, arch in solver.install(words, environment)
+                for name, version, arch in solver.install(words, environment, base)
             ]
             with self._guard:
                 if len(self._solved) > 100:

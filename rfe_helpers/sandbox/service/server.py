@@ -48,7 +48,7 @@ def serve(
     builder: Builder,
     index: Index,
     *,
-    base_packages: tuple[str, ...] = (),
+    base: tuple[str, ...] = (),
 ) -> None:
     """Serve until SIGTERM or SIGINT, in the main thread; a running build is then stopped and queued
     again. Without `socket_path`, serve on the socket that systemd passed.
@@ -67,7 +67,7 @@ def serve(
     with _locked(state), listening as listener:
         store = Store(state)
         queue = Queue(store, state / "composes", cache, builder)
-        app = create_app(Service(store, queue, index, base_packages))
+        app = create_app(Service(store, queue, index, base))
         config = uvicorn.Config(
             app,
             lifespan="off",

@@ -19,10 +19,12 @@ _REASON = re.compile(r" (?:(\S+) :|\s) +([A-Z]\w+: .*)")
 _CAUSES = ("Conflicts:", "Breaks:")
 
 
-def install(words: Sequence[str], environment: Mapping[str, str]) -> list[tuple[str, str, str]]:
-    """Name, version and architecture of all packages that apt would install for these words,
-    sorted. Raises BuilderError with apt's reasons."""
-    argv = ["apt-get", "install", "--simulate", "-q", "--", *words]
+def install(
+    words: Sequence[str], environment: Mapping[str, str], base: Sequence[str] = ()
+) -> list[tuple[str, str, str]]:
+    """Name, version and architecture of all packages that apt would install for these words and
+    for those of `base`, sorted. Raises BuilderError with apt's reasons."""
+    argv = ["apt-get", "install", "--simulate", "-q", "--", *words, *base]
     result = run.run(argv, env=environment, seconds=_SOLVE_SECONDS, check=False)
     if result.status != 0:
         raise BuilderError(_explanation(words, result.stdout, result.stderr))

@@ -27,12 +27,13 @@ _UNSIGNED = re.compile(r"[0-9]{1,18}", re.ASCII)
 
 @dataclass(frozen=True)
 class Service:
-    """What handlers work on. `base_packages` are in every image, beside the requested ones."""
+    """What handlers work on. `base` are words and patterns of apt for what is in every image beside
+    the requested packages."""
 
     store: Store
     queue: Queue
     index: Index
-    base_packages: tuple[str, ...] = ()
+    base: tuple[str, ...] = ()
 
     def extra_sources(self) -> tuple[str, ...]:
         """The additional sources in apt's deb822 form."""

@@ -13,6 +13,7 @@ from rfe_helpers.errors import BlueprintError, BuilderError, RfeError
 from rfe_helpers.sandbox.build import (
     containers,
     customizations,
+    disk_image,
     image_types,
     offline,
     ostree_options,
@@ -153,7 +154,7 @@ def _plan(
     dependencies = None
     if not kind.deploys:
         try:
-            also = [*service.base_packages, *kind.adds]
+            also = kind.adds if kind.ostree else (*kind.adds, *disk_image.PACKAGES)
             requested, packages = solve(service, blueprint, sources, also)
             dependencies = [package.to_dependency() for package in packages]
         except RfeError as error:
