@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from support import sandbox_service
-from support.sandbox_service import PACKAGES, Answer, Running
+from support.sandbox_service import PACKAGES, Answer, Running, web_server
 
 from rfe_helpers.sandbox.service.packages import Index
 
@@ -144,6 +144,41 @@ def listed(service: Running) -> list[str]:
     info = service.ask(f"GET /api/v1/compose/info/{identity}").json
     assert info["deps"]["packages"] == dependencies
     return [package["name"] for package in dependencies]
+
+
+@pytest.mark.parametrize("kind", ["edge-installer", "edge-raw-image"])
+def test_a_type_that_deploys_a_commit_has_no_packages_of_its_own(
+    service: Running, kind: str
+) -> None:
+    service.push()
+    ostree = {"url": "http://repo.example/repo"}
+    identity = service.compose(query="?test=2", compose_type=kind, ostree=ostree)
+    info = service.ask(f"GET /api/v1/compose/info/{identity}").json
+    assert info["deps"] == {"packages": []}
+
+
+def test_packages_of_a_source_without_signatures_say_so(service: Running, tmp_path: Path) -> None:
+    package = "Package: site-tool\nVersion: 1:1.0-1\nArchitecture: all\nDepends: tmux\n"
+    root = tmp_path / "site"
+    sandbox_service.debian_repository(root, package)
+    paths = {f"/{p.relative_to(root)}": p.read_bytes() for p in root.rglob("*") if p.is_file()}
+    with web_server(paths) as address:
+        url = f"{address} trixie main"
+        source = {"id": "site", "name": "Site", "type": "yum-baseurl", "url": url}
+        service.ask("POST /api/v1/projects/source/new", json.dumps(source), JSON)
+        answer = service.ask("GET /api/v1/projects/depsolve/site-tool").json
+        service.ask("DELETE /api/v1/projects/source/delete/site")
+    packages = {package["name"]: package for package in answer["projects"]}
+    assert packages["tmux"]["check_gpg"] is True
+    assert packages["site-tool"] == {
+        "name": "site-tool",
+        "epoch": 1,
+        "version": "1.0",
+        "release": "1",
+        "arch": "noarch",
+        "remote_location": f"{address}/pool/0.deb",
+        "checksum": "sha256:" + 64 * "0",
+    }
 
 
 def test_a_version_that_does_not_exist_is_named(service: Running) -> None:

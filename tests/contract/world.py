@@ -17,7 +17,8 @@ class World:
 
     def __init__(self, service: Running, repository: str) -> None:
         self.service = service
-        self.real = {NAMES["repository"]: repository}
+        debian = service.service.index.system_sources().split()[2]
+        self.real = {NAMES["repository"]: repository, NAMES["debian"]: debian}
 
     def bring_about(self, situation: str) -> None:
         setup = SITUATIONS[situation]

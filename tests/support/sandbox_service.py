@@ -158,9 +158,15 @@ class GateBuilder:
 def debian_repository(directory: Path, packages: str = PACKAGES) -> str:
     """Write a Debian repository and return its sources in apt's one-line form."""
     paragraphs = [text.strip() for text in packages.split("\n\n") if text.strip()]
-    extra = "Filename: pool/x.deb\nSize: 1\nSHA256: " + 64 * "0"
+    extra = "Size: 1\nSHA256: " + 64 * "0"
     for suite, content in (
-        ("trixie", "".join(f"{text}\n{extra}\n\n" for text in paragraphs)),
+        (
+            "trixie",
+            "".join(
+                f"{text}\nFilename: pool/{number}.deb\n{extra}\n\n"
+                for number, text in enumerate(paragraphs)
+            ),
+        ),
         ("trixie-security", ""),
     ):
         index = directory / "dists" / suite / "main" / "binary-amd64" / "Packages"

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from typing import Any
 
 from rfe_helpers.build.blueprint import Blueprint, PackageSpec
 from rfe_helpers.sandbox.build import customizations
@@ -32,3 +33,15 @@ def _requested_packages(
 ) -> list[str]:
     groups = [PackageSpec(name) for name in customizations.group_packages(blueprint)]
     return service.index.resolve([*blueprint.packages, *blueprint.modules, *groups], sources)
+
+
+def dependencies(service: Service, packages: Iterable[AptPackage]) -> list[dict[str, Any]]:
+    """A solution in the API's form."""
+    entries = service.store.sources()
+    unchecked = tuple(entry["url"].split()[0] for entry in entries if not entry["check_gpg"])
+    return [
+        package.to_dependency(
+            check_gpg=not package.url.removeprefix("mirror+").startswith(unchecked)
+        )
+        for package in packages
+    ]

@@ -67,7 +67,8 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class AptPackage:
-    """One version of a package. `arch` as in the API; `at`: the time of the index it is from."""
+    """One version of a package. `arch` as in the API; `at`: the time of the index it is from. A
+    solution's have `url` and `sha256`, which are "" in others."""
 
     name: str
     debian_version: str
@@ -75,6 +76,8 @@ class AptPackage:
     summary: str = ""
     homepage: str = ""
     at: str = ""
+    url: str = ""
+    sha256: str = ""
 
     @property
     def epoch(self) -> int:
@@ -99,16 +102,19 @@ class AptPackage:
         release = f"-{self.release}" if self.release else ""
         return f"{epoch}{self.version}{release}.{self.arch}"
 
-    def to_dependency(self) -> dict[str, Any]:
-        """The API's short form, without an empty `release`."""
-        release = {"release": self.release} if self.release else {}
-        return {
-            "name": self.name,
-            "epoch": self.epoch,
+    def to_dependency(self, *, check_gpg: bool = True) -> dict[str, Any]:
+        """The API's short form; only name and epoch are there if they are empty, too."""
+        optional = {
             "version": self.version,
-            **release,
+            "release": self.release,
             "arch": self.arch,
+            # What apt takes from a list of mirrors has no one place.
+            "remote_location": "" if self.url.startswith("mirror+") else self.url,
+            "checksum": f"sha256:{self.sha256}" if self.sha256 else "",
+            "check_gpg": check_gpg,
         }
+        given = {key: value for key, value in optional.items() if value}
+        return {"name": self.name, "epoch": self.epoch, **given}
 
     def matches(self, version: re.Pattern[str]) -> bool:
         """Whether a version glob fits; it may leave out the epoch, the release and the arch."""
@@ -237,8 +243,14 @@ class Index:
         if solution is None:
             environment = {"APT_CONFIG": str(directory / "apt.conf")}
             solution = [
-                AptPackage(name, version, ARCHITECTURES.get(arch, arch))
-                for name, version, arch in solver.install(words, environment, base)
+                AptPackage(
+                    solved.name,
+                    solved.version,
+                    ARCHITECTURES.get(solved.arch, solved.arch),
+                    url=solved.url,
+                    sha256=solved.sha256,
+                )
+                for solved in solver.install(words, environment, base)
             ]
             with self._guard:
                 if len(self._solved) > 100:

@@ -1,9 +1,11 @@
-"""apt's solver, simulated: what it would install, or which packages conflict and why."""
+"""apt's solver: what it would install and from where, or which packages conflict and why."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from typing import NamedTuple
+from urllib.parse import unquote
 
 from rfe_helpers.core import run
 from rfe_helpers.errors import BuilderError
@@ -11,7 +13,9 @@ from rfe_helpers.errors import BuilderError
 _SOLVE_SECONDS = 120
 # How much an explanation names: requested packages, reasons, and characters of a reason.
 _MOST_NAMES, _MOST_REASONS, _LONGEST_REASON = 10, 20, 300
-_INSTALLED = re.compile(r"Inst (\S+) (?:\[\S+\] )?\((\S+) .*\[(\w+)\]\)")
+# 'http://deb.debian.org/debian/pool/main/t/tmux/tmux_3.5a-3_amd64.deb' tmux_3.5a-3_amd64.deb 1
+# SHA256:…, on one line; the colon of an epoch is %3a.
+_FETCHED = re.compile(r"'(\S+)' ([^\s_]+)_([^\s_]+)_(\w+)\.deb \d+ (?:SHA256:([0-9a-f]{64}))?")
 _UNMET = "The following packages have unmet dependencies:\n"
 # " exim4-config : Conflicts: postfix but 3.10 is to be installed"; the package stands on the first
 # of its lines, and alternatives of a dependency ("or") on lines of their own.
@@ -19,17 +23,29 @@ _REASON = re.compile(r" (?:(\S+) :|\s) +([A-Z]\w+: .*)")
 _CAUSES = ("Conflicts:", "Breaks:")
 
 
+class Solved(NamedTuple):
+    """A package that apt would install, under Debian's name of its architecture. `sha256` is "" if
+    the repository does not say."""
+
+    name: str
+    version: str
+    arch: str
+    url: str
+    sha256: str
+
+
 def install(
     words: Sequence[str], environment: Mapping[str, str], base: Sequence[str] = ()
-) -> list[tuple[str, str, str]]:
-    """Name, version and architecture of all packages that apt would install for these words and
-    for those of `base`, sorted. Raises BuilderError with apt's reasons."""
-    argv = ["apt-get", "install", "--simulate", "-q", "--", *words, *base]
+) -> list[Solved]:
+    """All packages that apt would install for these words and for those of `base`, sorted. Raises
+    BuilderError with apt's reasons."""
+    options = ["--print-uris", "-q", "-o", "Acquire::ForceHash=SHA256"]
+    argv = ["apt-get", "install", *options, "--", *words, *base]
     result = run.run(argv, env=environment, seconds=_SOLVE_SECONDS, check=False)
     if result.status != 0:
         raise BuilderError(_explanation(words, result.stdout, result.stderr))
-    matches = filter(None, map(_INSTALLED.match, result.stdout.splitlines()))
-    return sorted((match[1].partition(":")[0], match[2], match[3]) for match in matches)
+    matches = filter(None, map(_FETCHED.match, result.stdout.splitlines()))
+    return sorted(Solved(m[2], unquote(m[3]), m[4], m[1], m[5] or "") for m in matches)
 
 
 def _explanation(words: Sequence[str], output: str, errors: str) -> str:

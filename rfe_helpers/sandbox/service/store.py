@@ -35,7 +35,7 @@ import uuid
 import weakref
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -97,7 +97,8 @@ class ComposePlan:
 
     `kind` is the canonical image type, `size` is in bytes (0: the type has none), `packages` are
     arguments of apt, `sources` deb822 texts, `dependencies` the depsolved packages in the API's
-    JSON (None: not known), `test` "" or the state that a test compose gets at once.
+    JSON (none if the type deploys a commit), `test` "" or the state that a test compose gets at
+    once.
     """
 
     blueprint: Blueprint
@@ -109,7 +110,7 @@ class ComposePlan:
     kernel: str = ""
     packages: tuple[str, ...] = ()
     sources: tuple[str, ...] = ()
-    dependencies: list[dict[str, Any]] | None = None
+    dependencies: list[dict[str, Any]] = field(default_factory=list)
     test: str = ""
 
     def to_json(self) -> dict[str, Any]:
@@ -117,7 +118,8 @@ class ComposePlan:
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> ComposePlan:
-        lists = {key: tuple(data[key]) for key in ("packages", "sources")}
+        lists: dict[str, Any] = {key: tuple(data[key]) for key in ("packages", "sources")}
+        lists["dependencies"] = data["dependencies"] or []  # null in older states
         return cls(**{**data, **lists, "blueprint": blueprints.parse_json(data["blueprint"])})
 
 

@@ -12,7 +12,7 @@ from rfe_helpers.build.blueprint import Blueprint, PackageSpec
 from rfe_helpers.core import run
 from rfe_helpers.errors import BlueprintError, RfeError
 from rfe_helpers.sandbox.build.image_types import ARCHITECTURE, DISTRO
-from rfe_helpers.sandbox.service.depsolve import solve
+from rfe_helpers.sandbox.service.depsolve import dependencies, solve
 from rfe_helpers.sandbox.service.packages import AptPackage
 from rfe_helpers.sandbox.service.store import UnknownError
 from rfe_helpers.sandbox.service.wire import (
@@ -193,8 +193,8 @@ def depsolve(service: Service, call: Call) -> dict[str, Any]:
             _, packages = solve(service, blueprint, service.extra_sources())
         except RfeError as error:
             errors.append(problem("BlueprintsError", f"{name}: {error.message}"))
-        dependencies = [package.to_dependency() for package in packages]
-        solutions.append({"blueprint": blueprint.to_json(), "dependencies": dependencies})
+        solved = dependencies(service, packages)
+        solutions.append({"blueprint": blueprint.to_json(), "dependencies": solved})
     return {"blueprints": solutions, "errors": errors}
 
 

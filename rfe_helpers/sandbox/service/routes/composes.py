@@ -20,7 +20,7 @@ from rfe_helpers.sandbox.build import (
 )
 from rfe_helpers.sandbox.build.image_types import ImageType
 from rfe_helpers.sandbox.build.ostree_options import OstreeOptions
-from rfe_helpers.sandbox.service.depsolve import solve
+from rfe_helpers.sandbox.service import depsolve
 from rfe_helpers.sandbox.service.store import (
     FAILED,
     FINISHED,
@@ -151,12 +151,12 @@ def _plan(
         raise Refusal("ManifestCreationFailed", msg) from None
     sources = service.extra_sources()
     requested: list[str] = []
-    dependencies = None
+    dependencies: list[dict[str, Any]] = []
     if not kind.deploys:
         try:
             also = kind.adds if kind.ostree else (*kind.adds, *disk_image.PACKAGES)
-            requested, packages = solve(service, blueprint, sources, also)
-            dependencies = [package.to_dependency() for package in packages]
+            requested, packages = depsolve.solve(service, blueprint, sources, also)
+            dependencies = depsolve.dependencies(service, packages)
         except RfeError as error:
             raise Refusal("DepsolveError", error.message, status=500) from None
     try:

@@ -7,6 +7,7 @@ from typing import Any
 from rfe_helpers.build.blueprint import PackageSpec
 from rfe_helpers.core.wait import Deadline
 from rfe_helpers.errors import RfeError
+from rfe_helpers.sandbox.service.depsolve import dependencies
 from rfe_helpers.sandbox.service.packages import AptPackage
 from rfe_helpers.sandbox.service.wire import (
     INDEX,
@@ -66,8 +67,7 @@ def module_info(service: Service, call: Call) -> dict[str, Any]:
             solved = _depsolve(service, [PackageSpec(versions[0].name)])
         except RfeError as error:
             raise Refusal("ModulesError", f"msg: {error.message}") from None
-        dependencies = [package.to_dependency() for package in solved]
-        modules.append({**_info(versions), "dependencies": dependencies})
+        modules.append({**_info(versions), "dependencies": dependencies(service, solved)})
     return {"modules": modules}
 
 
@@ -78,7 +78,7 @@ def depsolve_projects(service: Service, call: Call) -> dict[str, Any]:
         solved = _depsolve(service, [PackageSpec(name) for name in names])
     except RfeError as error:
         raise Refusal("ProjectsError", f"BadRequest: {error.message}") from None
-    return {"projects": [package.to_dependency() for package in solved]}
+    return {"projects": dependencies(service, solved)}
 
 
 def _names(call: Call, unknown: str) -> list[str]:
