@@ -150,9 +150,17 @@ def listed(service: Running) -> list[str]:
 def test_a_type_that_deploys_a_commit_has_no_packages_of_its_own(
     service: Running, kind: str
 ) -> None:
-    service.push()
+    service.push(packages=[{"name": "tmux"}], modules=[{"name": "vim-tiny"}])
     ostree = {"url": "http://repo.example/repo"}
-    identity = service.compose(query="?test=2", compose_type=kind, ostree=ostree)
+    body = json.dumps({"blueprint_name": "Edge", "compose_type": kind, "ostree": ostree})
+    started = service.ask("POST /api/v1/compose?test=2", body, JSON).json
+    unsupported = [text for text in started["warnings"] if "not supported" in text]
+    prefix = f'blueprint validation failed for image type "{kind}": '
+    assert [text.removeprefix(prefix).partition(":")[0] for text in unsupported] == [
+        "packages",
+        "modules",
+    ]
+    identity = started["build_id"]
     info = service.ask(f"GET /api/v1/compose/info/{identity}").json
     assert info["deps"] == {"packages": []}
 

@@ -78,9 +78,8 @@ def check(blueprint: Blueprint, kind: ImageType) -> None:
     if blueprint.containers and not kind.ostree:
         raise _refusal(kind, "containers", "podman can pull them once the guest runs")
     containers.check(blueprint.containers)
-    for name in ("packages", "modules", "groups", "containers"):
-        if not kind.packages and getattr(blueprint, name):
-            raise _refusal(kind, name, "the commit that it deploys has them already")
+    if blueprint.containers and not kind.packages:
+        raise _refusal(kind, "containers", "the commit that it deploys has them already")
     for name in blueprint.groups:
         _matches(_GROUP, name, "groups", "the name of a task, such as web-server")
     for name, value in requested.items():
@@ -96,6 +95,13 @@ def warnings(blueprint: Blueprint, kind: ImageType) -> list[str]:
     """What a compose ignores of a blueprint, such as unknown keys, as Image Builder does."""
     _, problems = read(blueprint.to_json())
     ignored = [f"{each.where}: {each.message}, ignored" for each in problems if each.unknown]
+    # In the words of osbuild/images, which refuses none of these either.
+    ignored += [
+        f'blueprint validation failed for image type "{kind.name}": {name}: not supported; they are'
+        " ignored: the commit that it deploys has its own"
+        for name in ("packages", "modules", "groups")
+        if not kind.packages and getattr(blueprint, name)
+    ]
     return ignored + (
         offline.warnings(blueprint.customizations) if "installer" in kind.customizations else []
     )

@@ -250,10 +250,15 @@ def test_groups_are_the_tasks_of_debian_and_a_firewall_is_a_package() -> None:
     assert customizations.packages(Blueprint("x")) == ()
 
 
-def test_a_type_that_deploys_a_commit_takes_no_packages() -> None:
+def test_a_type_that_deploys_a_commit_takes_no_containers_and_ignores_packages() -> None:
     kind = replace(COMMIT, name="edge-installer", packages=False)
-    with pytest.raises(BlueprintError, match='"packages" is not supported'):
-        customizations.check(Blueprint("x", packages=(PackageSpec("tmux"),)), kind)
+    with pytest.raises(BlueprintError, match='"containers" is not supported'):
+        customizations.check(Blueprint("x", containers=({"source": "r.example/app"},)), kind)
+    blueprint = Blueprint("x", packages=(PackageSpec("tmux"),))
+    customizations.check(blueprint, kind)
+    (warning,) = customizations.warnings(blueprint, kind)
+    assert "packages: not supported" in warning
+    assert customizations.warnings(blueprint, COMMIT) == []
 
 
 def test_empty_customizations_are_ignored() -> None:
