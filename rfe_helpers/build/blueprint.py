@@ -27,7 +27,7 @@ from typing import Any
 import tomlkit
 from tomlkit.exceptions import TOMLKitError
 
-from rfe_helpers.build import checks
+from rfe_helpers.build import checks, tables
 from rfe_helpers.build.checks import Problem
 from rfe_helpers.errors import BlueprintError
 
@@ -340,8 +340,13 @@ def to_toml(blueprint: Blueprint) -> str:
 
     Raises BlueprintError for a value that TOML cannot hold.
     """
+    document = to_json(blueprint)
+    text = ""
+    for key, specs in (("packages", blueprint.packages), ("modules", blueprint.modules)):
+        if specs and not any(spec.other for spec in specs):
+            text += tables.written(key, document.pop(key))
     try:
-        return tomlkit.dumps(to_json(blueprint))
+        return tomlkit.dumps(document) + text
     except (TOMLKitError, ValueError) as error:
         raise BlueprintError(f"this blueprint cannot be written as TOML: {error}") from None
 

@@ -38,6 +38,7 @@ from rfe_helpers.sandbox.service.wire import (
     QUICK,
     SOLVING,
     STARTING,
+    WRITING,
     Call,
     Refusal,
     Route,
@@ -51,10 +52,18 @@ MAXIMUM_BODY = 4 << 20
 _DRAINED = 64 << 20
 _BODY_SECONDS = 30
 _PIECE, _RESERVE = 1 << 18, 24 << 20
-# How long a request waits for pushes that it follows, before it reads what is stored.
-_FOLLOWING_SECONDS = 10
+# How long a request waits for pushes that it follows, before it reads what is stored; and for those
+# that it may follow, as they are not searched for names.
+_FOLLOWING_SECONDS, _PERHAPS_SECONDS = 10, 1
 # The threads of each lane, and how many more requests may wait for one of them.
-_LANES = {QUICK: (8, 2000), LARGE: (2, 24), INDEX: (2, 24), SOLVING: (4, 24), STARTING: (4, 24)}
+_LANES = {
+    QUICK: (8, 2000),
+    LARGE: (2, 24),
+    WRITING: (2, 24),
+    INDEX: (2, 24),
+    SOLVING: (4, 24),
+    STARTING: (4, 24),
+}
 _FETCHING = 4  # threads that fetch package indexes
 # The texts and the number of names that are searched for what a request follows.
 _SEARCHED_BYTES, _SEARCHED_NAMES = 1 << 16, 20
@@ -151,11 +160,16 @@ class _Pushes:
         A search through many or large texts would take longer than the pushes."""
         text = ",".join(call.path.values()).encode() or call.body
         names = set(_WORD.findall(text[:_SEARCHED_BYTES]))
+        perhaps: list[anyio.Event] = []
         with anyio.move_on_after(_FOLLOWING_SECONDS):
             for stored, body in list(self._bodies.items()):
-                large = len(body) > _SEARCHED_BYTES or len(names) > _SEARCHED_NAMES
-                if large or any(name in body for name in names):
+                if len(body) > _SEARCHED_BYTES or len(names) > _SEARCHED_NAMES:
+                    perhaps.append(stored)
+                elif any(name in body for name in names):
                     await stored.wait()
+        with anyio.move_on_after(_PERHAPS_SECONDS):
+            for stored in perhaps:
+                await stored.wait()
 
 
 def create_app(service: Service) -> Starlette:
@@ -168,7 +182,7 @@ def create_app(service: Service) -> Starlette:
         async def answer(request: Request) -> Response:
             # To write TOML takes seconds where JSON takes a tenth of one.
             toml = route.lane == QUICK and request.query_params.get("format") == "toml"
-            lane = lanes[LARGE if toml else route.lane]
+            lane = lanes[WRITING if toml else route.lane]
             if lane.full:
                 await _body(request, limit=0)
                 raise busy()

@@ -100,7 +100,7 @@ class Call:
             raise Refusal("DistroError", f"Invalid arch: {architecture}")
 
 
-QUICK, LARGE, INDEX = "quick", "large", "index"
+QUICK, LARGE, WRITING, INDEX = "quick", "large", "writing", "index"
 SOLVING, STARTING = "solving", "starting"
 Handler = Callable[[Service, Call], "dict[str, Any] | Response"]
 
@@ -110,7 +110,7 @@ class Route:
     """A route below /api/v<N>.
 
     `lane` names the threads that it runs in: QUICK, or one for what may take seconds: LARGE (parses
-    a body, writes TOML, crypts passwords), INDEX (reads the package index), SOLVING (runs apt's
+    a body, crypts passwords), WRITING (TOML), INDEX (reads the package index), SOLVING (runs apt's
     solver), STARTING (a compose: solves, and asks other servers). A push `stores` a blueprint; what
     `follows` pushes waits for those that are under way.
     """

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import time
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -157,3 +159,19 @@ def test_what_is_parsed_survives_json_and_toml(
     )
     assert blueprint.parse_json(blueprint.to_json(example)) == example
     assert blueprint.parse_toml(blueprint.to_toml(example)) == example
+
+
+def test_writing_many_packages_does_not_take_longer_than_reading_them() -> None:
+    many = Blueprint("x", packages=[PackageSpec(f"p{n}", "1.*") for n in range(3000)])
+    began = time.monotonic()
+    text = blueprint.to_toml(many)
+    written = time.monotonic()
+    assert blueprint.parse_toml(text) == many
+    assert written - began < time.monotonic() - written
+
+
+@pytest.mark.parametrize("name", ["a\x7fb", 'say "a\\b"', "\U0001f427\n\t\x01"])
+def test_packages_of_any_name_are_written(name: str) -> None:
+    for spec in (PackageSpec(name, name), PackageSpec(name, other={"arch": name})):
+        example = Blueprint("x", packages=[spec], modules=["vim"], customizations={"fips": True})
+        assert blueprint.parse_toml(blueprint.to_toml(example)) == example
