@@ -253,7 +253,8 @@ def _check_keys(document: str) -> None:
     """Refuse what costs tomllib hours and gigabytes: it is quadratic in the parts of a dotted key,
     which stands on one line, and keeps a kilobyte for each part."""
     if _excess(document):
-        text = _excess(_STRINGS_AND_COMMENTS.sub("x", document))
+        # Not all of them: no other thread runs meanwhile.
+        text = _excess(_STRINGS_AND_COMMENTS.sub("x", document, count=MOST_PARTS))
         if text:
             raise BlueprintError(text)
 

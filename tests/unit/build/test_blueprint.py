@@ -175,3 +175,10 @@ def test_packages_of_any_name_are_written(name: str) -> None:
     for spec in (PackageSpec(name, name), PackageSpec(name, other={"arch": name})):
         example = Blueprint("x", packages=[spec], modules=["vim"], customizations={"fips": True})
         assert blueprint.parse_toml(blueprint.to_toml(example)) == example
+
+
+def test_comments_count_as_parts_beyond_as_many_as_there_may_be_parts() -> None:
+    few, many = ('name = "x"\n' + "#.\n" * number for number in (290_000, 700_000))
+    assert blueprint.parse_toml(few).name == "x"
+    with pytest.raises(BlueprintError, match="more than 300000 parts"):
+        blueprint.parse_toml(many)
