@@ -24,10 +24,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any
 
-import tomlkit
-from tomlkit.exceptions import TOMLKitError
-
-from rfe_helpers.build import checks, tables
+from rfe_helpers.build import checks, toml
 from rfe_helpers.build.checks import Problem
 from rfe_helpers.errors import BlueprintError
 
@@ -341,14 +338,9 @@ def to_toml(blueprint: Blueprint) -> str:
 
     Raises BlueprintError for a value that TOML cannot hold.
     """
-    document = to_json(blueprint)
-    text = ""
-    for key, specs in (("packages", blueprint.packages), ("modules", blueprint.modules)):
-        if specs and not any(spec.other for spec in specs):
-            text += tables.written(key, document.pop(key))
     try:
-        return tomlkit.dumps(document) + text
-    except (TOMLKitError, ValueError) as error:
+        return toml.dumps(to_json(blueprint))
+    except ValueError as error:
         raise BlueprintError(f"this blueprint cannot be written as TOML: {error}") from None
 
 
