@@ -22,7 +22,7 @@ from shlex import quote
 from rfe_helpers.build.blueprint import PackageSpec
 from rfe_helpers.core import files
 from rfe_helpers.errors import BuilderError, InputError
-from rfe_helpers.sandbox.build import artifacts, raw, tree
+from rfe_helpers.sandbox.build import artifacts, disk_image, tree
 from rfe_helpers.sandbox.build.standalone import build_alone
 from rfe_helpers.sandbox.installer import iso
 from rfe_helpers.sandbox.service.packages import Index
@@ -51,7 +51,7 @@ def fetch(work: tree.Work, packages: Sequence[str]) -> Path:
             f"--customize-hook=tar-out /var/lib/apt/lists {quote(str(new_lists))}",
             f"--customize-hook=tar-out /var/cache/apt/archives {quote(str(new_archives))}",
         ]
-        include = [*packages, *raw.PACKAGES]
+        include = [*packages, *disk_image.PACKAGES]
         tree.mmdebstrap(work, "packages", hooks, target, variant="custom", include=include)
     artifacts.nginx(work)
     iso.boot_iso(work)

@@ -350,6 +350,21 @@ def test_a_disk_too_small_for_the_commit_is_refused_before_it_is_touched(
     assert not written(world.disk("refused"))
 
 
+def test_a_simplified_installer_writes_its_image_to_the_disk_it_names(world: World) -> None:
+    iso = world.compose(
+        "edge-simplified-installer",
+        installation_device="/dev/vda",
+        kernel={"append": "edge.word=yes"},
+    )
+    install_by_the_menu(world, "simplified", iso, "bios")
+    machine, edge = world.boot("simplified", "bios")
+    assert "edge.word=yes" in edge.read("/proc/cmdline")
+    assert int(edge.run("findmnt -bno SIZE /sysroot").stdout) > 8 * GIB
+    assert edge.sudo("ostree remote show-url edge").stdout.strip() == world.site.guest_repo_url
+    assert not edge.run("systemctl --failed --no-legend --plain").stdout.strip()
+    machine.stop()
+
+
 def test_a_raw_image_boots_grows_and_is_updated(world: World) -> None:
     filesystem = [{"mountpoint": "/var", "minsize": GIB // 2}]
     append = {"append": "edge.word=yes"}

@@ -6,6 +6,7 @@ container.tar   an OCI archive whose only layer is nginx and that repository; it
 installer.iso   made in offline.py
 disk.qcow2      made in guest_image.py
 image.raw.xz    made in raw.py
+simplified-installer.iso   made in simplified.py
 
 The first two follow section 13 of the weldr API contract. What a reader of the commit needs first
 (compose.json, configuration, ref, commit object) comes first in commit.tar.
@@ -22,7 +23,7 @@ from rfe_helpers.commit import oci
 from rfe_helpers.commit.ostree import Repo
 from rfe_helpers.core import files, run
 from rfe_helpers.errors import BuilderError
-from rfe_helpers.sandbox.build import base, guest_image, image_types, offline, raw, tree
+from rfe_helpers.sandbox.build import base, guest_image, image_types, offline, raw, simplified, tree
 
 WEB_ROOT = "usr/share/nginx/html"
 SPACE = 4_000_000_000
@@ -67,6 +68,13 @@ _LINKS = {
     **{name: f"usr/{name}" for name in ("bin", "lib", "lib64", "sbin")},
     "var/www/html": f"/{WEB_ROOT}",
 }
+# The types that are not a repository with the commit.
+_MAKERS = {
+    "edge-installer": offline.build,
+    "edge-raw-image": raw.build,
+    "edge-simplified-installer": simplified.build,
+    "guest-image": guest_image.build,
+}
 
 
 def build(request: tree.Request, work: tree.Work) -> Path:
@@ -80,11 +88,8 @@ def build(request: tree.Request, work: tree.Work) -> Path:
     if kind is None:
         raise BuilderError(f"the sandbox cannot make {request.image_type}")
     target = work.directory / kind.filename
-    if kind.deploys:
-        make = raw.build if kind.size else offline.build
+    if make := _MAKERS.get(kind.name):
         return make(request, work, target)
-    if not kind.ostree:
-        return guest_image.build(request, work, target)
     content = work.directory / "content"
     shutil.rmtree(content, ignore_errors=True)
     repository = Repo(content / "repo").init("archive")

@@ -45,6 +45,7 @@ _UNIT = re.compile(r"[A-Za-z0-9_][A-Za-z0-9:_.\\@-]{0,254}")
 _LOCALE = re.compile(r"(?:C|POSIX|[a-z]{2,3}(?:_[A-Z]{2})?)(?:\.[A-Za-z0-9-]{1,15})?(?:@[a-z]+)?")
 _KEYBOARD = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _ARGUMENTS = re.compile(r"[A-Za-z0-9 ._=:,/+@-]{1,2000}")
+_DEVICE = re.compile(r"(?:/dev/)?[A-Za-z0-9][A-Za-z0-9_:+-]*(?:[./][A-Za-z0-9_:+-]+)*")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _TIMEZONE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_+/-]{0,63}")
 # The policies of osbuild/images for OSTree commits.
@@ -72,6 +73,12 @@ def check(blueprint: Blueprint, kind: ImageType) -> None:
         raise BlueprintError(
             f'unsupported blueprint customizations found for image type "{kind.name}": '
             f"{', '.join(refused)} (allowed: {', '.join(kind.customizations)}){reasons}"
+        )
+    if "installation_device" in kind.customizations and "installation_device" not in requested:
+        raise BlueprintError(
+            f'boot ISO image type "{kind.name}" requires specifying an installation device to '
+            "install to",
+            remedy='set customizations.installation_device = "/dev/vda", or another disk',
         )
     if blueprint.enabled_modules:
         raise _refusal(kind, "enabled_modules", support.reason("enabled_modules"))
@@ -351,6 +358,10 @@ def _filesystems(entries: list[dict[str, Any]], where: str, _: ImageType) -> Non
     _distinct([entry["mountpoint"] for entry in entries], where)
 
 
+def _installation_device(value: str, where: str, _: ImageType) -> None:
+    _matches(_DEVICE, value, where, "a disk such as /dev/vda or /dev/disk/by-id/...")
+
+
 def _partitioning_mode(value: str, where: str, kind: ImageType) -> None:
     known = ("auto-lvm", "btrfs", "lvm", "raw")
     _must(value in known, where, value, f"one of {', '.join(known)}")
@@ -372,6 +383,7 @@ _CHECKS: dict[str, Callable[[Any, str, ImageType], None]] = {
     "firewall": _firewall,
     "group": _groups,
     "hostname": _hostname,
+    "installation_device": _installation_device,
     "installer": _installer,
     "kernel": _kernel,
     "locale": _locale,

@@ -23,6 +23,7 @@ _DISK_CUSTOMIZATIONS = (
     "sshkey",
     "user",
 )
+_RAW_CUSTOMIZATIONS = (*_DISK_CUSTOMIZATIONS, "filesystem", "partitioning_mode")
 _COMMIT_CUSTOMIZATIONS = tuple(sorted([*_DISK_CUSTOMIZATIONS, "firewall", "hostname", "timezone"]))
 # What a guest needs: cloud-init, SSH, the web console; and what the sandbox's service imports and
 # runs, so that it can be installed there without a network.
@@ -69,6 +70,17 @@ _COMMIT = ImageType(
     customizations=_COMMIT_CUSTOMIZATIONS,
     kernel=("name",),
 )
+_RAW = ImageType(
+    name="edge-raw-image",
+    filename="image.raw.xz",
+    mime="application/xz",
+    aliases=("rhel-edge-raw-image",),
+    deploys=True,
+    packages=False,
+    customizations=tuple(sorted(_RAW_CUSTOMIZATIONS)),
+    kernel=("append",),
+    size=3 * 1024**3,
+)
 IMAGE_TYPES = (
     _COMMIT,
     replace(
@@ -86,16 +98,14 @@ IMAGE_TYPES = (
         packages=False,
         customizations=("group", "installer", "locale", "sshkey", "timezone", "user"),
     ),
-    ImageType(
-        name="edge-raw-image",
-        filename="image.raw.xz",
-        mime="application/xz",
-        aliases=("rhel-edge-raw-image",),
-        deploys=True,
-        packages=False,
-        customizations=tuple(sorted([*_DISK_CUSTOMIZATIONS, "filesystem", "partitioning_mode"])),
-        kernel=("append",),
-        size=3 * 1024**3,
+    _RAW,
+    replace(
+        _RAW,
+        name="edge-simplified-installer",
+        filename="simplified-installer.iso",
+        mime="application/x-iso9660-image",
+        aliases=("rhel-edge-simplified-installer",),
+        customizations=tuple(sorted([*_RAW_CUSTOMIZATIONS, "installation_device"])),
     ),
     ImageType(
         name="guest-image",

@@ -21,7 +21,6 @@ from rfe_helpers.sandbox.build import disk as disk_layout
 from rfe_helpers.sandbox.build import disk_image, downloads, offline, tree
 from rfe_helpers.sandbox.installer.edge_installer import disk
 
-PACKAGES = (*disk_image.PACKAGES, "xz-utils")
 _PACK = ("xz", 'chroot "$1" xz -T0 -0 --memlimit-compress=2GiB <image.raw >packed')
 
 
@@ -50,7 +49,7 @@ def build(request: tree.Request, work: tree.Work, target: Path) -> Path:
                 "image",
                 _spec(request, size, work),
                 target,
-                packages=PACKAGES,
+                packages=disk_image.PACKAGES,
                 pack=_PACK,
                 payload=packed,
             )
@@ -78,7 +77,7 @@ def filesystems(blueprint: Blueprint) -> dict[str, int]:
 def _spec(request: tree.Request, size: int, work: tree.Work) -> dict[str, object]:
     facts = profile.load("sandbox").ostree
     remaining = downloads.with_content(request.blueprint.customizations, work)
-    for handled in ("filesystem", "partitioning_mode"):
+    for handled in ("filesystem", "installation_device", "partitioning_mode"):
         remaining.pop(handled, None)
     append = (remaining.pop("kernel", None) or {}).get("append", "")
     return {

@@ -33,8 +33,8 @@ from rfe_helpers.sandbox.build.base import is_fresh
 TITLE = "Debian 13 Edge"
 FAMILY, VERSION, ARCH = "Debian Edge", "13", "x86_64"
 # What the installer needs beyond the base: sfdisk, checkisomd5, pykickstart's requests, mtools for
-# efiboot.img.
-PACKAGES = ("python3", "python3-requests", "fdisk", "isomd5sum", "mtools")
+# efiboot.img, xz for disk images.
+PACKAGES = ("python3", "python3-requests", "fdisk", "isomd5sum", "mtools", "xz-utils")
 LIBRARY = "usr/lib/edge-installer"
 EFI_SYSTEM_PARTITION = "C12A7328-F81F-11D2-BA4B-00A0C93EC93B"
 DATA_PARTITION = "EBD0A0A2-B9E5-4433-87C0-68B6B72699C7"

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from pykickstart import constants
 
-from . import configure, disk, scripts, source, system
+from . import configure, disk, image, scripts, source, system
 from .console import FAILED, LOG, OK, InstallError, log, say, step
 from .plan import InstallPlan, parse
 
@@ -20,15 +20,10 @@ SCRATCH = Path("/run/install/check-repo")
 SECONDS_TO_READ = 60
 
 
-def read_plan() -> InstallPlan:
+def read_plan(location: str) -> InstallPlan:
     """The plan; the %pre scripts run first, since they may write files that it includes."""
-    arguments = source.boot_arguments(Path("/proc/cmdline").read_text())
-    location = arguments.get("inst.ks")
     if not location:
         raise InstallError("no kickstart: give the kernel inst.ks=http://… (or hd:, cdrom:, file:)")
-    if "rd.live.check" in arguments:
-        step("checking the boot medium")
-        source.check_medium()
     step(f"kickstart {location}")
     text = source.read_kickstart(location)
     before_pre = parse(text, follow_includes=False)
@@ -62,8 +57,15 @@ def main() -> str:
     """Install; returns the final action of the machine: reboot, poweroff or halt."""
     plan: InstallPlan | None = None
     try:
-        plan = read_plan()
-        install(plan)
+        arguments = source.boot_arguments(Path("/proc/cmdline").read_text())
+        if "rd.live.check" in arguments:
+            step("checking the boot medium")
+            source.check_medium()
+        if image.FILE in arguments:
+            image.write(Path(arguments[image.FILE]), arguments.get(image.DEVICE, ""))
+        else:
+            plan = read_plan(arguments.get("inst.ks", ""))
+            install(plan)
     except Exception as error:
         log(traceback.format_exc())
         # One line for any failure, expected or not; the log has the details.
@@ -79,7 +81,7 @@ def main() -> str:
         time.sleep(SECONDS_TO_READ)
         return "poweroff"
     say(OK)
-    return plan.end
+    return plan.end if plan else "reboot"
 
 
 if __name__ == "__main__":

@@ -1,6 +1,8 @@
 """The decisions of the kickstart installer, and the contents of its ISO."""
 
 import io
+import json
+import os
 import tarfile
 from pathlib import Path
 from typing import Any
@@ -13,7 +15,7 @@ from rfe_helpers.core import run
 from rfe_helpers.install import kickstart, media
 from rfe_helpers.lab import profile
 from rfe_helpers.sandbox.installer import iso
-from rfe_helpers.sandbox.installer.edge_installer import console, disk, plan, source
+from rfe_helpers.sandbox.installer.edge_installer import console, disk, image, plan, source
 from rfe_helpers.sandbox.installer.edge_installer.console import InstallError
 from rfe_helpers.sandbox.installer.edge_installer.disk import Disk
 from rfe_helpers.sandbox.installer.edge_installer.plan import Disks
@@ -229,6 +231,27 @@ def test_a_medium_tells_the_unpacked_size_of_its_commit(tmp_path: Path) -> None:
     (tmp_path / "payload.json").write_text('{"bytes": 42}')
     assert source.payload_bytes(url) == 42
     assert source.payload_bytes("http://10.0.2.2:8000/repo/") == 0
+
+
+def test_an_image_is_written_to_the_disk_that_is_named_if_it_fits(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    packed = tmp_path / "image.raw.xz"
+    run.run(["sh", "-c", 'truncate --size=3M "$1" && xz "$1"', "sh", packed.with_suffix("")])
+    lsblk = tmp_path / "lsblk"
+    disks = json.dumps({"blockdevices": [device("vdq", size=GIB), device("vdr", size=1024**2)]})
+    lsblk.write_text(f"#!/bin/sh\necho '{disks}'\n")
+    lsblk.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    monkeypatch.setenv("RFE_IMAGE", "1")  # it has no consoles of its own
+    monkeypatch.setattr(console, "LOG", tmp_path / "install.log")
+    assert image.unpacked_bytes(packed) == 3 * 1024**2
+    with pytest.raises(InstallError, match=r"disks of this machine: vdq \(1\.0 GiB\), vdr"):
+        image.write(packed, "/dev/vda")
+    with pytest.raises(InstallError, match=r"no disk: give the kernel coreos\.inst"):
+        image.write(packed, "")
+    with pytest.raises(InstallError, match="vdr is too small"):
+        image.write(packed, "vdr")
 
 
 # kernel arguments, devices, kickstarts ------------------------------------------------------------
