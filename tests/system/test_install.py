@@ -351,15 +351,18 @@ def test_a_disk_too_small_for_the_commit_is_refused_before_it_is_touched(
 
 
 def test_a_simplified_installer_writes_its_image_to_the_disk_it_names(world: World) -> None:
+    var = {"mountpoint": "/var", "minsize": GIB // 2, "label": "data"}
     iso = world.compose(
         "edge-simplified-installer",
         installation_device="/dev/vda",
         kernel={"append": "edge.word=yes"},
+        disk={"partitions": [var]},
     )
     install_by_the_menu(world, "simplified", iso, "bios")
     machine, edge = world.boot("simplified", "bios")
     assert "edge.word=yes" in edge.read("/proc/cmdline")
     assert int(edge.run("findmnt -bno SIZE /sysroot").stdout) > 8 * GIB
+    assert edge.run("findmnt -no SOURCE,LABEL /var").stdout.split() == ["/dev/vda4", "data"]
     assert edge.sudo("ostree remote show-url edge").stdout.strip() == world.site.guest_repo_url
     assert not edge.run("systemctl --failed --no-legend --plain").stdout.strip()
     machine.stop()

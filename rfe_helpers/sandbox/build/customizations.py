@@ -46,6 +46,7 @@ _LOCALE = re.compile(r"(?:C|POSIX|[a-z]{2,3}(?:_[A-Z]{2})?)(?:\.[A-Za-z0-9-]{1,1
 _KEYBOARD = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _ARGUMENTS = re.compile(r"[A-Za-z0-9 ._=:,/+@-]{1,2000}")
 _DEVICE = re.compile(r"(?:/dev/)?[A-Za-z0-9][A-Za-z0-9_:+-]*(?:[./][A-Za-z0-9_:+-]+)*")
+_FILESYSTEM_LABEL = re.compile(r"[A-Za-z0-9_.+-]{0,16}")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _TIMEZONE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_+/-]{0,63}")
 # The policies of osbuild/images for OSTree commits.
@@ -74,12 +75,7 @@ def check(blueprint: Blueprint, kind: ImageType) -> None:
             f'unsupported blueprint customizations found for image type "{kind.name}": '
             f"{', '.join(refused)} (allowed: {', '.join(kind.customizations)}){reasons}"
         )
-    if "installation_device" in kind.customizations and "installation_device" not in requested:
-        raise BlueprintError(
-            f'boot ISO image type "{kind.name}" requires specifying an installation device to '
-            "install to",
-            remedy='set customizations.installation_device = "/dev/vda", or another disk',
-        )
+    _check_disks(requested, kind)
     if blueprint.enabled_modules:
         raise _refusal(kind, "enabled_modules", support.reason("enabled_modules"))
     if blueprint.containers and not kind.ostree:
@@ -96,6 +92,20 @@ def check(blueprint: Blueprint, kind: ImageType) -> None:
         _CHECKS[name](value, f"customizations.{name}", kind)
     for problem in checks.conflicts(requested):
         raise BlueprintError(f"{problem.where} {problem.message}", remedy=problem.remedy)
+
+
+def _check_disks(requested: Mapping[str, Any], kind: ImageType) -> None:
+    """What osbuild/images requires of customizations of disks together, in its words."""
+    if "installation_device" in kind.customizations and "installation_device" not in requested:
+        raise BlueprintError(
+            f'boot ISO image type "{kind.name}" requires specifying an installation device to '
+            "install to",
+            remedy='set customizations.installation_device = "/dev/vda", or another disk',
+        )
+    if {"disk", "filesystem"} <= requested.keys():
+        raise BlueprintError(
+            "partitioning customizations cannot be used with custom filesystems (mountpoints)"
+        )
 
 
 def warnings(blueprint: Blueprint, kind: ImageType) -> list[str]:
@@ -349,13 +359,37 @@ def _filesystems(entries: list[dict[str, Any]], where: str, _: ImageType) -> Non
     """File systems of a disk: those that RHEL allows in OSTree images (osbuild/images,
     OstreeMountpointPolicies), as far as the commit has a directory there."""
     for number, entry in enumerate(entries):
-        here, path = f"{where}[{number}].mountpoint", entry["mountpoint"]
+        here, path = f"{where}[{number}].mountpoint", entry.get("mountpoint") or ""
+        _must(isinstance(path, str), here, path, "/, /boot, /var or below it")
         below_var = path.startswith("/var/") and _PROGRAM.fullmatch(path)
         fits = below_var or path in ("/", "/boot", "/var")
         _must(fits, here, path, "/, /boot, /var or below it: a commit has no other mount points")
         fits = not any(f"{path}/".startswith(f"/var/{name}/") for name in _TAKEN_VAR)
         _must(fits, here, path, "allowed: the system has a link to it, or mounts it itself")
     _distinct([entry["mountpoint"] for entry in entries], where)
+
+
+def _disk(value: Mapping[str, Any], where: str, kind: ImageType) -> None:
+    """A disk of plain partitions, whose shape checks.py has checked."""
+    fits = value.get("type") in (None, "", "gpt")
+    _must(fits, f"{where}.type", value.get("type"), "GPT, which the sandbox boots BIOS and UEFI by")
+    for key in ("start_offset", "sector_size"):
+        if value.get(key):
+            raise _refusal(kind, f"{where}.{key}", support.reason("disk"))
+    partitions = value.get("partitions") or []
+    for number, entry in enumerate(partitions):
+        here = f"{where}.partitions[{number}]"
+        if why := _VOLUMES.get(entry.get("type") or "plain"):
+            raise _refusal(kind, f"{here}.type", why)
+        for key in ("part_label", "part_type", "part_uuid"):
+            if entry.get(key):
+                raise _refusal(kind, f"{here}.{key}", support.reason("disk"))
+        system, label = entry.get("fs_type") or "ext4", entry.get("label") or ""
+        what = "ext4, which alone is written into an image at an offset"
+        _must(system == "ext4", f"{here}.fs_type", system, what)
+        fits = isinstance(label, str) and _FILESYSTEM_LABEL.fullmatch(label)
+        _must(fits, f"{here}.label", label, "a label of at most 16 plain characters")
+    _filesystems(partitions, f"{where}.partitions", kind)
 
 
 def _installation_device(value: str, where: str, _: ImageType) -> None:
@@ -376,8 +410,13 @@ def _distinct(names: list[str], where: str) -> None:
         seen.add(name)
 
 
+_VOLUMES = {
+    "btrfs": "the sandbox's trees do not have the tools of btrfs",
+    "lvm": "LVM needs the device-mapper of a kernel, which a build without root does not have",
+}
 _CHECKS: dict[str, Callable[[Any, str, ImageType], None]] = {
     "directories": _directories,
+    "disk": _disk,
     "files": _files,
     "filesystem": _filesystems,
     "firewall": _firewall,

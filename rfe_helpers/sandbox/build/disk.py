@@ -16,7 +16,7 @@ import re
 import secrets
 import shutil
 import uuid
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -47,17 +47,24 @@ class Partition:
 @dataclass(frozen=True)
 class FileSystem:
     """A file system of its own beside root and /boot: where it is mounted, its size in bytes, its
-    UUID, and the directory whose content it begins with."""
+    UUID, the directory whose content it begins with, and its label if it is not of the mount
+    point."""
 
     mountpoint: str
     size: int
     uuid: str
     content: Path
+    named: str = ""
 
     @property
     def label(self) -> str:
         """At most 16 characters, as ext4 has room for."""
-        return self.mountpoint.strip("/").replace("/", "-")[:16]
+        return self.named or self.place[:16]
+
+    @property
+    def place(self) -> str:
+        """The mount point as a name for the partition."""
+        return self.mountpoint.strip("/").replace("/", "-")
 
     @property
     def fstab(self) -> str:
@@ -70,7 +77,7 @@ def layout(boot_bytes: int, extra: Sequence[FileSystem]) -> str:
     *front, boot, root = LAYOUT.rstrip("\n").split("\n")
     if boot_bytes > BOOT_PARTITION:
         boot = boot.replace(f"size={BOOT_PARTITION // MIB}M", f"size={-(-boot_bytes // MIB)}M")
-    more = [f"size={-(-each.size // MIB)}M, type=linux, name={each.label}" for each in extra]
+    more = [f"size={-(-each.size // MIB)}M, type=linux, name={each.place[:16]}" for each in extra]
     return "\n".join([*front, boot, *more, root]) + "\n"
 
 
@@ -88,9 +95,10 @@ def make(
     extra: Sequence[FileSystem] = (),
     *,
     boot_bytes: int = 0,
+    labels: Mapping[str, str] | None = None,
 ) -> None:
     """Make an image of `size` bytes whose root and /boot (ext4) hold the target's root and `boot`,
-    with more file systems if there are any.
+    with more file systems if there are any; `labels` are those of / and /boot by mount point.
 
     `boot` must have `grub/grub.cfg`. Owners, modes, links and attributes are kept as they are seen
     here. Raises InstallError with a tool's own words, if there is no room in a file system too.
@@ -100,8 +108,9 @@ def make(
         file.truncate(size)
     run("sfdisk", "--quiet", image, stdin=layout(boot_bytes, extra))
     _, esp, boot_place, *places, root_place = partitions(image)
-    _ext4(image, boot_place, "boot", target.boot_uuid, boot)
-    _ext4(image, root_place, "root", target.root_uuid, target.root)
+    names = {"/boot": "boot", "/": "root", **(labels or {})}
+    _ext4(image, boot_place, names["/boot"], target.boot_uuid, boot)
+    _ext4(image, root_place, names["/"], target.root_uuid, target.root)
     for each, place in zip(extra, places, strict=True):
         _ext4(image, place, each.label, each.uuid, each.content)
     _uefi(image, esp, target.esp_uuid)

@@ -23,7 +23,7 @@ _DISK_CUSTOMIZATIONS = (
     "sshkey",
     "user",
 )
-_RAW_CUSTOMIZATIONS = (*_DISK_CUSTOMIZATIONS, "filesystem", "partitioning_mode")
+_RAW_CUSTOMIZATIONS = (*_DISK_CUSTOMIZATIONS, "disk", "filesystem", "partitioning_mode")
 _COMMIT_CUSTOMIZATIONS = tuple(sorted([*_DISK_CUSTOMIZATIONS, "firewall", "hostname", "timezone"]))
 # What a guest needs: cloud-init, SSH, the web console; and what the sandbox's service imports and
 # runs, so that it can be installed there without a network.

@@ -9,7 +9,8 @@ DIR`), in a mount namespace of its own, so that its mounts end with it. DIR, bel
 
 makes an image of the tree itself, as an ordinary Debian (guest/image.sh). With
 
-    {"ref": s, "url": s, "osname": s, "remote": s, "filesystems": {mount point: bytes, …}}
+    {"ref": s, "url": s, "osname": s, "remote": s, "filesystems": {mount point: bytes, …},
+     "labels": {mount point: s, …}}
 
 as well, a commit from the repository `payload/` in DIR is deployed into a directory, by the same
 code that installs machines, and the image is made of that. Both are written by disk.py.
@@ -56,12 +57,14 @@ def make(spec: dict[str, Any], directory: Path) -> None:
     """Deploy and configure, or take the tree as it is, and make an image of that."""
     target = disk.new(directory / "image.raw", directory / "root")
     boot = directory / "boot"
-    sizes = dict(spec.get("filesystems") or {})
+    sizes, labels = dict(spec.get("filesystems") or {}), spec.get("labels") or {}
     boot_bytes = sizes.pop("/boot", 0)
     sizes.pop("/", None)  # what is left is the root's
     extra = [
-        disk.FileSystem(mountpoint, size, str(uuid.uuid4()), content(spec, target, mountpoint))
-        for mountpoint, size in sorted(sizes.items())
+        disk.FileSystem(
+            place, size, str(uuid.uuid4()), content(spec, target, place), labels.get(place, "")
+        )
+        for place, size in sorted(sizes.items())
     ]
     deployment = deploy(spec, target, boot, extra) if "ref" in spec else None
     if deployment is None:
@@ -69,7 +72,7 @@ def make(spec: dict[str, Any], directory: Path) -> None:
     stage("image")
     for each in extra:
         each.content.mkdir(parents=True, exist_ok=True)
-    disk.make(target, spec["size"], boot, extra, boot_bytes=boot_bytes)
+    disk.make(target, spec["size"], boot, extra, boot_bytes=boot_bytes, labels=labels)
     if deployment is not None:
         disk.protect(target.disk, deployment.relative_to(target.root))
 

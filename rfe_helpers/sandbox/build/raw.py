@@ -12,6 +12,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from rfe_helpers.build.blueprint import Blueprint
 from rfe_helpers.core import run
@@ -31,7 +32,8 @@ def build(request: tree.Request, work: tree.Work, target: Path) -> Path:
     """
     with offline.payload(request, work) as repository:
         unpacked = offline.unpacked_bytes(repository)
-        size = fitting(request.size, unpacked, filesystems(request.blueprint))
+        asked = max(request.size, minimum(request.blueprint))
+        size = fitting(asked, unpacked, filesystems(request.blueprint))
         if size > request.size:
             work.on_stage("image", f"enlarge it to {size / 1024**3:.1f} GiB, so that it fits")
         packed = work.directory / "payload.tar"
@@ -70,14 +72,29 @@ def fitting(size: int, unpacked: int, filesystems: Mapping[str, int] | None = No
 
 def filesystems(blueprint: Blueprint) -> dict[str, int]:
     """The least sizes of a blueprint's file systems in bytes, by mount point."""
-    entries = blueprint.customizations.get("filesystem") or []
+    entries = [*(blueprint.customizations.get("filesystem") or []), *_partitions(blueprint)]
     return {entry["mountpoint"]: entry["minsize"] for entry in entries}
+
+
+def labels(blueprint: Blueprint) -> dict[str, str]:
+    """The labels of a blueprint's file systems, by mount point, where it names any."""
+    entries = [entry for entry in _partitions(blueprint) if entry.get("label")]
+    return {entry["mountpoint"]: entry["label"] for entry in entries}
+
+
+def minimum(blueprint: Blueprint) -> int:
+    """The least size of a blueprint's disk in bytes, 0 if it does not say."""
+    return int((blueprint.customizations.get("disk") or {}).get("minsize") or 0)
+
+
+def _partitions(blueprint: Blueprint) -> list[dict[str, Any]]:
+    return list((blueprint.customizations.get("disk") or {}).get("partitions") or [])
 
 
 def _spec(request: tree.Request, size: int, work: tree.Work) -> dict[str, object]:
     facts = profile.load("sandbox").ostree
     remaining = downloads.with_content(request.blueprint.customizations, work)
-    for handled in ("filesystem", "installation_device", "partitioning_mode"):
+    for handled in ("disk", "filesystem", "installation_device", "partitioning_mode"):
         remaining.pop(handled, None)
     append = (remaining.pop("kernel", None) or {}).get("append", "")
     return {
@@ -88,5 +105,6 @@ def _spec(request: tree.Request, size: int, work: tree.Work) -> dict[str, object
         "size": size,
         "arguments": [*kickstart.CONSOLES.split(), *append.split()],
         "filesystems": filesystems(request.blueprint),
+        "labels": labels(request.blueprint),
         "customizations": remaining,
     }

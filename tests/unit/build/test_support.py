@@ -19,6 +19,7 @@ KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIGwT3VrRAhjqVtpcYkPjC4i3cRdmLlvhN1vVX
 VALUES: dict[str, Any] = {
     "cacerts": {"pem_certs": ["x"]},
     "directories": [{"path": "/etc/app"}],
+    "disk": {"partitions": [{"mountpoint": "/var", "minsize": 2**30}]},
     "files": [{"path": "/etc/app"}],
     "filesystem": [{"mountpoint": "/", "minsize": 2**30}],
     "fips": True,

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from rfe_helpers.build import blueprint as blueprints
 from rfe_helpers.build.blueprint import Blueprint
 from rfe_helpers.core import run
 from rfe_helpers.errors import BlueprintError, MediaError
@@ -36,6 +37,68 @@ def test_an_image_has_room_for_all_its_file_systems() -> None:
     assert raw.fitting(20 * gib, 500 * MIB, {"/": 5 * gib}) == 20 * gib
 
 
+def test_plain_partitions_are_file_systems_with_labels() -> None:
+    partitions = [
+        {"mountpoint": "/var", "minsize": "1 GiB", "label": "data", "fs_type": "ext4"},
+        {"type": "plain", "mountpoint": "/", "minsize": 5},
+    ]
+    customized = {"disk": {"type": "gpt", "minsize": "6 GiB", "partitions": partitions}}
+    blueprint = blueprints.parse_json({"name": "Raw", "customizations": customized})
+    customizations.check(blueprint, RAW)
+    assert raw.filesystems(blueprint) == {"/var": 1024 * MIB, "/": 5}
+    assert raw.labels(blueprint) == {"/var": "data"}
+    assert raw.minimum(blueprint) == 6 * 1024 * MIB
+    assert raw.minimum(Blueprint("Raw")) == 0
+
+
+@pytest.mark.parametrize(
+    ("partition", "message"),
+    [
+        ({"type": "lvm", "name": "vg"}, "LVM needs the device-mapper"),
+        ({"type": "btrfs"}, "btrfs"),
+        ({"mountpoint": "/var", "fs_type": "xfs"}, "ext4"),
+        ({"fs_type": "swap"}, "ext4"),
+        ({"mountpoint": "/var", "label": "seventeen letters"}, "at most 16"),
+        ({"mountpoint": "/var", "label": 5}, "at most 16"),
+        ({"mountpoint": "/var", "part_label": "x"}, "part_label"),
+        ({"mountpoint": "/home"}, "/boot, /var or below it"),
+        ({}, "/boot, /var or below it"),
+        ({"mountpoint": 5}, "/boot, /var or below it"),
+    ],
+    ids=str,
+)
+def test_what_partitions_a_raw_image_cannot_have(partition: dict[str, Any], message: str) -> None:
+    disk = {"partitions": [{"minsize": 5, **partition}]}
+    with pytest.raises(BlueprintError, match=message):
+        customizations.check(Blueprint("Raw", customizations={"disk": disk}), RAW)
+
+
+@pytest.mark.parametrize(
+    ("customized", "message"),
+    [
+        ({"disk": {"type": "dos"}}, "GPT"),
+        ({"disk": {"start_offset": "1 MiB"}}, "start_offset"),
+        ({"disk": {"type": "zip"}}, "GPT"),
+        # the words of osbuild/images
+        (
+            {
+                "disk": {"partitions": [{"mountpoint": "/var", "minsize": 5}]},
+                "filesystem": [{"mountpoint": "/var", "minsize": 5}],
+            },
+            "partitioning customizations cannot be used with custom filesystems",
+        ),
+        (
+            {"disk": {"partitions": [{"mountpoint": "/var", "minsize": 5}] * 2}},
+            "is not unique",
+        ),
+    ],
+    ids=str,
+)
+def test_what_disks_the_sandbox_does_not_make(customized: dict[str, Any], message: str) -> None:
+    with pytest.raises(BlueprintError, match=message):
+        customizations.check(Blueprint("Raw", customizations=customized), RAW)
+
+
 def test_more_file_systems_are_put_before_the_root() -> None:
     var = disk.FileSystem("/var/lib/containers", 5 * MIB + 1, "u-u", Path("/x"))
     lines = disk.layout(1024 * MIB, [var]).splitlines()
@@ -44,6 +107,8 @@ def test_more_file_systems_are_put_before_the_root() -> None:
     assert lines[-1].endswith("name=root")
     assert var.fstab == "UUID=u-u /var/lib/containers ext4 defaults 0 2\n"
     assert disk.layout(0, []) == LAYOUT
+    named = disk.FileSystem("/var", 5, "u-u", Path("/x"), "data")
+    assert (var.label, named.label) == ("var-lib-containe", "data")
 
 
 @pytest.mark.parametrize(
