@@ -387,8 +387,8 @@ def _disk(value: Mapping[str, Any], where: str, kind: ImageType) -> None:
         system, label = entry.get("fs_type") or "ext4", entry.get("label") or ""
         what = "ext4, which alone is written into an image at an offset"
         _must(system == "ext4", f"{here}.fs_type", system, what)
-        fits = isinstance(label, str) and _FILESYSTEM_LABEL.fullmatch(label)
-        _must(fits, f"{here}.label", label, "a label of at most 16 plain characters")
+        plain = isinstance(label, str) and _FILESYSTEM_LABEL.fullmatch(label)
+        _must(plain, f"{here}.label", label, "a label of at most 16 plain characters")
     _filesystems(partitions, f"{where}.partitions", kind)
 
 
