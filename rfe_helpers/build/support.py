@@ -19,7 +19,15 @@ from rfe_helpers.lab.profile import Profile
 TAKES, WARNS, IGNORES, REFUSES = "takes", "warns", "ignores", "refuses"
 # The parts whose keys fare differently.
 _SPLIT = {
-    "installer": ("kickstart", "modules", "sudo-nopasswd", "unattended", "bootloader", "payload"),
+    "installer": (
+        "kickstart",
+        "modules",
+        "sudo-nopasswd",
+        "unattended",
+        "menu-timeout",
+        "bootloader",
+        "payload",
+    ),
     "kernel": ("append", "name"),
 }
 _TOP = ("packages", "modules", "groups", "containers", "enabled_modules")

@@ -239,20 +239,22 @@ def add_files(
     added: Mapping[str, Path],
     *,
     arguments: str = "",
+    timeout: int | None = None,
     deadline: Deadline | float | None = None,
     on_start: Callable[[run.ProcessId], None] | None = None,
 ) -> Path:
     """Copy a boot ISO to `target` with files or directories added (path in the ISO -> source).
 
     The copy boots as the original does; `arguments` are added to the kernel arguments in every
-    entry of its menus. Raises MediaError if xorriso cannot make it, or if it has no boot menu.
+    entry of its menus, and with `timeout` those of GRUB wait as many seconds (-1: for ever). Raises
+    MediaError if xorriso cannot make it, or if it has no boot menu.
     """
     read(iso)
     with (
         tempfile.TemporaryDirectory(prefix="rfe-iso-") as directory,
         files.replacing(target) as unfinished,
     ):
-        menus = _menus_with(iso, arguments, Path(directory)) if arguments else {}
+        menus = _menus_with(iso, arguments, timeout, Path(directory)) if arguments else {}
         command: list[str | Path] = ["xorriso", "-abort_on", "FAILURE", "-report_about", "FAILURE"]
         command += ["-indev", iso, "-outdev", unfinished, "-overwrite", "on"]
         # The boot records of the original, for CD and for USB, are made again in the copy.
@@ -270,7 +272,7 @@ def add_files(
     return target
 
 
-def _menus_with(iso: Path, arguments: str, directory: Path) -> dict[str, Path]:
+def _menus_with(iso: Path, arguments: str, timeout: int | None, directory: Path) -> dict[str, Path]:
     """The menus of an ISO with arguments added to the lines that boot a kernel."""
     changed: dict[str, Path] = {}
     for name in MENUS:
@@ -282,7 +284,10 @@ def _menus_with(iso: Path, arguments: str, directory: Path) -> dict[str, Path]:
         menu.chmod(0o644)
         text = menu.read_text()
         pattern = r"^(\s*(?:linux|linuxefi|append)\s.*inst\.stage2=.*)$"
-        menu.write_text(re.sub(pattern, lambda line: f"{line[1]} {arguments}", text, flags=re.M))
+        changed_text = re.sub(pattern, lambda line: f"{line[1]} {arguments}", text, flags=re.M)
+        if timeout is not None:
+            changed_text = re.sub(r"(?m)^set timeout=.*$", f"set timeout={timeout}", changed_text)
+        menu.write_text(changed_text)
         if menu.read_text() != text:
             changed[name] = menu
     if not changed:

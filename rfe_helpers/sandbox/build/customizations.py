@@ -284,7 +284,6 @@ def _services(value: Mapping[str, Any], where: str, _: ImageType) -> None:
 
 _NOT_IN_INSTALLER = {
     "bootloader": support.reason("bootloader"),
-    "menu-timeout": "its menu starts the installation",
     "payload": "the payload is the commit of the compose request",
 }
 
@@ -319,6 +318,8 @@ def _installer(value: Mapping[str, Any], where: str, kind: ImageType) -> None:
     for key, why in _NOT_IN_INSTALLER.items():
         if value.get(key):
             raise _refusal(kind, f"{where}.{key}", why)
+    timeout = value.get("menu-timeout", 0)
+    _must(-1 <= timeout <= 3600, f"{where}.menu-timeout", timeout, "a number from -1 to 3600")
     for name in value.get("sudo-nopasswd", []):
         _matches(_USER, name.removeprefix("%"), f"{where}.sudo-nopasswd", "a user or %group")
     contents = (value.get("kickstart") or {}).get("contents", "")

@@ -13,7 +13,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from rfe_helpers.core import run
-from rfe_helpers.sandbox.build import disk_image, downloads, image_types, tree
+from rfe_helpers.sandbox.build import base, disk_image, downloads, image_types, tree
 
 SIZE = 10 * 1024**3
 _PACK = ("qcow2", "qemu-img convert -f raw -O qcow2 image.raw packed")
@@ -23,13 +23,20 @@ def build(request: tree.Request, work: tree.Work, target: Path) -> Path:
     """Make the qcow2 image at `target`; all or nothing. Raises CommandFailedError, BuilderError."""
     run.require("qemu-img")
     kind = image_types.find(request.image_type)
+    other_kernel = request.kernel != base.KERNEL
     packages = [
         *disk_image.PACKAGES,
         *(kind.adds if kind else ()),
         *request.packages,
+        *([request.kernel] if other_kernel else []),
     ]
     remaining = downloads.with_content(request.blueprint.customizations, work)
     append = (remaining.pop("kernel", None) or {}).get("append", "")
-    spec = {"size": SIZE, "arguments": append.split(), "customizations": remaining}
+    spec = {
+        "size": SIZE,
+        "arguments": append.split(),
+        "replaced_kernel": base.KERNEL if other_kernel else None,
+        "customizations": remaining,
+    }
     disk_image.make(work, "guest-image", spec, target, packages=packages, pack=_PACK)
     return target

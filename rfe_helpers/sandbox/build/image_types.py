@@ -115,7 +115,7 @@ IMAGE_TYPES = (
         ostree=False,
         adds=_GUEST_PACKAGES,
         customizations=tuple(sorted([*_DISK_CUSTOMIZATIONS, "hostname", "timezone"])),
-        kernel=("append",),
+        kernel=("append", "name"),
     ),
 )
 

@@ -4,7 +4,7 @@ Run by the tree's own Python in its chroot (`python3 -m rfe_helpers.sandbox.buil
 DIR`), in a mount namespace of its own, so that its mounts end with it. DIR, below /tmp, holds
 `spec.json` and gets `image.raw`:
 
-    {"size": bytes, "arguments": [s, …] of the kernel,
+    {"size": bytes, "arguments": [s, …] of the kernel, "replaced_kernel": package or null,
      "customizations": {…} in the shape of a blueprint, already validated by the service}
 
 makes an image of the tree itself, as an ordinary Debian (guest/image.sh). With
@@ -26,7 +26,7 @@ import uuid
 from pathlib import Path
 from typing import Any
 
-from rfe_helpers.sandbox.build import disk
+from rfe_helpers.sandbox.build import disk, inside
 from rfe_helpers.sandbox.build.inside import stage
 from rfe_helpers.sandbox.installer.edge_installer import system
 from rfe_helpers.sandbox.installer.edge_installer.console import LOG, InstallError, run
@@ -85,6 +85,10 @@ def content(spec: dict[str, Any], target: Target, mountpoint: str) -> Path:
 def show_tree(spec: dict[str, Any], target: Target, boot: Path) -> None:
     """Make an ordinary Debian of the tree, customize it, and show it at the target's root without
     what is mounted on it, with its /boot moved to `boot`."""
+    if spec["replaced_kernel"]:
+        inside.remove_kernel(spec["replaced_kernel"])
+        stage("initramfs")
+        inside.make_initramfs(inside.kernel_release())
     script = Path(__file__).parents[1] / "guest/image.sh"
     uuids = (target.root_uuid, target.boot_uuid, target.esp_uuid)
     run("sh", script, *uuids, " ".join(spec["arguments"]))

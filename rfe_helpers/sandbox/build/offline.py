@@ -60,6 +60,9 @@ def build(request: tree.Request, work: tree.Work, target: Path) -> Path:
                 target,
                 {media.REPOSITORY: repository.path, FACTS: facts, media.KICKSTART: script},
                 # dracut's option to check the medium before it is used
+                timeout=(request.blueprint.customizations.get("installer") or {}).get(
+                    "menu-timeout"
+                ),
                 arguments=f"inst.ks={media.read(boot).own_kickstart} rd.live.check",
                 deadline=work.deadline,
                 on_start=work.on_process,

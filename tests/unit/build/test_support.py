@@ -28,6 +28,7 @@ VALUES: dict[str, Any] = {
     "hostname": "edge",
     "installation_device": "/dev/vda",
     "installer.kickstart": {"contents": "poweroff\n"},
+    "installer.menu-timeout": 30,
     "installer.modules": {"enable": ["org.x"]},
     "installer.sudo-nopasswd": ["core"],
     "installer.unattended": True,

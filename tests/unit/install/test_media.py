@@ -93,6 +93,7 @@ def test_what_is_not_a_complete_iso_is_refused(iso: Path, tmp_path: Path) -> Non
 
 
 MENU = """\
+set timeout=5
 menuentry 'Install' {
 \tlinux /images/pxeboot/vmlinuz inst.stage2=hd:LABEL=X quiet
 \tinitrd /images/pxeboot/initrd.img
@@ -113,7 +114,8 @@ def test_files_and_arguments_are_added_to_a_copy(tmp_path: Path) -> None:
     (repo / "config").write_text("[core]\n")
     added = {"osbuild.ks": kickstart, "ostree/repo": repo}
     argument = "inst.ks=hd:LABEL=A\\x20B:/osbuild.ks"
-    copy = media.read(media.add_files(iso, tmp_path / "new.iso", added, arguments=argument))
+    target = tmp_path / "new.iso"
+    copy = media.read(media.add_files(iso, target, added, arguments=argument, timeout=30))
     assert copy.label == LABEL
 
     def text(name: str) -> str:
@@ -125,6 +127,7 @@ def test_files_and_arguments_are_added_to_a_copy(tmp_path: Path) -> None:
     for menu in media.MENUS[:2]:
         assert f"inst.stage2=hd:LABEL=X quiet {argument}\n" in text(menu)
         assert "linux /other\n" in text(menu)
+        assert text(menu).startswith("set timeout=30\n")
     assert iso.read_bytes() == before
 
 

@@ -198,12 +198,24 @@ def test_each_customization_that_is_not_done_is_refused_with_a_reason(name: str)
     assert failure.value.message.count(name) >= 2 or name in ("installer", "installation_device")
 
 
-@pytest.mark.parametrize("key", ["bootloader", "payload", "menu-timeout"])
+@pytest.mark.parametrize("timeout", [-2, 3601])
+def test_how_long_a_menu_may_wait(timeout: int) -> None:
+    installer = image_types.find("edge-installer")
+    assert installer is not None
+    for value in (-1, 0, 3600):
+        blueprint = Blueprint("x", customizations={"installer": {"menu-timeout": value}})
+        customizations.check(blueprint, installer)
+    blueprint = Blueprint("x", customizations={"installer": {"menu-timeout": timeout}})
+    with pytest.raises(BlueprintError, match="a number from -1 to 3600"):
+        customizations.check(blueprint, installer)
+
+
+@pytest.mark.parametrize("key", ["bootloader", "payload"])
 def test_what_the_installer_does_not_do_is_refused_by_name(key: str) -> None:
     installer = image_types.find("edge-installer")
     assert installer is not None
-    value = 5 if key == "menu-timeout" else {"x": "y"}
-    blueprint = Blueprint("x", customizations={"installer": {"unattended": True, key: value}})
+    values = {"unattended": True, key: {"x": "y"}}
+    blueprint = Blueprint("x", customizations={"installer": values})
     with pytest.raises(BlueprintError, match=f"customizations.installer.{key}"):
         customizations.check(blueprint, installer)
 

@@ -35,7 +35,7 @@ def test_a_guest_image_takes_what_cloud_images_of_rhel_take() -> None:
     requested = {
         "hostname": "builder",
         "user": [{"name": "core", "groups": ["wheel"]}],
-        "kernel": {"append": "quiet"},
+        "kernel": {"append": "quiet", "name": "linux-image-amd64"},
         "timezone": {"timezone": "US/Eastern"},
     }
     customizations.check(Blueprint("g", customizations=requested), kind)
