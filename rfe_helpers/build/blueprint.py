@@ -163,8 +163,8 @@ BLUEPRINT: dict[str, Any] = {
 
 @dataclass(frozen=True)
 class PackageSpec:
-    """A requested package. Name and version may be globs; "" and "*" mean any version. `other`
-    holds unknown keys."""
+    """A requested package, or group of packages. Name and version may be globs; "" and "*" mean
+    any version. `other` holds unknown keys."""
 
     name: str
     version: str = ""
@@ -188,7 +188,8 @@ class Blueprint:
         blueprint = Blueprint("edge", packages=["tmux", PackageSpec("podman", "5.*")])
         print(to_toml(blueprint))
 
-    `packages` and `modules` take names, too, and "tmux htop" or "podman=5.*" in one string.
+    `packages`, `modules` and `groups` take names, too, and "tmux htop" or "podman=5.*" in one
+    string.
     `customizations` and `containers` have the shape of the API's JSON; `other` holds keys that no
     field has.
     """
@@ -198,7 +199,7 @@ class Blueprint:
     version: str = DEFAULT_VERSION
     packages: tuple[PackageSpec, ...] = ()
     modules: tuple[PackageSpec, ...] = ()
-    groups: tuple[str, ...] = ()
+    groups: tuple[PackageSpec, ...] = ()
     containers: tuple[Mapping[str, Any], ...] = ()
     enabled_modules: tuple[Mapping[str, str], ...] = ()
     distro: str = ""
@@ -207,7 +208,7 @@ class Blueprint:
     other: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        for key in ("packages", "modules"):
+        for key in ("packages", "modules", "groups"):
             given = getattr(self, key)
             words = re.split(r"[\s,]+", given.strip()) if isinstance(given, str) else given
             specs = (
@@ -290,7 +291,7 @@ def read(data: Any) -> tuple[Blueprint, tuple[Problem, ...]]:
         version=version,
         packages=_specs(values.get("packages", [])),
         modules=_specs(values.get("modules", [])),
-        groups=tuple(entry.get("name", "") for entry in values.get("groups", [])),
+        groups=_specs(values.get("groups", [])),
         containers=tuple(values.get("containers", [])),
         enabled_modules=tuple(values.get("enabled_modules", [])),
         distro=values.get("distro", ""),
@@ -329,7 +330,7 @@ def to_json(blueprint: Blueprint) -> dict[str, Any]:
         "packages": [spec.to_json() for spec in blueprint.packages],
         "modules": [spec.to_json() for spec in blueprint.modules],
         "enabled_modules": [dict(entry) for entry in blueprint.enabled_modules],
-        "groups": [{"name": name} for name in blueprint.groups],
+        "groups": [spec.to_json() for spec in blueprint.groups],
     }
 
 
@@ -360,12 +361,11 @@ def _specs(entries: list[dict[str, Any]]) -> tuple[PackageSpec, ...]:
     known = ("name", "version")
     return tuple(
         PackageSpec(
-            entry["name"],
+            entry.get("name", ""),
             entry.get("version", ""),
             {key: value for key, value in entry.items() if key not in known},
         )
         for entry in entries
-        if entry.get("name")
     )
 
 

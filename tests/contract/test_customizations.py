@@ -17,6 +17,10 @@ colour = "red"
 name = "tmux"
 flavour = "mint"
 
+[[groups]]
+name = "web-server"
+flavour = "light"
+
 [customizations.installer.payload]
 source = "x"
 

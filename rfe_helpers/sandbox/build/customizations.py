@@ -83,8 +83,8 @@ def check(blueprint: Blueprint, kind: ImageType) -> None:
     containers.check(blueprint.containers)
     if blueprint.containers and not kind.packages:
         raise _refusal(kind, "containers", "the commit that it deploys has them already")
-    for name in blueprint.groups:
-        _matches(_GROUP, name, "groups", "the name of a task, such as web-server")
+    for group in blueprint.groups:
+        _matches(_GROUP, group.name, "groups", "the name of a task, such as web-server")
     for name, value in requested.items():
         if name not in CUSTOMIZATIONS:
             continue  # warnings() names it
@@ -138,7 +138,7 @@ def packages(blueprint: Blueprint) -> tuple[str, ...]:
 
 def group_packages(blueprint: Blueprint) -> tuple[str, ...]:
     """The packages of a blueprint's groups: Debian's groups are the tasks of tasksel."""
-    return tuple(f"task-{name}" for name in blueprint.groups)
+    return tuple(f"task-{group.name}" for group in blueprint.groups)
 
 
 def _refusal(kind: ImageType, name: str, why: str) -> BlueprintError:
