@@ -35,7 +35,7 @@ from rfe_helpers.commit.ostree import Package, Repo
 from rfe_helpers.core import files, run
 from rfe_helpers.core.wait import Deadline
 from rfe_helpers.errors import BuilderError, CommandFailedError, RfeError
-from rfe_helpers.sandbox.build import containers, customizations, downloads
+from rfe_helpers.sandbox.build import containers, customizations, downloads, keys
 from rfe_helpers.sandbox.build.base import (
     EXCLUDED,
     KERNEL,
@@ -220,7 +220,7 @@ def tree_hooks(
     sources = []
     for number, text in enumerate(request.sources):
         path = work.directory / f"source-{number}.sources"
-        path.write_text(text)
+        path.write_text(keys.with_keys(text, work.cache / "apt/keys"))
         target = f"/etc/apt/sources.list.d/blueprint-{number}.sources"
         sources.append(f"--setup-hook=upload {shlex.quote(str(path))} {target}")
     quoted = {

@@ -4,6 +4,7 @@ apt gets a root of its own in the cache, `apt/`, shared by all services of a use
 
     lock            held (flock) while apt works
     lists/          what apt-get update fetched, for all sets of sources
+    keys/           the keys of additional sources that are given by URL (build/keys.py)
     <set>/          one set of sources: the system's, or those and additional ones
         apt.conf, sources.list.d/, pkgcache.bin   what apt needs to work on this set
         index.sqlite                              the set's packages, rewritten by each update
@@ -38,6 +39,7 @@ from rfe_helpers.build.blueprint import PackageSpec
 from rfe_helpers.core import files, run
 from rfe_helpers.core.wait import Deadline
 from rfe_helpers.errors import BuilderError, RfeError
+from rfe_helpers.sandbox.build import keys
 from rfe_helpers.sandbox.service import solver
 
 SUITE = "trixie"
@@ -328,7 +330,8 @@ class Index:
         files.write(directory / "status", "")
         files.write(directory / "sources.list.d" / "system.list", system + "\n")
         for number, text in enumerate(extra):
-            files.write(directory / "sources.list.d" / f"extra-{number}.sources", text)
+            signed = keys.with_keys(text, self.directory / "keys", again=True)
+            files.write(directory / "sources.list.d" / f"extra-{number}.sources", signed)
         # Absolute paths throughout: apt takes "./x" as relative to the directory it is started in.
         settings = {
             "Dir": "/",

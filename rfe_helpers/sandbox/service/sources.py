@@ -6,7 +6,8 @@ The keys of the API keep their names; for a Debian repository they mean:
              ("http://host/debian trixie main"). A URI alone is a flat repository.
     type     yum-baseurl: the URI is the repository; yum-mirrorlist: it is a list of mirrors
              (apt's mirror+URI); yum-metalink is not supported
-    gpgkeys  ASCII-armoured public keys that sign it (apt's Signed-By); without any, Debian's own
+    gpgkeys  ASCII-armoured public keys that sign it (apt's Signed-By), or http, https or file URLs
+             of such, fetched with the index; without any, Debian's own
     check_gpg  false: the repository is trusted without a signature
     check_ssl  is stored, but certificates are always checked
 
@@ -20,16 +21,12 @@ from collections.abc import Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
+from rfe_helpers.sandbox.build import keys
 from rfe_helpers.sandbox.build.image_types import DISTRO
 from rfe_helpers.sandbox.service.packages import KEYRING
 
 _SUITE = re.compile(r"[A-Za-z0-9.][A-Za-z0-9._/+~-]*")
 _COMPONENT = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/+-]*")
-_ARMOR = re.compile(
-    # headers such as "Version: GnuPG v1.4.10 (GNU/Linux)", then the key
-    r"-----BEGIN PGP PUBLIC KEY BLOCK-----\n(?:[A-Za-z]+: [ -~]*\n)*[A-Za-z0-9+/=:. \n]+"
-    r"-----END PGP PUBLIC KEY BLOCK-----\n*"
-)
 _ID = re.compile(r"[^,]{1,250}")  # clients name sources in lists, in the path of a request
 _URI = re.compile(r"[!-~]+")
 _METHODS = {"yum-baseurl": "", "yum-mirrorlist": "mirror+"}
@@ -52,8 +49,8 @@ class DistributionsError(ValueError):
 
 def parse(data: Mapping[str, Any], version: int) -> dict[str, Any]:
     """A source as version 1 of the API shows it. Raises ValueError with the reason."""
-    keys = ("id", "name", "type", "url")
-    for key in keys if version == 1 else keys[1:]:
+    required = ("id", "name", "type", "url")
+    for key in required if version == 1 else required[1:]:
         if not data.get(key):
             raise MissingKeyError(key)
         _must_be(data, key, str)
@@ -89,7 +86,8 @@ def parse(data: Mapping[str, Any], version: int) -> dict[str, Any]:
 
 
 def deb822(source: Mapping[str, Any]) -> str:
-    """The source in apt's deb822 form. Raises ValueError if apt could not use it."""
+    """The source in apt's deb822 form, for keys.with_keys(). Raises ValueError if apt could not use
+    it."""
     if source["type"] not in _METHODS:
         raise ValueError(f"sources of type {source['type']!a} are not supported")
     uri, *rest = source["url"].split(" ")
@@ -102,16 +100,17 @@ def deb822(source: Mapping[str, Any]) -> str:
         raise ValueError(f"{source['url']!a} needs components, or a suite that ends with /")
     lines = ["Types: deb", f"URIs: {_METHODS[source['type']]}{uri}", f"Suites: {suite}"]
     lines += [f"Components: {' '.join(components)}"] if components else []
-    keys = source.get("gpgkeys", [])
-    for key in keys:
-        if not _ARMOR.fullmatch(key.replace("\r\n", "\n").lstrip()):
-            raise ValueError("'gpgkeys' must be ASCII-armoured public keys")
+    signers = source.get("gpgkeys", [])
+    for key in signers:
+        armoured = keys.ARMOR.fullmatch(key.replace("\r\n", "\n").lstrip())
+        if not armoured and not keys.is_url(key):
+            raise ValueError(
+                "'gpgkeys' must be ASCII-armoured public keys, or http, https or file URLs of them"
+            )
     if not source["check_gpg"]:
         lines.append("Trusted: yes")
-    elif keys:
-        text = "\n".join(key.replace("\r\n", "\n").strip() for key in keys)
-        lines.append("Signed-By:")
-        lines += [f" {line}" if line.strip() else " ." for line in text.split("\n")]
+    elif signers:
+        lines += ["Signed-By:", *map(keys.indented, signers)]
     else:
         lines.append(f"Signed-By: {KEYRING}")
     return "\n".join(lines) + "\n"

@@ -193,6 +193,10 @@ def test_signatures_of_additional_sources_are_checked(
         assert "site-tool" in names(key.public, other.public)
         with pytest.raises(BuilderError, match=r"(?i)signatures|not signed"):
             names(other.public)
+        with pytest.raises(BuilderError, match=f"the key at {address}/key.asc cannot be used: 404"):
+            names(f"{address}/key.asc")
+        contents["/other.asc"] = key.public.encode()
+        assert "site-tool" in names(f"{address}/other.asc")
 
 
 class _SigningKey:

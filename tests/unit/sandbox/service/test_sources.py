@@ -22,6 +22,14 @@ def test_a_source_becomes_deb822() -> None:
     )
 
 
+def test_a_key_may_be_at_a_url_which_a_push_does_not_fetch() -> None:
+    urls = ["https://h.example/key.asc", "file:///etc/pki/key.asc"]
+    text = sources.deb822(sources.parse({**SOURCE, "check_gpg": True, "gpgkeys": [*urls, KEY]}, 1))
+    lines = text.splitlines()
+    assert lines[4:7] == ["Signed-By:", f" {urls[0]}", f" {urls[1]}"]
+    assert lines[7] == " -----BEGIN PGP PUBLIC KEY BLOCK-----"
+
+
 def test_an_armoured_key_may_have_ordinary_headers() -> None:
     header = "Version: GnuPG v1.4.10 (GNU/Linux)\nComment: It's <ours>; 100 %\n"
     first, _, rest = KEY.partition("\n")
@@ -59,7 +67,11 @@ def test_a_mirror_list_signed_by_debian() -> None:
         ({"url": "http://h.example/ s [trusted=yes]"}, "suite and components"),
         ({"url": "copy:/etc s main"}, "URL"),
         ({"type": "yum-metalink"}, "yum-metalink"),
-        ({"check_gpg": True, "gpgkeys": ["http://h.example/key"]}, "ASCII-armoured"),
+        ({"check_gpg": True, "gpgkeys": ["ftp://h.example/key"]}, "http, https or file URLs"),
+        ({"check_gpg": True, "gpgkeys": ["http:///key"]}, "http, https or file URLs"),
+        ({"check_gpg": True, "gpgkeys": ["https://h.example/a b"]}, "http, https or file URLs"),
+        ({"check_gpg": True, "gpgkeys": ["file://host/etc/key"]}, "http, https or file URLs"),
+        ({"check_gpg": True, "gpgkeys": ["http://h.example/key\nTrusted: yes"]}, "ASCII-armoured"),
         ({"check_gpg": True, "gpgkeys": [KEY + "Trusted: yes\n"]}, "ASCII-armoured"),
         ({"check_gpg": True, "gpgkeys": "x"}, "list of texts"),
         ({"check_gpg": "yes"}, "must be bool"),
