@@ -26,6 +26,7 @@ ROOT = Path("/")
 # Where a blueprint may write; in a deployment /root and /usr/local are links into /var.
 WRITABLE = ("/etc", "/root", "/usr/local/bin", "/usr/local/sbin")
 UNITS = ("/etc/systemd/system", "/usr/local/lib/systemd/system", "/usr/lib/systemd/system")
+SCRIPTS = "/etc/init.d"
 SUFFIXES = (".service", ".socket", ".target", ".timer", ".path", ".mount", ".automount", ".slice")
 
 
@@ -60,16 +61,28 @@ def problems(customizations: Table) -> Iterator[str]:
     """What cannot be applied to this tree, each with its place in the blueprint."""
     users = {entry["name"] for entry in customizations.get("user") or []}
     groups = {entry["name"] for entry in customizations.get("group") or []}
-    yield from missing_accounts(customizations, users, groups)
+    yield from missing_groups(customizations, lambda name: exists(grp.getgrnam, name))
+    yield from missing_accounts(customizations, users)
     yield from wrong_places(customizations)
     yield from missing_owners(customizations, users, users | groups)
-    yield from missing_units(customizations)
+    yield from missing_units(customizations, has_unit)
     zone = (customizations.get("timezone") or {}).get("timezone")
     if zone and not in_tree(f"/usr/share/zoneinfo/{zone}").exists():
         yield f"customizations.timezone.timezone: the tree has no time zone {zone}"
 
 
-def missing_accounts(customizations: Table, users: set[str], groups: set[str]) -> Iterator[str]:
+def missing_groups(customizations: Table, known: Callable[[str], bool]) -> Iterator[str]:
+    """Groups of users that neither the tree nor the blueprint has."""
+    entries = [*(customizations.get("user") or []), *(customizations.get("group") or [])]
+    coming = {entry["name"] for entry in entries}
+    for number, entry in enumerate(customizations.get("user") or []):
+        for name in entry.get("groups") or []:
+            if name not in coming and not known(name):
+                where = f"customizations.user[{number}].groups"
+                yield f"{where}: there is no group {name}: add it to customizations.group"
+
+
+def missing_accounts(customizations: Table, users: set[str]) -> Iterator[str]:
     ids = {entry.get("gid") for entry in customizations.get("group") or []}
     for number, entry in enumerate(customizations.get("group") or []):
         gid = entry.get("gid")
@@ -79,12 +92,9 @@ def missing_accounts(customizations: Table, users: set[str], groups: set[str]) -
                 where = f"customizations.group[{number}].gid"
                 yield f"{where}: the group {other.gr_name} has the id {other.gr_gid}"
     for number, entry in enumerate(customizations.get("user") or []):
-        where = f"customizations.user[{number}]"
-        for name in entry.get("groups") or []:
-            if name not in users | groups and not exists(grp.getgrnam, name):
-                yield f"{where}.groups: there is no group {name}: add it to customizations.group"
         gid = entry.get("gid")
         if gid is not None and gid not in ids and not exists(grp.getgrgid, gid):
+            where = f"customizations.user[{number}]"
             yield f"{where}.gid: no group has the id {gid}: add one to customizations.group"
     for number, entry in enumerate(customizations.get("sshkey") or []):
         if entry["user"] not in users and not exists(pwd.getpwnam, entry["user"]):
@@ -143,7 +153,13 @@ def is_there(path: Path, coming: set[Path]) -> bool:
     return path.is_dir() or path in coming
 
 
-def missing_units(customizations: Table) -> Iterator[str]:
+def has_unit(name: str) -> bool:
+    return any(in_tree(f"{place}/{name}").exists() for place in (*UNITS, SCRIPTS))
+
+
+def missing_units(customizations: Table, known: Callable[[str], bool]) -> Iterator[str]:
+    """Units to be enabled or disabled that neither the tree nor the blueprint has; `known` says
+    whether the tree has a unit, or a script in /etc/init.d, of this name."""
     coming = {Path(entry["path"]).name for entry in customizations.get("files") or []}
     for key in ("enabled", "disabled"):
         for name in (customizations.get("services") or {}).get(key) or []:
@@ -151,12 +167,8 @@ def missing_units(customizations: Table) -> Iterator[str]:
             stem, _, rest = unit.partition("@")
             template = f"{stem}@.{rest.rpartition('.')[2]}" if rest else unit
             names = {unit, template}
-            script = in_tree(f"/etc/init.d/{unit.removesuffix('.service')}")
-            if not (
-                names & coming
-                or script.exists()
-                or any(in_tree(f"{place}/{each}").exists() for place in UNITS for each in names)
-            ):
+            script = unit.removesuffix(".service")
+            if not names & coming and not any(map(known, (*names, script))):
                 yield (
                     f"customizations.services.{key}: the tree has no unit {unit}: "
                     "add the package that has it"

@@ -19,7 +19,7 @@ from rfe_helpers.core.wait import Deadline
 from rfe_helpers.errors import BuilderError
 from rfe_helpers.sandbox.build import ostree_options
 
-LARGEST = 256 * 1024
+LARGEST = 128 * 1024
 SECONDS = 20  # for one key; and, of these, to connect or between two parts of an answer
 CONNECT_SECONDS = 5
 ARMOR = re.compile(

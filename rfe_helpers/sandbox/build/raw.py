@@ -19,7 +19,7 @@ from rfe_helpers.core import run
 from rfe_helpers.install import kickstart
 from rfe_helpers.lab import profile
 from rfe_helpers.sandbox.build import disk as disk_layout
-from rfe_helpers.sandbox.build import disk_image, downloads, offline, tree
+from rfe_helpers.sandbox.build import disk_image, downloads, names, offline, tree
 from rfe_helpers.sandbox.installer.edge_installer import disk
 
 _PACK = ("xz", 'chroot "$1" xz -T0 -0 --memlimit-compress=2GiB <image.raw >packed')
@@ -28,9 +28,11 @@ _PACK = ("xz", 'chroot "$1" xz -T0 -0 --memlimit-compress=2GiB <image.raw >packe
 def build(request: tree.Request, work: tree.Work, target: Path) -> Path:
     """Make image.raw.xz of a compose at `target`; `request.parent` is the commit on it.
 
-    Raises CommitError if the commit cannot be fetched.
+    Raises CommitError if the commit cannot be fetched, BuilderError if it lacks groups or units
+    that the blueprint names.
     """
     with offline.payload(request, work) as repository:
+        names.check(request.blueprint.customizations, names.in_commit(repository, request.ref))
         unpacked = offline.unpacked_bytes(repository)
         asked = max(request.size, minimum(request.blueprint))
         size = fitting(asked, unpacked, filesystems(request.blueprint))

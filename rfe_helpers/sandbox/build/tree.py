@@ -35,7 +35,7 @@ from rfe_helpers.commit.ostree import Package, Repo
 from rfe_helpers.core import files, run
 from rfe_helpers.core.wait import Deadline
 from rfe_helpers.errors import BuilderError, CommandFailedError, RfeError
-from rfe_helpers.sandbox.build import containers, customizations, downloads, keys
+from rfe_helpers.sandbox.build import containers, customizations, downloads, keys, names
 from rfe_helpers.sandbox.build.base import (
     EXCLUDED,
     KERNEL,
@@ -165,6 +165,9 @@ def commit(request: Request, work: Work, repository: Repo) -> str:
 
 def _build_tree(request: Request, work: Work, shared: Base, tar: Path) -> dict[str, Any]:
     """Make the tree of a request as a tar; returns the report of inside.py."""
+    added = (*request.packages, *customizations.packages(request.blueprint))
+    if not added:
+        names.check(request.blueprint.customizations, names.in_base(shared.tar))
     work.on_stage("tree", "unpack the base")
     other_kernel = request.kernel != KERNEL
     spec = {
@@ -174,11 +177,7 @@ def _build_tree(request: Request, work: Work, shared: Base, tar: Path) -> dict[s
         "customizations": downloads.with_content(request.blueprint.customizations, work),
     }
     files.write_json(work.directory / "spec.json", spec, mode=0o600)
-    include = [
-        *request.packages,
-        *customizations.packages(request.blueprint),
-        *([request.kernel] if other_kernel else []),
-    ]
+    include = [*added, *([request.kernel] if other_kernel else [])]
     embedded = request.blueprint.containers
     archives = containers.fetch(embedded, work)
     hooks = tree_hooks(work, shared, request, containers.hooks(embedded, archives))

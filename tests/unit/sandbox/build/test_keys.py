@@ -46,7 +46,7 @@ def test_a_key_is_kept_and_fetched_again_with_the_index(tmp_path: Path) -> None:
     [
         ("gone.asc", "404"),
         ("page.html", "no public key in ASCII armour"),
-        ("large.asc", "more than 256 KiB"),
+        ("large.asc", "more than 128 KiB"),
     ],
 )
 def test_what_is_not_a_key_is_refused_with_its_url(path: str, words: str, tmp_path: Path) -> None:
