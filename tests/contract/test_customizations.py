@@ -101,3 +101,21 @@ def test_a_compose_warns_of_what_it_ignores_and_takes_the_consoles_size(service:
     asked, mkksiso = compose(compose_type="edge-installer", ostree=ostree)["warnings"]
     assert asked == warning
     assert "mkksiso" in mkksiso
+
+
+def test_a_simplified_installer_is_refused_without_a_disk_and_without_a_url(
+    service: Running,
+) -> None:
+    def refused(ostree: dict[str, str], **customizations: Any) -> str:
+        service.push("Simplified", customizations=customizations)
+        values = {"blueprint_name": "Simplified", "compose_type": "edge-simplified-installer"}
+        body = json.dumps({**values, "ostree": ostree})
+        answer = service.ask("POST /api/v1/compose?test=2", body, "application/json")
+        return "" if answer.status == 200 else str(answer.json["errors"][0]["msg"])
+
+    url = {"url": "http://127.0.0.1:9/repo"}
+    assert refused(url).endswith("requires specifying an installation device to install to")
+    assert "ostree.url: required" in refused({}, installation_device="/dev/vda")
+    fdo = {"manufacturing_server_url": "http://m.example"}
+    assert "FIDO Device Onboard" in refused(url, installation_device="/dev/vda", fdo=fdo)
+    assert refused(url, installation_device="/dev/vda") == ""
