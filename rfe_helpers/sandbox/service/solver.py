@@ -13,7 +13,7 @@ from rfe_helpers.errors import BuilderError
 _SOLVE_SECONDS = 120
 # How much an explanation names: requested packages, reasons, and characters of a reason.
 _MOST_NAMES, _MOST_REASONS, _LONGEST_REASON = 10, 20, 300
-# 'http://deb.debian.org/debian/pool/main/t/tmux/tmux_3.5a-3_amd64.deb' tmux_3.5a-3_amd64.deb 1
+# 'http://mirror.example/debian/pool/main/t/tmux/tmux_3.5a-3_amd64.deb' tmux_3.5a-3_amd64.deb 1
 # SHA256:…, on one line; the colon of an epoch is %3a.
 _FETCHED = re.compile(r"'(\S+)' ([^\s_]+)_([^\s_]+)_(\w+)\.deb \d+ (?:SHA256:([0-9a-f]{64}))?")
 _UNMET = "The following packages have unmet dependencies:\n"
