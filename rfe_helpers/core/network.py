@@ -10,6 +10,7 @@ from pathlib import Path
 LOOPBACK = "127.0.0.1"
 # The host's loopback as a virtual machine with QEMU's user networking sees it.
 HOST_FROM_GUEST = "10.0.2.2"
+GUEST = "10.0.2.15"  # the machine itself, there
 
 
 # Linux's first port for outgoing connections, unless it is set otherwise.

@@ -1,8 +1,5 @@
 """The only place that starts processes: argv lists, no shell, closed stdin, a minimal environment,
-a deadline that ends the whole process group, one line per command in the journal.
-
-The journal is a JSON-lines file chosen with `set_journal` (a lab sets its own
-`logs/commands.jsonl`): `{"at": unix seconds, "seconds": s, "argv": […], "status": n}`.
+a deadline that ends the whole process group, one entry per command in the journal (journal.py).
 What a command reads from stdin is not recorded, so secrets are passed by stdin or in a file.
 
 A process that outlives the caller is identified by a `ProcessId`: pid, start time and boot id, so
@@ -11,7 +8,6 @@ that a recycled pid is never mistaken for it.
 
 from __future__ import annotations
 
-import json
 import os
 import resource
 import shutil
@@ -25,7 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, NoReturn
 
-from rfe_helpers.core import files
+from rfe_helpers.core import files, journal
 from rfe_helpers.core.wait import Deadline
 from rfe_helpers.errors import CommandFailedError, DeadlineExceededError, ToolMissingError
 
@@ -39,8 +35,6 @@ _KEPT = (
 # fmt: on
 _SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
-_journal: Path | None = None
-_journal_lock = threading.Lock()
 _ended: dict[ProcessId, int] = {}  # exit statuses of processes that `start` started here
 _reapers: dict[ProcessId, threading.Thread] = {}
 
@@ -73,27 +67,6 @@ class ProcessId:
     @property
     def alive(self) -> bool:
         return self.boot == _boot_id() and _start_time(self.pid) == self.started
-
-
-def set_journal(path: Path | None) -> None:
-    """Write one line per command to `path` from now on; None turns the journal off."""
-    global _journal
-    if path is not None:
-        path.parent.mkdir(parents=True, exist_ok=True)
-    _journal = path
-
-
-def record(argv: Sequence[str], started: float, seconds: float, status: int | None) -> None:
-    """Add a line to the journal; `started` is in Unix seconds.
-
-    A line that cannot be written, on a full disk or in a lab that has been removed, is dropped:
-    the command must not fail for it.
-    """
-    if _journal is None:
-        return
-    line = {"at": round(started, 3), "seconds": round(seconds, 3), "argv": list(argv)}
-    with suppress(OSError), _journal_lock, _journal.open("a") as file:
-        file.write(json.dumps({**line, "status": status}) + "\n")
 
 
 def environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
@@ -153,6 +126,7 @@ def run(
     with _noting_interrupts(interrupts):
         process = _popen(command, **pipes, env=env, cwd=cwd, bound=True)
     status: int | None = None
+    stdout = ""
     try:
         if interrupts:
             raise KeyboardInterrupt
@@ -168,7 +142,16 @@ def run(
         ) from None
     finally:
         _close(process, ended=status is not None)
-        record(command, at, time.monotonic() - began, status)
+        journal.record_command(
+            command,
+            at,
+            time.monotonic() - began,
+            status,
+            env=env,
+            cwd=cwd,
+            stdin=input is not None,
+            output=stdout,
+        )
     if check and status != 0:
         tail = tail_of(stderr.strip() or stdout.strip())
         if files.is_full(tail):
@@ -221,7 +204,7 @@ def start(
         except BaseException:
             _end_group(process.pid)
             raise
-    record(command, at, 0, None)
+    journal.record_command(command, at, 0, None, env=env, cwd=cwd)
     if interrupts:
         if on_start is None:
             _end_group(process.pid)

@@ -34,7 +34,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from rfe_helpers.core import files, network, run
+from rfe_helpers.core import files, journal, network, run
 from rfe_helpers.errors import LabError, RfeError, StepMissingError
 from rfe_helpers.lab import keys, labs, ports, profile
 
@@ -111,7 +111,7 @@ class Lab:
             self.profile.require_edge()
             state["profile"] = self.profile.name
         labs.remember(self.directory, str(state["id"]))
-        run.set_journal(self.path("logs", "commands.jsonl"))
+        journal.open_journal(self.path("logs", "commands.jsonl"))
 
     def __repr__(self) -> str:
         return f"Lab({str(self.directory)!r}, profile {self.profile.name})"
@@ -302,7 +302,7 @@ class Lab:
         """
         ended = self.sweep(remove_container)
         labs.forget(self.id)
-        run.set_journal(None)
+        journal.open_journal(None)
         for name in _DIRECTORIES:
             if (self.directory / name).exists():
                 shutil.rmtree(self.directory / name)

@@ -31,13 +31,13 @@ from nbclient.exceptions import DeadKernelError
 from papermill.exceptions import PapermillExecutionError
 
 from rfe_helpers.core import files, run
+from rfe_helpers.core.masking import mask, secrets_in
 from rfe_helpers.core.progress import OnProgress, Say, say
 from rfe_helpers.core.units import elapsed
 from rfe_helpers.errors import LabError, ParameterError, RfeError
 from rfe_helpers.lab.lab import Lab
 from rfe_helpers.workbook import engine, report
 from rfe_helpers.workbook.chapters import FURTHER, LIFE_CYCLE, NEEDS
-from rfe_helpers.workbook.masking import mask, secrets_in
 from rfe_helpers.workbook.notebooks import all_notebooks
 from rfe_helpers.workbook.results import Failure, NotebookResult, Status, Summary
 

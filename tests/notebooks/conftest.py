@@ -4,7 +4,7 @@ import nbformat
 import pytest
 from nbformat import v4
 
-from rfe_helpers.core import run
+from rfe_helpers.core import journal
 from rfe_helpers.lab.lab import Lab
 
 PARAMETERS = """\
@@ -20,7 +20,7 @@ word: str = "hello"  # a word
 @pytest.fixture
 def lab(tmp_path):
     yield Lab(tmp_path / "lab")
-    run.set_journal(None)
+    journal.open_journal(None)
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ from msgspec.structs import asdict
 from support.canned import Reply, Request, json_reply, serving
 from support.rhel import Rhel, commands, files_with
 
-from rfe_helpers.core import run
+from rfe_helpers.core import journal
 from rfe_helpers.lab import profile
 from rfe_helpers.lab.lab import Lab
 from rfe_helpers.workbook.headless import find_notebooks, run_notebooks
@@ -60,7 +60,7 @@ def test_notebook_10_does_what_the_release_needs_once(
     assert "$ dnf install" in log or "$ yum install" in log
     assert files_with(PASSWORD, tmp_path) == []
     lab.sweep()
-    run.set_journal(None)
+    journal.open_journal(None)
 
 
 def test_a_wrong_password_ends_the_notebook_with_the_reason(there: Rhel, tmp_path: Path) -> None:
@@ -71,4 +71,4 @@ def test_a_wrong_password_ends_the_notebook_with_the_reason(there: Rhel, tmp_pat
     assert failure is not None
     assert "does not accept this user and password" in failure.message
     assert files_with(PASSWORD, lab.directory) == []
-    run.set_journal(None)
+    journal.open_journal(None)

@@ -22,10 +22,10 @@ from rfe_helpers.build.client import Client
 from rfe_helpers.build.connect import refusal
 from rfe_helpers.build.linter import lint
 from rfe_helpers.commit.ostree import Package
+from rfe_helpers.core.masking import mask
 from rfe_helpers.core.progress import Say
 from rfe_helpers.errors import ApiError, BlueprintError, RfeError
 from rfe_helpers.lab.lab import Lab
-from rfe_helpers.workbook.masking import mask
 from rfe_helpers.workbook.show import Markup, Table
 from rfe_helpers.workbook.ui import lines
 from rfe_helpers.workbook.ui.form import FORM, Field, changed, text_of

@@ -13,11 +13,11 @@ import ipywidgets as widgets
 
 from rfe_helpers.commit.commit import Commit, diff, open_commit
 from rfe_helpers.commit.ostree import File
+from rfe_helpers.core.masking import mask
 from rfe_helpers.core.progress import Say
 from rfe_helpers.core.units import size
 from rfe_helpers.errors import CommitError, InputError
 from rfe_helpers.lab.lab import Lab
-from rfe_helpers.workbook.masking import mask
 from rfe_helpers.workbook.show import Markup, Table, facts
 from rfe_helpers.workbook.ui import lines
 from rfe_helpers.workbook.ui.parts import ROW, Panel, code, note, refill, region, scrolling, shown

@@ -9,7 +9,7 @@ from support.rhel import ENABLED, RELEASES, Rhel, commands, digest, files_with
 from rfe_helpers.build import provision, registration
 from rfe_helpers.build.provision import Step, StepOutcome
 from rfe_helpers.build.registration import Credentials
-from rfe_helpers.core import run, ssh
+from rfe_helpers.core import journal, run, ssh
 from rfe_helpers.errors import BuilderError, InputError, NodeError
 from rfe_helpers.lab import profile
 
@@ -99,11 +99,11 @@ def test_commands_are_shown_before_they_are_run_and_output_is_kept(rhel: Rhel, l
 def test_the_secret_arrives_and_is_nowhere_else(
     credentials: Credentials, rhel: Rhel, log: Path, tmp_path: Path
 ) -> None:
-    run.set_journal(tmp_path / "journal.jsonl")
+    journal.open_journal(tmp_path / "journal.jsonl")
     try:
         install("rhel-9.6", log, credentials)
     finally:
-        run.set_journal(None)
+        journal.open_journal(None)
     (call,) = [call for call in rhel.calls() if call["argv"][1] == "register"]  # type: ignore[index]
     option = credentials.options[1]
     assert call["argv"][-1] == option + digest(SECRET)  # type: ignore[index]

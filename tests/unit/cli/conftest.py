@@ -9,7 +9,7 @@ import pytest
 from support import sandbox_service
 from support.sandbox_service import Running
 
-from rfe_helpers.core import run
+from rfe_helpers.core import journal, run
 from rfe_helpers.lab.lab import Lab
 from rfe_helpers.sandbox.service.packages import Index
 
@@ -18,7 +18,7 @@ from rfe_helpers.sandbox.service.packages import Index
 def lab(tmp_path: Path) -> Iterator[Lab]:
     """A new lab; what it runs is not written to its journal afterwards."""
     yield Lab(tmp_path / "lab")
-    run.set_journal(None)
+    journal.open_journal(None)
 
 
 @pytest.fixture
@@ -36,4 +36,4 @@ def builder_lab(tmp_path: Path, service: Running) -> Iterator[Lab]:
     lab.socket("image-builder.sock").symlink_to(service.socket)
     yield lab
     run.stop(process)
-    run.set_journal(None)
+    journal.open_journal(None)

@@ -10,18 +10,18 @@ from pathlib import Path
 
 import pytest
 
-from rfe_helpers.core import run
+from rfe_helpers.core import journal, run
 from rfe_helpers.core.run import ProcessId
 from rfe_helpers.core.wait import Deadline, wait_for
 from rfe_helpers.errors import CommandFailedError, DeadlineExceededError, ToolMissingError
 
 
 @pytest.fixture
-def journal(tmp_path):
+def commands(tmp_path):
     path = tmp_path / "commands.jsonl"
-    run.set_journal(path)
+    journal.open_journal(path)
     yield path
-    run.set_journal(None)
+    journal.open_journal(None)
 
 
 def gone(pid: int) -> bool:
@@ -135,12 +135,12 @@ def test_the_environment_is_minimal_and_in_c_utf8(monkeypatch):
     assert not any(line.startswith("SOMETHING_PRIVATE") for line in text)
 
 
-def test_the_journal_has_a_line_per_command_without_what_came_by_stdin(journal):
+def test_the_journal_has_a_line_per_command_without_what_came_by_stdin(commands):
     run.run(["cat"], input="a secret")
     run.run(["false"], check=False)
-    lines = [json.loads(line) for line in journal.read_text().splitlines()]
+    lines = [json.loads(line) for line in commands.read_text().splitlines()]
     assert [(line["argv"], line["status"]) for line in lines] == [(["cat"], 0), (["false"], 1)]
-    assert "a secret" not in journal.read_text()
+    assert "a secret" not in commands.read_text()
 
 
 def test_a_started_process_outlives_the_call_and_is_stopped_by_its_identity(tmp_path):
@@ -203,8 +203,8 @@ def test_what_cannot_be_started_says_why():
         run.run(["true", "x" * (1 << 20)])
 
 
-def test_a_journal_that_cannot_be_written_is_not_a_failure(journal, tmp_path):
-    run.set_journal(tmp_path / "gone" / "commands.jsonl")
+def test_a_journal_that_cannot_be_written_is_not_a_failure(commands, tmp_path):
+    journal.open_journal(tmp_path / "gone" / "commands.jsonl")
     (tmp_path / "gone").rmdir()
     assert run.run(["true"]).status == 0
     run.stop(run.start(["sleep", "60"], log=tmp_path / "x.log"))
@@ -261,13 +261,13 @@ def test_the_tail_is_the_last_lines():
     assert run.tail_of("\n".join(map(str, range(30))) + "\n", 2) == "28\n29"
 
 
-def test_it_can_be_used_from_several_threads(journal):
+def test_it_can_be_used_from_several_threads(commands):
     threads = [threading.Thread(target=run.run, args=(["true"],)) for _ in range(8)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert len([json.loads(line) for line in journal.read_text().splitlines()]) == 8
+    assert len([json.loads(line) for line in commands.read_text().splitlines()]) == 8
 
 
 def test_a_command_that_does_not_read_its_input_is_judged_by_its_status(tmp_path):

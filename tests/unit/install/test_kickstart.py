@@ -8,7 +8,7 @@ import pytest
 from pykickstart.parser import KickstartParser
 from pykickstart.version import RHEL9, makeVersion
 
-from rfe_helpers.core import run
+from rfe_helpers.core import journal, run
 from rfe_helpers.errors import KickstartError
 from rfe_helpers.install import kickstart
 from rfe_helpers.lab import profile
@@ -111,17 +111,17 @@ def test_validate_returns_warnings() -> None:
 
 
 def test_hash_password_is_salted_and_checks_out(tmp_path: Path) -> None:
-    journal = tmp_path / "commands.jsonl"
-    run.set_journal(journal)
+    lines = tmp_path / "commands.jsonl"
+    journal.open_journal(lines)
     try:
         one, two = (kickstart.hash_password("pass word") for _ in range(2))
     finally:
-        run.set_journal(None)
+        journal.open_journal(None)
     assert one != two
     _, method, salt, _ = one.split("$")
     again = run.run(["openssl", "passwd", "-6", "-salt", salt, "-stdin"], input="pass word\n")
     assert (method, again.stdout.strip()) == ("6", one)
-    commands = [json.loads(line)["argv"] for line in journal.read_text().splitlines()]
+    commands = [json.loads(line)["argv"] for line in lines.read_text().splitlines()]
     assert len(commands) == 2
     assert not [argv for argv in commands if "pass word" in " ".join(argv)]
 

@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from rfe_helpers.core import network, run
+from rfe_helpers.core import journal, network, run
 from rfe_helpers.core.network import free_port, port_is_free
 from rfe_helpers.errors import LabError, RfeError, StepMissingError
 from rfe_helpers.lab.lab import Lab, default_directory
@@ -18,7 +18,7 @@ from rfe_helpers.workbook.chapters import FURTHER, LIFE_CYCLE
 @pytest.fixture
 def lab(tmp_path):
     yield Lab(tmp_path / "lab")
-    run.set_journal(None)
+    journal.open_journal(None)
 
 
 def test_a_new_lab_is_private_and_has_the_sandbox_profile(lab):
@@ -162,7 +162,7 @@ def test_a_socket_path_is_short_and_private(tmp_path, monkeypatch):
     path = deep.socket("machine.qmp")
     assert len(str(path)) < 107
     assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
-    run.set_journal(None)
+    journal.open_journal(None)
 
 
 def _record(arguments):

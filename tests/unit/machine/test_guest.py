@@ -10,7 +10,7 @@ import pytest
 from support.disks import boot_sector
 
 from rfe_helpers.cli import vm
-from rfe_helpers.core import run
+from rfe_helpers.core import journal, run
 from rfe_helpers.errors import InputError, MediaError
 from rfe_helpers.lab.lab import Lab
 from rfe_helpers.machine import guest
@@ -22,7 +22,7 @@ def lab(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Lab]:
     lab = Lab(tmp_path / "lab", "sandbox")
     yield lab
     lab.sweep()
-    run.set_journal(None)
+    journal.open_journal(None)
 
 
 def test_a_guest_gets_a_seed_and_its_ports(lab: Lab, tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from support.disks import boot_sector
 
-from rfe_helpers.core import run
+from rfe_helpers.core import journal, run
 from rfe_helpers.core.wait import Deadline, wait_for
 from rfe_helpers.errors import DeadlineExceededError, GuestPanicError, MachineError
 from rfe_helpers.lab.lab import Lab
@@ -251,7 +251,7 @@ def lab(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Lab]:
     lab = Lab(tmp_path / "lab", "sandbox")
     yield lab
     lab.sweep()
-    run.set_journal(None)
+    journal.open_journal(None)
 
 
 def small(tmp_path: Path, message: str) -> VmSpec:
@@ -397,7 +397,7 @@ def test_a_release_gets_all_instructions(tmp_path: Path, monkeypatch: pytest.Mon
     machine = Machine.start(lab, VmSpec("m", memory_mib=64, network=False))
     running = Machine.find(lab, "m")
     machine.kill()
-    run.set_journal(None)
+    journal.open_journal(None)
     assert running is not None
     assert running.spec.cpu == "max"
 

@@ -10,7 +10,7 @@ import pytest
 from support.missing_commands import without
 
 from rfe_helpers.commit import oci
-from rfe_helpers.core import run
+from rfe_helpers.core import journal, run
 from rfe_helpers.errors import ServeError
 from rfe_helpers.lab.lab import Lab
 from rfe_helpers.serve import registry
@@ -23,7 +23,7 @@ def lab(tmp_path: Path) -> Iterator[Lab]:
     lab = Lab(tmp_path / "lab", "sandbox")
     yield lab
     lab.sweep()
-    run.set_journal(None)
+    journal.open_journal(None)
 
 
 def image(directory: Path, version: str) -> Path:

@@ -6,7 +6,7 @@ import xml.etree.ElementTree as ET
 
 import pytest
 
-from rfe_helpers.core import run
+from rfe_helpers.core import journal
 from rfe_helpers.errors import NodeError, StepMissingError
 from rfe_helpers.lab.lab import Lab
 from rfe_helpers.workbook import guidance, speed
@@ -30,7 +30,7 @@ def lab(tmp_path, monkeypatch):
     monkeypatch.setenv("RFE_ACCEL", "tcg")
     be_slow(tmp_path, 1)
     yield Lab(tmp_path / "lab")
-    run.set_journal(None)
+    journal.open_journal(None)
 
 
 def texts(drawing) -> list[str]:
@@ -142,7 +142,7 @@ def test_a_real_image_builder_takes_longer(tmp_path, monkeypatch):
     be_slow(tmp_path, 1)
     lab = Lab(tmp_path / "lab", "rhel-9.6")
     assert guidance.estimate(lab, "20")[0] > 300
-    run.set_journal(None)
+    journal.open_journal(None)
 
 
 def test_an_exercise_is_done_or_says_what_to_do():

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from rfe_helpers.core import run
+from rfe_helpers.core import journal
 from rfe_helpers.lab.lab import Lab
 from rfe_helpers.workbook import jupyter
 from rfe_helpers.workbook.ui.parts import VIEW
@@ -19,7 +19,7 @@ SETTINGS = resources.files("rfe_helpers.workbook") / "jupyter_settings"
 @pytest.fixture
 def lab(tmp_path):
     yield Lab(tmp_path / "lab")
-    run.set_journal(None)
+    journal.open_journal(None)
 
 
 def test_jupyterlab_is_on_loopback_and_makes_its_own_token(tmp_path):

@@ -9,7 +9,7 @@ from IPython.core.interactiveshell import InteractiveShell
 from IPython.utils.capture import capture_output
 from jupyter_client.kernelspec import KernelSpecManager
 
-from rfe_helpers.core import run
+from rfe_helpers.core import journal
 from rfe_helpers.lab.lab import Lab
 from rfe_helpers.workbook import jupyter, kernel
 
@@ -85,7 +85,7 @@ def test_our_kernelspec_is_the_one_that_jupyterlab_takes(monkeypatch, tmp_path):
     monkeypatch.setenv("JUPYTER_PATH", str(tmp_path))
     assert KernelSpecManager().get_kernel_spec("python3").argv == ["another-python"]
     lab = Lab(tmp_path / "lab")
-    run.set_journal(None)
+    journal.open_journal(None)
     monkeypatch.setenv("JUPYTER_PATH", jupyter.environment(lab)["JUPYTER_PATH"])
     spec = KernelSpecManager().get_kernel_spec("python3")
     assert spec.argv[-1] == f"--ext={kernel.__name__}"

@@ -8,7 +8,7 @@ from pathlib import Path
 import nbformat
 import pytest
 
-from rfe_helpers.core import run
+from rfe_helpers.core import journal
 from rfe_helpers.lab.lab import Lab
 from rfe_helpers.workbook import notebooks
 from rfe_helpers.workbook.notebooks import all_notebooks, copies
@@ -19,7 +19,7 @@ ROOT = Path(__file__).parents[3]
 @pytest.fixture
 def lab(tmp_path):
     yield Lab(tmp_path / "lab")
-    run.set_journal(None)
+    journal.open_journal(None)
 
 
 def test_the_notebooks_are_part_of_the_package():
@@ -52,7 +52,7 @@ def test_the_usual_lab_has_copies_too(tmp_path, monkeypatch):
     first = copies(lab) / "00-start-here.ipynb"
     assert first.is_relative_to(lab.directory)
     assert 'lab: str = "~/rfe-lab"  # ' in nbformat.read(first, as_version=4).cells[1].source
-    run.set_journal(None)
+    journal.open_journal(None)
 
 
 def test_a_copy_has_no_outputs_of_another_lab(lab, tmp_path):

@@ -1,22 +1,14 @@
 import io
-from dataclasses import dataclass
 
 import pytest
 from PIL import Image
 
+from rfe_helpers.core import masking
 from rfe_helpers.core.units import elapsed, size
 from rfe_helpers.errors import CheckFailedError
-from rfe_helpers.workbook import masking, progress, show
+from rfe_helpers.workbook import progress, show
 from rfe_helpers.workbook.progress import Progress
 from rfe_helpers.workbook.show import Picture, Table
-
-
-@dataclass
-class Deployment:
-    checksum: str
-    version: str
-    booted: bool = False
-    staged: bool = False
 
 
 def test_a_check_that_holds_says_so(capsys):
@@ -172,33 +164,6 @@ def test_bars_are_drawn_and_given_as_text():
 def test_a_picture_from_a_file(tmp_path):
     Image.new("RGB", (4, 4)).save(tmp_path / "screen.png")
     assert Picture.open(tmp_path / "screen.png", "a screen").png.startswith(b"\x89PNG")
-
-
-@pytest.mark.parametrize(
-    ("entries", "lines"),
-    [
-        (
-            [Deployment("a" * 64, "1", booted=True)],
-            ["1  aaaaaaaaaaaa  ● booted"],
-        ),
-        (
-            [Deployment("b" * 64, "2", staged=True), Deployment("a" * 64, "1", booted=True)],
-            ["2  bbbbbbbbbbbb  staged: boots next", "1  aaaaaaaaaaaa  ● booted"],
-        ),
-        (
-            [Deployment("b" * 64, "2", booted=True), Deployment("a" * 64, "1")],
-            ["2  bbbbbbbbbbbb  ● booted", "1  aaaaaaaaaaaa  kept for rollback"],
-        ),
-        (
-            [Deployment("a" * 64, "1"), Deployment("b" * 64, "2", booted=True)],
-            ["1  aaaaaaaaaaaa  boots next", "2  bbbbbbbbbbbb  ● booted"],
-        ),
-    ],
-)
-def test_deployments_say_what_boots(entries, lines):
-    markup = show.deployments(entries)
-    assert repr(markup).splitlines() == lines
-    assert markup.html.count("<code>") == len(entries)
 
 
 @pytest.mark.parametrize(

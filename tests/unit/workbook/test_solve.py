@@ -6,7 +6,7 @@ import pytest
 from support.trees import make_commit_tar, make_tree
 
 from rfe_helpers.commit.ostree import Repo
-from rfe_helpers.core import run
+from rfe_helpers.core import journal, run
 from rfe_helpers.errors import InputError, MachineError, ParameterError
 from rfe_helpers.lab.lab import Lab
 from rfe_helpers.machine import disks
@@ -18,7 +18,7 @@ QEMU_IO = ("qemu-io", "-c")
 @pytest.fixture
 def lab(tmp_path):
     yield Lab(tmp_path / "lab")
-    run.set_journal(None)
+    journal.open_journal(None)
 
 
 def names(paths: list[Path]) -> list[str]:

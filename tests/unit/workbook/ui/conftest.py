@@ -12,7 +12,7 @@ from support.sandbox_service import Running
 
 from rfe_helpers.build.blueprint import Blueprint, PackageSpec
 from rfe_helpers.build.client import Client
-from rfe_helpers.core import run
+from rfe_helpers.core import journal
 from rfe_helpers.lab.lab import Lab
 from rfe_helpers.sandbox.service.packages import Index
 
@@ -33,7 +33,7 @@ def client(service: Running) -> Client:
 @pytest.fixture
 def lab(tmp_path: Path) -> Iterator[Lab]:
     yield Lab(tmp_path / "lab")
-    run.set_journal(None)
+    journal.open_journal(None)
 
 
 def deployment(checksum: str, *, booted: bool = False, staged: bool = False) -> dict[str, object]:

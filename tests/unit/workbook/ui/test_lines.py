@@ -15,7 +15,7 @@ from support.sandbox_service import Running
 from rfe_helpers.build import connect
 from rfe_helpers.build.blueprint import Blueprint
 from rfe_helpers.build.client import Client
-from rfe_helpers.core import run
+from rfe_helpers.core import journal, run
 from rfe_helpers.core.wait import Deadline
 from rfe_helpers.lab.lab import Lab
 from rfe_helpers.machine.node import Node
@@ -176,7 +176,7 @@ def test_texts_survive_python_and_the_shell(content: str, tmp_path: Path):
 def test_the_usual_lab_and_socket_need_no_option(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
     monkeypatch.setenv("HOME", str(tmp_path))
     lab = Lab()
-    run.set_journal(None)
+    journal.open_journal(None)
     assert lines.opened(lab) == "Lab('~/rfe-lab')"
     local = Path("/run/weldr/api.socket")
     assert lines.composer(local, "compose", "list") == "composer-cli compose list"

@@ -14,7 +14,7 @@ from support.panels import field, message, press, text
 from support.trees import make_commit_tar, make_tree
 
 from rfe_helpers.commit.ostree import Package, Repo
-from rfe_helpers.core import run
+from rfe_helpers.core import journal
 from rfe_helpers.core.wait import Deadline, wait_for
 from rfe_helpers.errors import NodeError
 from rfe_helpers.lab.lab import Lab
@@ -32,7 +32,7 @@ def lab(tmp_path: Path):
     lab = Lab(tmp_path / "lab")
     yield lab
     lab.sweep()
-    run.set_journal(None)
+    journal.open_journal(None)
 
 
 def shown(panel: Panel) -> Panel:
