@@ -29,7 +29,7 @@ from rfe_helpers.build.answers import (
     Started,
 )
 from rfe_helpers.build.blueprint import Blueprint
-from rfe_helpers.build.transport import Transport, errors_in, errors_of, raise_for
+from rfe_helpers.build.transport import Transport, errors_in, errors_of, file_name, raise_for
 from rfe_helpers.commit.ostree import Package
 from rfe_helpers.core import files
 from rfe_helpers.core.progress import OnProgress
@@ -356,7 +356,8 @@ class Client:
 
     def artifact_size(self, compose: str) -> int:
         """The size of the artifact in bytes; -1 if the server does not say it."""
-        with self._http.open("GET", f"v1/compose/image/{_segment(compose)}") as answer:
+        path = f"v1/compose/image/{_segment(compose)}"
+        with self._http.open("GET", path, recorded=False) as answer:  # its headers are enough
             return int(answer.headers.get("Content-Length", -1))
 
     # details ------------------------------------------------------------------------------------
@@ -431,8 +432,9 @@ class Client:
     def _fetch_once(
         self, kind: str, compose: str, directory: Path, on_progress: OnProgress
     ) -> Path:
-        with self._http.open("GET", f"v1/compose/{kind}/{_segment(compose)}") as answer:
-            target = directory / _file_name(answer.headers, f"{compose}-{kind}")
+        path = f"v1/compose/{kind}/{_segment(compose)}"
+        with self._http.open("GET", path, saved_in=directory) as answer:
+            target = directory / file_name(answer.headers, f"{compose}-{kind}")
             length = int(answer.headers.get("Content-Length", -1))
             if length >= 0 and target.is_file() and target.stat().st_size == length:
                 return target
@@ -467,22 +469,15 @@ def _copy(answer: requests.Response, target: Path, length: int, on_progress: OnP
     return done
 
 
-def _file_name(headers: Mapping[str, str], otherwise: str) -> str:
-    """The name in Content-Disposition, which has no quotes and may end with a semicolon."""
-    match = re.search(r'filename="?([^";]+)', headers.get("Content-Disposition", ""))
-    name = match[1].strip() if match else ""
-    return name if re.fullmatch(r"[A-Za-z0-9_][\w.+-]*", name) else otherwise
-
-
 def _segment(*names: str) -> str:
     """Names as the last segment of a path: joined by commas, globs not quoted."""
     return ",".join(quote(name, safe="*") for name in names)
 
 
-def _sendable(blueprint: Blueprint | str | Path) -> tuple[dict[str, Any] | str, str]:
-    """A blueprint as the body of a request, and its name."""
+def _sendable(blueprint: Blueprint | str | Path) -> tuple[str, str]:
+    """A blueprint as TOML, as composer-cli sends it, and its name."""
     if isinstance(blueprint, Blueprint):
-        return blueprint.to_json(), blueprint.name
+        return blueprints.to_toml(blueprint), blueprint.name
     if isinstance(blueprint, Path):
         try:
             blueprint = blueprint.read_text()

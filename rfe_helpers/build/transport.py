@@ -9,10 +9,12 @@ from __future__ import annotations
 import grp
 import json
 import os
+import re
 import socket
 import stat
+import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +23,7 @@ from requests.adapters import HTTPAdapter
 from urllib3 import HTTPConnectionPool
 from urllib3.connection import HTTPConnection
 
+from rfe_helpers.core import journal
 from rfe_helpers.errors import ApiError, BuilderError, ConnectionLostError, DeadlineExceededError
 
 _GROUP = "weldr"
@@ -129,8 +132,11 @@ class Transport:
         data: bytes | None = None,
         headers: Mapping[str, str] | None = None,
         timeout: float | None = None,
+        saved_in: Path | None = None,
+        recorded: bool = True,
     ) -> Iterator[requests.Response]:
-        """One request; the body of the answer is read by the caller.
+        """One request; the body of the answer is read by the caller, who may save it in a file in
+        the directory `saved_in`. It is `recorded` in the journal.
 
         Raises ApiError for an answer that is an error, ConnectionLostError if there is none,
         DeadlineExceededError after `timeout` seconds of silence, BuilderError if the socket cannot
@@ -138,6 +144,7 @@ class Transport:
         """
         self._check_socket()
         seconds = timeout or self.timeout
+        at, began = time.time(), time.monotonic()
         try:
             with self._session.request(
                 method,
@@ -149,8 +156,12 @@ class Transport:
                 stream=True,
                 allow_redirects=False,
             ) as answer:
-                _check(answer, f"{method} /api/{path}")
-                yield answer
+                try:
+                    _check(answer, f"{method} /api/{path}")
+                    yield answer
+                finally:
+                    if recorded:
+                        self._record(answer, data, saved_in, at, time.monotonic() - began)
         except requests.Timeout:
             raise DeadlineExceededError(
                 f"Image Builder at {self.socket} did not answer {method} /api/{path} "
@@ -159,6 +170,30 @@ class Transport:
             ) from None
         except requests.RequestException as error:
             raise self._gone(error) from None
+
+    def _record(
+        self,
+        answer: requests.Response,
+        data: bytes | None,
+        saved_in: Path | None,
+        at: float,
+        seconds: float,
+    ) -> None:
+        """Write the request to the journal, with the id of the compose that it started."""
+        sent = answer.request
+        request = journal.ApiRequest(
+            str(self.socket),
+            str(sent.method),
+            str(sent.path_url),
+            body=(data or b"").decode(),
+            type=str(sent.headers.get("Content-Type", "")),
+            saved_in=str(saved_in or ""),
+        )
+        value = ""
+        if sent.path_url.partition("?")[0].endswith("/compose") and answer.ok:
+            with suppress(ValueError, AttributeError):
+                value = str(json.loads(answer.content).get("build_id", ""))
+        journal.record_request(request, at, seconds, answer.status_code, value=value)
 
     def _check_socket(self) -> None:
         try:
@@ -241,6 +276,13 @@ def _decoded(answer: requests.Response) -> dict[str, Any]:
     if value.get("status") is False:
         raise_for(errors_of(answer.content), answer.status_code)
     return value
+
+
+def file_name(headers: Mapping[str, str], otherwise: str) -> str:
+    """The name in Content-Disposition, which has no quotes and may end with a semicolon."""
+    match = re.search(r'filename="?([^";]+)', headers.get("Content-Disposition", ""))
+    name = match[1].strip() if match else ""
+    return name if re.fullmatch(r"[A-Za-z0-9_][\w.+-]*", name) else otherwise
 
 
 def raise_for(errors: list[tuple[str, str]], status: int = 200) -> None:

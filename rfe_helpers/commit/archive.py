@@ -22,13 +22,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
 
-from rfe_helpers.core import files
+from rfe_helpers.core import files, journal
 from rfe_helpers.errors import CommitError
 
 _REPOSITORIES = ("usr/share/nginx/html/repo", "var/www/html/repo")
 _COMMIT_OBJECT = re.compile(r"objects/([0-9a-f]{2})/([0-9a-f]{62})\.commit")
 # Directories that ostree expects, but that are not archived because they are empty.
 _SKELETON = ("refs/heads", "refs/remotes", "refs/mirrors", "tmp", "state", "extensions")
+_EXTRACT = "tar -xf {} -C {} --wildcards --transform='s,^.*repo/,,' '*repo/*'"
 _END = 1024  # bytes of the two empty blocks
 _REMEDY = "give a commit.tar or a container.tar"
 
@@ -94,6 +95,7 @@ def unpack(path: Path, destination: Path) -> Path:
     anywhere else. Returns `destination`. Raises CommitError.
     """
     try:
+        journal.record_shell(unpacking(path, destination))
         with _layers(path) as layers, files.writing(destination.parent):
             if any(_unpack(tar, prefixes, destination) for tar, prefixes in layers):
                 return destination
@@ -103,6 +105,21 @@ def unpack(path: Path, destination: Path) -> Path:
             remedy=f"check that {destination.parent} is writable",
         ) from None
     raise CommitError(f"there is no OSTree repository in {path}")
+
+
+def unpacking(path: Path, destination: Path) -> str:
+    """The shell commands that do what `unpack` does."""
+    archive, directory = shlex.quote(str(path)), shlex.quote(str(destination))
+    # The repository is in a layer of an image, among blobs that are not archives.
+    image = f"{directory}-image"
+    from_layers = (
+        f"mkdir -p {image} && tar -xf {archive} -C {image}\n"
+        f"for layer in {image}/blobs/sha256/*; do\n"
+        f"    {_EXTRACT.format('$layer', directory)} 2>/dev/null || true\n"
+        "done"
+    )
+    extract = from_layers if is_container(path) else _EXTRACT.format(archive, directory)
+    return f"mkdir -p {directory}/{{{','.join(_SKELETON)}}}\n{extract}"
 
 
 def parse_object(content: bytes, where: object) -> dict[str, Any]:

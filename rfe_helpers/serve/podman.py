@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from rfe_helpers.core import files, run
+from rfe_helpers.core import files, journal, run
 from rfe_helpers.core.wait import Deadline
 from rfe_helpers.errors import CommandFailedError, PodmanError, ServeError, ToolMissingError
 
@@ -88,7 +88,7 @@ class Podman:
             first = _explained(error, f"podman cannot start {image}", log)
             if not isinstance(first, PodmanError) or self.config.exists():
                 raise first from None
-        files.write(self.config, _CONSERVATIVE, mode=0o600)
+        journal.write(self.config, _CONSERVATIVE, mode=0o600)
         try:
             self._run(argv, deadline, log)
         except CommandFailedError as error:

@@ -24,7 +24,7 @@ from pathlib import Path
 import requests
 
 from rfe_helpers.commit import archive
-from rfe_helpers.core import files, progress
+from rfe_helpers.core import files, journal, progress
 from rfe_helpers.core.network import HOST_FROM_GUEST, LOOPBACK
 from rfe_helpers.core.progress import OnProgress
 from rfe_helpers.core.wait import Deadline, wait_for
@@ -104,7 +104,7 @@ def publish(
         content = Content(lab, artifact, texts, port or port_of(lab), limit, say)
         note = ""
         for name, text in texts.items():
-            files.write(lab.path("www", "kickstarts", name), text)
+            journal.write(lab.path("www", "kickstarts", name), text)
         if is_container and engine != "nginx" and not tls:
             try:
                 return _ready(content, with_podman.start(content, with_nginx.stop))

@@ -12,13 +12,14 @@ from __future__ import annotations
 import json
 import os
 import secrets
+import shlex
 import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 from rfe_helpers.commit import archive
 from rfe_helpers.commit.ostree import Repo
-from rfe_helpers.core import files, run
+from rfe_helpers.core import journal, run
 from rfe_helpers.core.network import LOOPBACK
 from rfe_helpers.errors import CommandFailedError, ServeError
 from rfe_helpers.lab.lab import Lab
@@ -38,11 +39,12 @@ def start(content: Content, *, tls: bool, stop_container: Callable[[Lab], None])
         if content.artifact.is_dir():
             root.mkdir()
             (root / "repo").symlink_to(content.artifact.absolute())
+            journal.record_shell(shlex.join(["ln", "-s", str(content.artifact), f"{root}/repo"]))
         else:
             content.say("unpacking the repository")
             Repo(archive.unpack(content.artifact, root / "repo")).update_summary()
         for name, text in content.kickstarts.items():
-            files.write(root / name, text)
+            journal.write(root / name, text)
     except BaseException:
         shutil.rmtree(root, ignore_errors=True)
         raise
@@ -85,7 +87,8 @@ def _config(lab: Lab, port: int, tls: Certificates | None) -> str:
 def _start_nginx(lab: Lab, port: int, tls: Certificates | None) -> None:
     config, log = _config_path(lab), lab.log("nginx")
     (config.parent / "scratch").mkdir(exist_ok=True)
-    files.write(config, _config(lab, port, tls))
+    journal.record_shell(shlex.join(["mkdir", "-p", f"{config.parent}/scratch"]))
+    journal.write(config, _config(lab, port, tls))
     argv: list[str | Path] = ["nginx", "-e", log, "-p", config.parent, "-c", config]
     try:
         run.run([*argv, "-t"], seconds=30)
@@ -146,6 +149,7 @@ def _swap(link: Path, target: Path) -> None:
     temporary = link.with_name(f".current-{secrets.token_hex(4)}")
     temporary.symlink_to(target.name)
     temporary.replace(link)
+    journal.record_shell(shlex.join(["ln", "-sfn", target.name, str(link)]))
     for old in link.parent.glob("site-*"):
         if old != target:
             shutil.rmtree(old, ignore_errors=True)

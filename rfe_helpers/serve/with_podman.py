@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from rfe_helpers.core import files, run
+from rfe_helpers.core import files, journal, run
 from rfe_helpers.errors import ServeError
 from rfe_helpers.lab.cache import cache_directory
 from rfe_helpers.lab.lab import Lab
@@ -28,6 +28,8 @@ def start(content: Content, stop_nginx: Callable[[Lab], None]) -> Server:
     mounts = [Mount(directory / k, f"{facts.web_root}/{k}") for k in content.kickstarts]
     with _alone_on_this_machine():
         before = engine.image_id(IMAGE)
+        if engine.config.exists():  # an earlier start needed it
+            journal.record_file(engine.config, engine.config.read_text())
         content.say("importing the container")
         engine.import_image(content.artifact, IMAGE, content.deadline, log)
         content.say("starting the container")

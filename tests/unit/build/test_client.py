@@ -7,6 +7,7 @@ import socket
 import tempfile
 import threading
 import time
+import tomllib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -210,8 +211,8 @@ def test_what_push_sends(path: Path, tmp_path: Path) -> None:
         assert client.push(text).name == "Edge"
         assert client.push(file).name == "Edge"
         as_object, as_text, as_file = posts(asked)
-        assert as_object.headers["Content-Type"] == "application/json"
-        assert json.loads(as_object.body)["packages"] == [{"name": "tmux"}]
+        assert as_object.headers["Content-Type"] == "text/x-toml"
+        assert tomllib.loads(as_object.body.decode())["packages"] == [{"name": "tmux"}]
         assert as_text.headers["Content-Type"] == "text/x-toml"
         assert as_text.body.decode() == as_file.body.decode() == text
 
