@@ -13,6 +13,7 @@ import click
 from rfe_helpers import serve
 from rfe_helpers.cli import shared
 from rfe_helpers.cli.notebooks import complete_notebook
+from rfe_helpers.core import journal
 from rfe_helpers.core.network import LOOPBACK
 from rfe_helpers.core.units import size
 from rfe_helpers.errors import InputError
@@ -115,6 +116,28 @@ def _bytes_in(directory: Path) -> int:
             with suppress(OSError):  # it may be gone already
                 total += Path(parent, name).lstat().st_blocks * 512
     return total
+
+
+@group.command("commands", example="rfe lab commands 20 30 40 > run.sh")
+@click.argument("numbers", metavar="[NOTEBOOK]...", nargs=-1, shell_complete=complete_notebook)
+@shared.lab_option
+def list_commands(numbers: tuple[str, ...], directory: str) -> None:
+    """Print what the last run of each NOTEBOOK has run, as a shell script; by default all.
+
+    Requests to Image Builder are lines for curl, each under the line for composer-cli that does
+    the same. SOCKET, LAB, PORT and ID are variables of the script.
+    """
+    from rfe_helpers.workbook import commands
+
+    lab = shared.existing_lab(directory)
+    entries = journal.read(lab.path("logs", "commands.jsonl"))
+    chosen = commands.last_runs(entries, [number[:2] for number in numbers])
+    if not chosen:
+        raise InputError(
+            "no notebook has run anything in this lab yet",
+            remedy=f"run one first: {lab.command('run 10 20')}",
+        )
+    print(commands.script(lab, chosen), end="")
 
 
 @group.command("open", example="rfe lab open --lab ~/lab-anna")

@@ -18,6 +18,7 @@ from rfe_helpers.lab.cache import cache_directory
 from rfe_helpers.lab.lab import Lab
 from rfe_helpers.machine.accelerator import find_accelerator
 from rfe_helpers.workbook.chapters import LIFE_CYCLE, NEEDS, STEPS
+from rfe_helpers.workbook.commands import watch
 from rfe_helpers.workbook.doctor import DISK_STEPS, require_tools
 from rfe_helpers.workbook.notebooks import all_notebooks
 from rfe_helpers.workbook.show import Markup, Table, show
@@ -153,8 +154,8 @@ def times(lab: Lab) -> Table:
 
 
 def begin(lab: Lab, number: str) -> None:
-    """At the beginning of notebook `number`: check that it can run, and say how long it takes on
-    this machine.
+    """At the beginning of notebook `number`: check that it can run, say how long it takes on this
+    machine, and show below each further cell what it has run.
 
         begin(lab, "65")
 
@@ -162,6 +163,7 @@ def begin(lab: Lab, number: str) -> None:
     installs them, StepMissingError if a notebook that it needs was not run.
     """
     require_tools(number)
+    watch(number)
     for needed in NEEDS.get(number, ()):
         lab.step(STEPS[needed])
     source = "as in its last run in this lab" if number in _last_runs(lab) else "an estimate"

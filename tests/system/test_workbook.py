@@ -1,15 +1,23 @@
 """The whole life of an edge system, as a reader runs it: `rfe run`, with a real machine."""
 
+import html
 import json
+import os
 import re
+import signal
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 import nbformat
 import pytest
 
+from rfe_helpers.commit import open_commit
+from rfe_helpers.core.network import free_port
 from rfe_helpers.core.run import ProcessId
+from rfe_helpers.core.wait import Deadline, wait_for
+from rfe_helpers.lab.cache import cache_directory
 from rfe_helpers.workbook.headless import find_notebooks
 from rfe_helpers.workbook.notebooks import NOTEBOOKS
 
@@ -78,6 +86,62 @@ def test_no_executed_copy_has_an_error(summary):
             for output in cell.get("outputs", ()):
                 assert output.output_type != "error"
                 assert output.get("name") != "stderr", output
+
+
+@pytest.fixture
+def fresh_service(tmp_path):
+    """The socket of an Image Builder that knows nothing yet."""
+    socket = tmp_path / "service" / "api.sock"
+    command = [sys.executable, "-m", "rfe_helpers.sandbox", "--cache", cache_directory()]
+    command += ["--socket", socket, "--state", socket.parent / "state"]
+    socket.parent.mkdir()
+    with (tmp_path / "service.log").open("w") as log:
+        service = subprocess.Popen(command, stdout=log, stderr=log)
+    wait_for(socket.exists, Deadline(60), "the service listens")
+    yield socket
+    service.terminate()
+    service.wait(60)
+
+
+def test_what_was_run_can_be_run_again_as_a_script(summary, lab, fresh_service, tmp_path):
+    script = rfe("lab", "commands", "20", "30", "40", "--lab", str(lab))
+    assert script.returncode == 0, script.stderr
+    directory, port = tmp_path / "empty", free_port()
+    directory.mkdir()
+    variables = {"SOCKET": str(fresh_service), "PORT": str(port), "ID": f"test-{port}"}
+    try:
+        result = subprocess.run(
+            ["bash"],
+            input=script.stdout,
+            cwd=directory,
+            env={**os.environ, **variables},
+            capture_output=True,
+            text=True,
+            timeout=900,
+        )
+        assert result.returncode == 0, f"{script.stdout}\n{result.stderr[-4000:]}"
+        ref = lab_state(lab)["results"]["commit"]["ref"]
+        served = open_commit(f"http://127.0.0.1:{port}/repo/", ref)
+        assert sorted(package.name for package in served.packages()) == sorted(packages_of(lab))
+        assert served.id != lab_state(lab)["results"]["commit"]["commit"]
+    finally:
+        subprocess.run(["podman", "rm", "--force", "--ignore", f"rfe-mirror-test-{port}"])
+        with suppress(FileNotFoundError, ProcessLookupError):
+            os.kill(int((directory / "lab/www/nginx.pid").read_text()), signal.SIGTERM)
+
+
+def test_the_report_names_the_commands_of_the_seed_text(summary):
+    report = html.unescape(Path(summary["report"]).read_text())
+    for command in (
+        "composer-cli blueprints push edge.toml",
+        "composer-cli compose start-ostree edge edge-container",
+        "composer-cli compose image",
+        "qemu-img create",
+        "qemu-system-x86_64",
+        "rpm-ostree",
+        "systemctl reboot",
+    ):
+        assert command in report, command
 
 
 def test_notebooks_can_be_run_again_and_alone(summary, lab):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import html
 import os
 import threading
+import time
 import traceback
 import weakref
 from collections.abc import Callable, Sequence
@@ -12,8 +13,10 @@ from typing import Any
 
 import ipywidgets as widgets
 
+from rfe_helpers.core import journal
 from rfe_helpers.core.progress import Say
 from rfe_helpers.errors import RfeError
+from rfe_helpers.workbook.commands import below
 from rfe_helpers.workbook.show import Markup, Table, in_notebook
 
 VIEW = "application/vnd.jupyter.widget-view+json"
@@ -59,6 +62,7 @@ class Panel:
         self._box: Any = None
         self._message: Any = None
         self._lesson: Any = None
+        self._commands: Any = None
         self._lines = ("", "")  # Python and shell
         self._buttons: weakref.WeakSet[Any] = weakref.WeakSet()
         self._worker: threading.Thread | None = None
@@ -89,8 +93,9 @@ class Panel:
             self._lesson = region("lesson")
             heading = widgets.HTML(f"{_STYLE}<b>{html.escape(self.title)}</b>")
             lost = region("lost", note(BRING_BACK).html)
+            self._commands = region("commands")
             lines = scrolling(self._lesson, "22em")
-            children = [heading, lost, *self.build(), self._message, lines]
+            children = [heading, lost, *self.build(), self._message, lines, self._commands]
             layout = {"border": _FRAME, "padding": "8px 12px", "overflow": "visible"}
             self._box = widgets.VBox(children, layout=layout)
             self._box.add_class("rfe-panel")
@@ -143,7 +148,7 @@ class Panel:
             if self.busy:
                 continue
             try:
-                with self._guard:
+                with self._guard, journal.section(f"refresh-{self.title}"):
                     self.refresh()
             except Exception as error:
                 self._state = None
@@ -190,10 +195,14 @@ class Panel:
         if before is not None:
             before.join()
         message: str | Exception
+        began = time.time()
         try:
-            message = job(lambda line: self.say(f"… {label}: {line}"))
+            with journal.section(self.title):
+                message = job(lambda line: self.say(f"… {label}: {line}"))
         except Exception as error:
             message = error
+        if label and self._commands is not None:
+            self._commands.value = below(journal.since(began, self.title)).html
         try:
             # First, so that the message is about the state after the work.
             with self._guard:

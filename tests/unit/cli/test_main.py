@@ -60,7 +60,7 @@ def test_the_list_of_commands_is_short_and_says_how_to_switch_completion_on(caps
     ("line", "offered"),
     [
         ("rfe la", {"lab"}),
-        ("rfe lab ", {"list", "show", "open", "reset", "clean"}),
+        ("rfe lab ", {"list", "show", "commands", "open", "reset", "clean"}),
         ("rfe profiles rhel-9.", {n for n in profile.names() if n.startswith("rhel-9.")}),
         ("rfe run --profile sand", {"sandbox"}),
         ("rfe run ", {path.stem for path in all_notebooks()}),
