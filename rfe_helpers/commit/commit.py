@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import os
 import re
+import shlex
 import shutil
 import tempfile
 import weakref
@@ -28,6 +29,7 @@ from rfe_helpers.commit.ostree import (
     compare,
     is_commit_id,
 )
+from rfe_helpers.core import journal
 from rfe_helpers.core.files import writing
 from rfe_helpers.core.wait import Deadline
 from rfe_helpers.errors import CommitError
@@ -98,6 +100,11 @@ class Commit:
                 sizes[name] = sizes.get(name, 0) + file.size
         return _largest_first(sizes)
 
+    @property
+    def knows_owners(self) -> bool:
+        """Whether the tree says which package a file belongs to, in a dpkg database."""
+        return any(file.path == _DPKG for file in self.files())
+
     def size_by_package(self) -> dict[str, int]:
         """Bytes of the files of each package, largest first.
 
@@ -128,7 +135,7 @@ class Commit:
 
     def _owners(self) -> dict[str, str]:
         """The package of each path, from dpkg's lists of files."""
-        if all(file.path != _DPKG for file in self.files()):
+        if not self.knows_owners:
             raise CommitError(
                 f"the tree of {self.source} has no dpkg database",
                 remedy="only Debian trees have sizes by package; use size_by_directory",
@@ -302,7 +309,10 @@ def _open_archive(path: Path, ref: str | None) -> Commit:
     def whole() -> Repo:
         return Repo(archive.unpack(path, scratch.path / "whole"))
 
-    info = _info(scratch.path / "commit", commit, content)
+    directory = scratch.path / "commit"
+    journal.record_shell(archive.unpacking(path, directory))
+    journal.record_shell(f"cat {shlex.quote(f'{directory}/refs/heads/{name}')}", value=commit)
+    info = _info(directory, commit, content)
     return Commit(str(path), name, info, archived.compose, whole)
 
 

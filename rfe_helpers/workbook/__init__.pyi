@@ -1,9 +1,9 @@
 from . import doctor, headless
 from .devices import timer_table, watch
+from .drawings import connections, deployments, tree
 from .guidance import begin, exercise, life_cycle, times
-from .masking import mask
 from .progress import Live, Progress
-from .show import Markup, Picture, Table, bars, check, deployments, facts, size
+from .show import Markup, Picture, Table, bars, check, facts, mask, size
 from .ui import BlueprintEditor, CommitBrowser, ComposePanel, MachinePanel, NodePanel
 
 __all__ = [
@@ -20,6 +20,7 @@ __all__ = [
     "bars",
     "begin",
     "check",
+    "connections",
     "deployments",
     "doctor",
     "exercise",
@@ -30,5 +31,6 @@ __all__ = [
     "size",
     "timer_table",
     "times",
+    "tree",
     "watch",
 ]

@@ -10,7 +10,7 @@ from __future__ import annotations
 import base64
 import html
 import io
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,18 +18,17 @@ from typing import TYPE_CHECKING, Any
 from IPython.core.getipython import get_ipython
 from IPython.display import display as _untyped_display
 
+from rfe_helpers.core.masking import mask as mask
 from rfe_helpers.core.units import size as size
 from rfe_helpers.errors import CheckFailedError
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from rfe_helpers.machine.node import Deployment
 
 display: Any = _untyped_display
 
 _GREEN = "var(--jp-success-color0, #1b7f3b)"
-_BORDER = "1px solid var(--jp-border-color1, #9995)"
 
 
 def in_notebook() -> bool:
@@ -198,28 +197,3 @@ def _largest(values: Mapping[str, float], most: int) -> dict[str, float]:
     if rest:
         top[f"{len(rest)} others"] = sum(value for _, value in rest)
     return top
-
-
-def deployments(entries: Iterable[Deployment]) -> Markup:
-    """The deployments of a system as boxes, in the order of its boot menu."""
-    boxes, lines = [], []
-    for index, deployment in enumerate(entries):
-        roles = [
-            role
-            for role, holds in (
-                ("● booted", deployment.booted),
-                ("staged: boots next", deployment.staged),
-                ("boots next", index == 0 and not deployment.booted and not deployment.staged),
-                ("kept for rollback", index > 0 and not deployment.booted),
-            )
-            if holds
-        ]
-        edge = "3px solid currentColor" if deployment.booted else _BORDER
-        boxes.append(
-            f'<div style="border: {edge}; border-radius: 6px; padding: .6em 1em">'
-            f"<b>{html.escape(deployment.version or 'no version')}</b><br>"
-            f"<code>{html.escape(deployment.checksum[:12])}</code><br>{' · '.join(roles)}</div>"
-        )
-        lines.append(f"{deployment.version}  {deployment.checksum[:12]}  {' · '.join(roles)}")
-    style = "display: flex; flex-wrap: wrap; gap: .7em; align-items: center; margin: .5em 0"
-    return Markup(f'<div style="{style}">{"".join(boxes)}</div>', "\n".join(lines))

@@ -45,8 +45,8 @@ FACES = {
     """,
     "rfe_helpers.workbook": """
         BlueprintEditor CommitBrowser ComposePanel Live MachinePanel Markup NodePanel
-        Picture Progress Table bars begin check deployments doctor exercise facts headless
-        life_cycle mask size timer_table times watch
+        Picture Progress Table bars begin check connections deployments doctor exercise
+        facts headless life_cycle mask size timer_table times tree watch
     """,
 }
 

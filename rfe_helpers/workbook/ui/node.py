@@ -11,7 +11,8 @@ from rfe_helpers.core.progress import Say
 from rfe_helpers.core.wait import Deadline
 from rfe_helpers.errors import RfeError
 from rfe_helpers.machine.node import Node
-from rfe_helpers.workbook.show import Markup, Table, deployments
+from rfe_helpers.workbook.drawings import deployments
+from rfe_helpers.workbook.show import Markup, Table
 from rfe_helpers.workbook.ui import lines
 from rfe_helpers.workbook.ui.parts import ROW, Panel, code, note, region, scrolling, shown
 
