@@ -56,7 +56,7 @@ def test_the_editor_finds_adds_pushes_and_goes_back(window: Window) -> None:
     editor.get_by_text("interactive processes viewer").wait_for()
     editor.get_by_role("button", name="+").first.click()
     editor.locator("pre").filter(has_text='name = "htop"').first.wait_for()
-    editor.get_by_text(re.compile(r"\d+ packages with all that they need")).wait_for()
+    editor.get_by_text(re.compile(r"\d+ packages in the image")).wait_for()
     window.shot(editor, "editor")
     assert window.clipped() == []
     editor.locator(".jupyter-widget-tagsinput").click()

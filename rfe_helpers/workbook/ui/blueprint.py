@@ -420,7 +420,7 @@ class BlueprintEditor(Panel):
         if self._shown is not None:
             self._remarks.value = shown(self.remarks(self._shown))
         names = " ".join(package.name for package in self.solved)
-        count = f"<b>{len(self.solved)} packages</b> with all that they need"
+        count = f"<b>{len(self.solved)} packages</b> in the image"
         words = f"{count}: <small>{html.escape(names)}</small>"
         self._solution.value = (
             "" if self.problem else f'<div style="line-height: 1.3">{words}</div>'
