@@ -49,7 +49,8 @@ class ShownRecord:
         parts += ["keeps running"] if _runs_on(entry) else []
         parts += [f"status {entry.status}"] if entry.argv and entry.status else []
         parts += ["its input is not shown"] if entry.stdin else []
-        return ": ".join(filter(None, [", ".join(parts), _by_hand(entry)]))
+        # On one line: a second one would not be a comment.
+        return " ".join(": ".join(filter(None, [", ".join(parts), _by_hand(entry)])).split())
 
 
 def _by_hand(entry: Record) -> str:
@@ -107,7 +108,7 @@ def _plain(step: ShownRecord) -> Iterator[str]:
     if step.comment:
         yield f"# {step.comment}"
     if step.entry.file:
-        yield _heredoc(step.entry.file, step.entry.text, quoted=True)
+        yield _heredoc(shlex.quote(step.entry.file), step.entry.text, quoted=True)
         return
     request = step.entry.request
     if request and (name := document_name(request)):
@@ -130,9 +131,13 @@ def _runs_on(entry: Record) -> bool:
     return bool(entry.argv) and entry.status is None
 
 
-def _heredoc(path: str, text: str, *, quoted: bool) -> str:
-    word = "'EOF'" if quoted else "EOF"
-    return f"cat > {shlex.quote(path)} <<{word}\n{text.rstrip(chr(10))}\nEOF"
+def _heredoc(target: str, text: str, *, quoted: bool) -> str:
+    """A command that writes `text` to the `target`, a word of a shell."""
+    end = "EOF"
+    while end in text.splitlines():
+        end += "F"
+    word = f"'{end}'" if quoted else end
+    return f"cat > {target} <<{word}\n{text.rstrip(chr(10))}\n{end}"
 
 
 # below cells ----------------------------------------------------------------------------------
@@ -322,7 +327,7 @@ class Script:
         target = self._filled(shlex.quote(path))
         yield from self._parents(target)
         escaped = re.sub(r"([\\$`])", r"\\\1", text.rstrip("\n"))
-        yield f"cat > {target} <<EOF\n{self._filled(escaped, quoted=False)}\nEOF"
+        yield _heredoc(target, self._filled(escaped, quoted=False), quoted=False)
 
     def _filled(self, text: str, *, quoted: bool = True) -> str:
         """The text with variables in place of their words; in a `quoted` command line they stand

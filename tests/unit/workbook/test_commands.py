@@ -59,6 +59,17 @@ def test_a_command_on_a_device_is_named_without_the_options_of_ssh():
     assert "# on 127.0.0.1, rpm-ostree status\nssh -F none" in below([entry]).text
 
 
+def test_no_text_becomes_a_command(tmp_path):
+    name = Record(1.0, request=ApiRequest("s", "GET", "/api/v1/blueprints/info/a%0Atouch%20x"))
+    file = Record(2.0, file="file", text="one\nEOF\ntouch y\n")
+    on_device = command("ssh", "core@localhost", "true\ntouch z", status=255)
+    script = Script([Variable("LAB", "/lab", "$PWD/lab")]).text([file, name, on_device])
+    for text in (script, below([file, name, on_device]).text.partition("\n")[2]):
+        subprocess.run(["bash", "-c", text], cwd=tmp_path, capture_output=True)
+        assert (tmp_path / "file").read_text() == "one\nEOF\ntouch y\n"
+        assert not any((tmp_path / name).exists() for name in "xyz")
+
+
 def test_nothing_run_is_nothing_shown():
     assert below([command("podman", "--version")]).text == ""
 
