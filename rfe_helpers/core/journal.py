@@ -120,7 +120,7 @@ def since(at: float, section: str) -> list[Record]:
     """The entries of a section that this program recorded from a time on, in Unix seconds; at most
     2,000."""
     with _lock:
-        entries = [entry for entry in _recent if entry.at >= at]
+        entries = [entry for entry in _recent if entry.at >= round(at, 3)]
     return [entry for entry in entries if entry.place and entry.place.section == section]
 
 
