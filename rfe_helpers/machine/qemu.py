@@ -28,6 +28,8 @@ ACCELERATORS = {
 # all that the emulator knows, on aarch64 with a cheap variant of pointer authentication.
 FULL_CPU = {"x86_64": "max", "aarch64": "max,pauth-impdef=on"}
 FIRMWARES = ("bios", "uefi", "secureboot")
+# Sockets beside that of QMP: the screen (VNC), and the serial console.
+SCREEN, CONSOLE = ".vnc", ".tty"
 
 
 @dataclass(frozen=True)
@@ -89,15 +91,22 @@ def argv(
     program: str = "",
 ) -> list[str]:
     """QEMU's command line for a machine whose files are in `directory`; `accelerator` is a key of
-    ACCELERATORS, `qmp` the path of the control socket."""
+    ACCELERATORS, `qmp` the path of the control socket. The sockets of screen and console are beside
+    it, with the suffixes SCREEN and CONSOLE; their directory must be private, since QEMU asks
+    for no password. The console's accepts one connection at a time; what the machine writes is in
+    console.log with and without one."""
     program = program or f"qemu-system-{spec.arch}"
+    screen, console = qmp.with_suffix(SCREEN), qmp.with_suffix(CONSOLE)
+    log = f"logfile={_quoted(directory / 'console.log')}"
     # fmt: off
     return [
         program, "-name", spec.name, "-nodefaults", "-no-user-config",
         *_machine_argv(spec, accelerator),
         "-smp", str(spec.cpus), "-m", str(spec.memory_mib),
         *_screen_argv(spec),
-        "-chardev", f"file,id=console,path={_quoted(directory / 'console.log')}",
+        # Any number of viewers see the same, and each may type.
+        "-vnc", f"vnc=unix:{_quoted(screen)},share=force-shared",
+        "-chardev", f"socket,id=console,path={_quoted(console)},server=on,wait=off,{log}",
         "-serial", "chardev:console",
         "-chardev", f"socket,id=qmp,path={_quoted(qmp)},server=on,wait=off",
         "-mon", "chardev=qmp,mode=control",
@@ -130,15 +139,13 @@ def _machine_argv(spec: VmSpec, accelerator: str) -> list[str]:
 
 
 def _screen_argv(spec: VmSpec) -> list[str]:
-    """A screen even without a window, for screenshots; a keyboard for a window where the machine
-    has none, unlike a PC."""
+    """A screen even without a window; a keyboard and a mouse where the machine has none, unlike a
+    PC."""
     screen = ["-display", spec.display]
     if spec.arch == "x86_64":
         return [*screen, "-vga", "std"]
-    screen += ["-device", "virtio-gpu-pci"]
-    if spec.display == "none":
-        return screen
-    return [*screen, "-device", "qemu-xhci", "-device", "usb-kbd", "-device", "usb-tablet"]
+    screen += ["-device", "virtio-gpu-pci", "-device", "qemu-xhci"]
+    return [*screen, "-device", "usb-kbd", "-device", "usb-tablet"]
 
 
 def _quoted(path: Path) -> str:

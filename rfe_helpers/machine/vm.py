@@ -10,7 +10,8 @@ A machine of a lab lives in `machines/<name>/`:
     uefi-vars.fd     the variables of its UEFI firmware
 
 Its process is registered in the lab as `machine-<name>` and controlled over QMP (qemu.qmp) on the
-socket `<name>.qmp`, so that any notebook finds it again with `Machine.find`.
+socket `<name>.qmp`, so that any notebook finds it again with `Machine.find`. Its screen is on the
+socket `<name>.vnc`, its serial console on `<name>.tty` (workbook/machine_page.py).
 
 Under emulation a guest kernel occasionally panics while it boots (1 of 14 boots measured), and QEMU
 itself has crashed (1 of some hundred starts). So wait for a machine with `Machine.wait_until`,

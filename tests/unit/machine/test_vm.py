@@ -40,12 +40,20 @@ def test_a_machine_has_console_screen_qmp_and_entropy() -> None:
     command = words(VmSpec("edge-1", memory_mib=512, cpus=1))
     assert after(command, "-name") == ["edge-1"]
     assert after(command, "-m") == ["512"]
-    assert "file,id=console,path=/lab/m/console.log" in after(command, "-chardev")
+    console = "socket,id=console,path=/lab/m.tty,server=on,wait=off,logfile=/lab/m/console.log"
+    assert console in after(command, "-chardev")
+    assert after(command, "-serial") == ["chardev:console"]
     assert "socket,id=qmp,path=/lab/m.qmp,server=on,wait=off" in after(command, "-chardev")
     assert "virtio-rng-pci,rng=rng0" in after(command, "-device")
     assert after(command, "-display") == ["none"]
     assert after(command, "-accel") == ["tcg,thread=multi,tb-size=512"]
     assert not after(command, "-drive")
+
+
+def test_a_screen_has_many_viewers_and_no_port_on_the_network() -> None:
+    command = vm.argv(VmSpec("m"), "tcg", Path("/a,b=c/m"), Path("/a,b=c/m.qmp"))
+    assert after(command, "-vnc") == ["vnc=unix:/a,,b=c/m.vnc,share=force-shared"]
+    assert "unix:" in after(words(VmSpec("m", display="gtk")), "-vnc")[0]
 
 
 def test_forwards_are_on_loopback_only() -> None:
@@ -121,6 +129,7 @@ def test_an_aarch64_machine_has_what_that_architecture_has() -> None:
     for device in ("virtio-gpu-pci", "virtio-scsi-pci", "scsi-cd,drive=seed", "usb-kbd"):
         assert device in devices
     assert not [device for device in devices if device.startswith("ide")]
+    assert "usb-kbd" in after(words(replace(spec, display="none")), "-device")
 
 
 def test_a_cpu_with_all_instructions_can_be_asked_for() -> None:
