@@ -5,7 +5,8 @@ BIN := .venv/bin
 PYTEST := $(BIN)/pytest -n 2 --dist loadscope
 
 .DEFAULT_GOAL := help
-.PHONY: help set-up workbook jupyter doctor lint test test-quick test-full clean
+.PHONY: help set-up workbook jupyter doctor lint test test-quick test-full vendor clean
+VENDOR := rfe_helpers/workbook/static/vendor
 
 help:  ## list the commands
 	@sed -n 's/^\([a-z-]*\):.*## /make \1\t/p' $(MAKEFILE_LIST) | expand -t 20
@@ -41,6 +42,15 @@ test: lint  ## everything, the life cycle with a real machine included (at most 
 
 test-full: lint  ## also the long tests
 	$(PYTEST)
+
+vendor:  ## renew noVNC and xterm.js, as their package-lock.json pins them (needs npm)
+	npm ci --prefix $(VENDOR) --ignore-scripts --no-audit --no-fund
+	rm -rf $(VENDOR)/novnc $(VENDOR)/xterm
+	mkdir $(VENDOR)/novnc $(VENDOR)/xterm
+	cd $(VENDOR)/node_modules/@novnc/novnc && cp -r core vendor AUTHORS LICENSE.txt docs/LICENSE.MPL-2.0 $(CURDIR)/$(VENDOR)/novnc
+	cd $(VENDOR)/node_modules/@xterm/xterm && cp LICENSE css/xterm.css $(CURDIR)/$(VENDOR)/xterm
+	cp $(VENDOR)/node_modules/@xterm/xterm/lib/xterm.mjs $(VENDOR)/xterm/xterm.js
+	rm -r $(VENDOR)/node_modules
 
 clean:  ## remove the lab with its machines; the cache and .venv stay
 	@$(BIN)/rfe lab clean --lab $(LAB)
