@@ -1,7 +1,8 @@
 """JupyterLab over a lab's notebooks, on loopback and with a token: `rfe lab open`.
 
 The server reads `jupyter_settings/` through JUPYTER_CONFIG_PATH: no news from the internet, and
-panels are saved as their static twins; through JUPYTER_PATH its kernels load workbook/kernel.py.
+panels are saved as their static twins, and machines have pages (workbook/machine_page.py); through
+JUPYTER_PATH its kernels load workbook/kernel.py.
 Its runtime files, the token among them, are in `<lab>/jupyter`, which only the lab's owner can
 read; its log is `logs/jupyter.log`.
 """
@@ -26,6 +27,8 @@ from rfe_helpers.workbook import notebooks
 
 PROCESS = "jupyter"
 START_SECONDS = 120
+# In the environment of a server's kernels: the path of the machines' pages on it.
+MACHINE_PAGES = "RFE_MACHINES"
 _FIRST = "lab/tree/00-start-here.ipynb"
 
 
@@ -98,6 +101,14 @@ def argv(root: Path, port: int, *, browser: bool = True) -> list[str]:
         *([] if browser else ["--no-browser"]),
         *(["--allow-root"] if os.getuid() == 0 else []),
     ]
+
+
+def machine_page(lab: Lab, name: str) -> str:
+    """The path of a machine's page on the server of this kernel; "" if that is not the one of
+    `rfe lab open` for this lab."""
+    pages = os.environ.get(MACHINE_PAGES, "")
+    same_lab = Path(os.environ.get("RFE_LAB") or os.devnull) == lab.directory
+    return f"{pages}/{name}" if pages and same_lab else ""
 
 
 def _address(lab: Lab, server: ProcessId) -> str:

@@ -1,7 +1,12 @@
-"""The machine panel: screen, console, and buttons to start, stop and reset."""
+"""The machine panel: screen, console, and buttons to start, stop and reset.
+
+Under `rfe lab open` screen and console are live: the page of the machine (workbook/machine_page.py)
+in a frame. Elsewhere they are a picture and the last lines.
+"""
 
 from __future__ import annotations
 
+import html
 import re
 import tempfile
 from collections.abc import Sequence
@@ -17,9 +22,10 @@ from rfe_helpers.lab.lab import Lab
 from rfe_helpers.machine.node import Node
 from rfe_helpers.machine.qemu import VmSpec
 from rfe_helpers.machine.vm import Machine
+from rfe_helpers.workbook import jupyter
 from rfe_helpers.workbook.show import Markup, Table, facts
 from rfe_helpers.workbook.ui import lines
-from rfe_helpers.workbook.ui.parts import ROW, Panel, code, region, scrolling, shown
+from rfe_helpers.workbook.ui.parts import ROW, Panel, code, note, region, scrolling, shown
 
 # What a terminal obeys and does not show (ECMA-48: control sequences, operating system commands,
 # other escapes and control characters), except line ends and tabs.
@@ -96,26 +102,37 @@ class MachinePanel(Panel):
         return facts(values)
 
     def twin_parts(self) -> Sequence[Markup | Table]:
-        return [self.state(), code(self.console())]
+        return [self.state(), code(self.console()), self._where_live()]
 
     def build(self) -> Sequence[Any]:
         self._facts = region("state")
-        self._screen = widgets.Image(format="png", layout={"width": "48%", "min_width": "22em"})
-        self._screen.layout.object_fit = "contain"
-        self._console = region("console")
-        console = scrolling(self._console, "24em")
-        console.layout.width = "50%"
+        self._page = jupyter.machine_page(self.lab, self.name)
         buttons = [
             self.button("Start", self._start, "switch it on", "primary"),
             self.button("Stop", self._stop, "shut down; end it after a minute"),
             self.button("Reset", self._reset, "press the reset button: unsaved data is lost"),
         ]
+        view = region("live", _framed(self._page)) if self._page else self._still()
+        return [widgets.HBox(buttons, layout=ROW), self._facts, view]
+
+    def _still(self) -> Any:
+        """A picture, and the last lines of the console."""
+        self._screen = widgets.Image(format="png", layout={"width": "48%", "min_width": "22em"})
+        self._screen.layout.object_fit = "contain"
+        self._console = region("console")
+        console = scrolling(self._console, "24em")
+        console.layout.width = "50%"
         side = widgets.HBox([self._screen, console], layout={**ROW, "align_items": "flex-start"})
-        return [widgets.HBox(buttons, layout=ROW), self._facts, side]
+        return widgets.VBox([side, region("where", self._where_live().html)])
+
+    def _where_live(self) -> Markup:
+        return note(f"With keyboard and mouse, live: {self.lab.command('lab open')}")
 
     def refresh(self) -> None:
         self._facts.value = shown(self.state())
         self.now_shows(self.machine is not None)
+        if self._page:
+            return
         self._console.value = code(self.console()).html
         try:
             picture = self.screen()
@@ -168,3 +185,12 @@ class MachinePanel(Panel):
         if machine is None:
             raise MachineError(f"{self.name} is off", remedy="start it first")
         return machine
+
+
+def _framed(page: str) -> str:
+    """A page of a machine in a frame, which the page makes as high as it is."""
+    address = html.escape(page)
+    style = "display: block; width: 100%; height: 30em; border: 0"
+    frame = f'<iframe src="{address}" title="Screen and console" allow="fullscreen"'
+    link = f'<a href="{address}" target="_blank">Screen and console in a tab of their own</a>'
+    return f'{link}{frame} style="{style}"></iframe>'
