@@ -8,10 +8,12 @@ without composer-cli. No line holds a secret.
 from __future__ import annotations
 
 import shlex
+from dataclasses import fields
 from pathlib import Path
 
 from rfe_helpers.lab.lab import DEFAULT, Lab
 from rfe_helpers.machine.node import Node
+from rfe_helpers.machine.qemu import VmSpec
 
 # The socket that composer-cli uses without --socket.
 _USUAL_SOCKET = Path("/run/weldr/api.socket")
@@ -26,6 +28,17 @@ def python(names: str, *lines: str) -> str:
 def opened(lab: Lab) -> str:
     """The lab in Python."""
     return f"Lab({DEFAULT if lab.is_usual else str(lab.directory)!r})"
+
+
+def spec(machine: VmSpec) -> str:
+    """The description of a machine in Python, which needs `Path`: what is not as usual."""
+    values = [(each, getattr(machine, each.name)) for each in fields(machine)]
+    words = [
+        f"{field.name}={f'Path({str(value)!r})' if isinstance(value, Path) else repr(value)}"
+        for field, value in values[1:]
+        if value != field.default
+    ]
+    return f"VmSpec({', '.join([repr(machine.name), *words])})"
 
 
 def client(lab: Lab, line: str) -> str:

@@ -36,19 +36,21 @@ _CONTROL = re.compile(
 
 
 class MachinePanel(Panel):
-    """A machine that notebook 50 has installed in the lab.
+    """A machine that notebook 50 has installed in the lab, or one that starts as `spec` says.
 
     For example:
 
         MachinePanel(lab, "edge-1")
+        MachinePanel(lab, "by-hand", VmSpec("by-hand", disk=disk, cdrom=iso))
     """
 
     every = 2.0
 
-    def __init__(self, lab: Lab, name: str) -> None:
+    def __init__(self, lab: Lab, name: str, spec: VmSpec | None = None) -> None:
         super().__init__()
         self.lab = lab
         self.name = name
+        self._given = spec
         self.title = f"Machine {name}"
         self.teach(self._python(""), lab.command("lab show"))
 
@@ -65,17 +67,23 @@ class MachinePanel(Panel):
         installed = self.lab.step("install")
         return Node(self.lab, self.name, port=installed["ssh_port"], user=installed["user"])
 
-    def start(self) -> Machine:
-        """Start it as notebook 50 did, unless it is running."""
+    @property
+    def spec(self) -> VmSpec:
+        """How it starts. Raises StepMissingError before notebook 50 unless it was given."""
+        if self._given is not None:
+            return self._given
         installed = self.lab.step("install")
-        spec = VmSpec(
+        return VmSpec(
             self.name,
             disk=Path(installed["disk"]),
             memory_mib=installed["memory_mib"],
             firmware=installed["firmware"],
             forwards=((installed["ssh_port"], 22),),
         )
-        return self.machine or Machine.start(self.lab, spec)
+
+    def start(self) -> Machine:
+        """Start it unless it is running."""
+        return Machine.ensure(self.lab, self.spec)
 
     def screen(self) -> bytes:
         """The screen as PNG, b"" if the machine is off."""
@@ -97,7 +105,7 @@ class MachinePanel(Panel):
         """Whether it is running, and how to log in."""
         machine = self.machine
         values = {"Machine": self.name, "State": "● running" if machine else "○ off"}
-        if self.lab.has("install"):
+        if self._given is None and self.lab.has("install"):
             values["To log in"] = self.node.ssh_line
         return facts(values)
 
@@ -145,13 +153,7 @@ class MachinePanel(Panel):
     # buttons ----------------------------------------------------------------------------------
 
     def _start(self) -> None:
-        installed = self.lab.step("install")
-        spec = (
-            f"VmSpec({self.name!r}, disk=Path({installed['disk']!r}), "
-            f"memory_mib={installed['memory_mib']}, firmware={installed['firmware']!r}, "
-            f"forwards=(({installed['ssh_port']}, 22),))"
-        )
-        start = f"Machine.ensure({lines.opened(self.lab)}, {spec})"
+        start = f"Machine.ensure({lines.opened(self.lab)}, {lines.spec(self.spec)})"
         python = lines.python("Lab, Machine, VmSpec", start)
         self.teach(f"from pathlib import Path\n{python}", "")
 
@@ -163,7 +165,8 @@ class MachinePanel(Panel):
 
     def _stop(self) -> None:
         machine = self._running()
-        self.teach(self._python(".stop()"), f"{self.node.ssh_line} sudo poweroff")
+        shell = "" if self._given is not None else f"{self.node.ssh_line} sudo poweroff"
+        self.teach(self._python(".stop()"), shell)
 
         def job(on_progress: Say) -> str:
             machine.stop()
