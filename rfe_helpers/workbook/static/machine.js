@@ -1,6 +1,7 @@
 // The page of a machine: its screen with noVNC, its serial console with xterm.js, over the
 // websockets of machine_page.py, which are beside this page's address.
 import RFB from './vendor/novnc/core/rfb.js';
+import { initLogging } from './vendor/novnc/core/util/logging.js';
 import { Terminal } from './vendor/xterm/xterm.js';
 
 const machine = document.body.dataset.machine;
@@ -26,10 +27,13 @@ function connect(name) {
 
 // the screen ---------------------------------------------------------------------------------------
 
+initLogging('none'); // it calls each attempt to reach a machine that is off an error
 let rfb = null;
+let drawn = () => {}; // called at what the screen sends, which is when it changes
 
 function watchScreen() {
   const socket = connect('screen');
+  socket.addEventListener('message', () => drawn());
   const client = new RFB(picture, socket, { shared: true });
   client.scaleViewport = true;
   client.background = 'transparent';
@@ -66,8 +70,10 @@ for (const [code, both] of Object.entries(ROWS_OF_KEYS)) {
 }
 const KEYSYMS = { '\n': 0xff0d, '\t': 0xff09 };
 const SHIFT = 0xffe1;
-// A keyboard of a PC holds 16 events, and an emulated machine is slow to fetch them.
-const KEY_PAUSE = 40;
+// A PC keeps a few keys, and an emulated one is slow to fetch them: the next key waits until this one
+// shows, or until it is likely to have no echo.
+const KEY_PAUSE = 50, NO_ECHO = 400;
+const sleep = milliseconds => new Promise(resolve => { setTimeout(resolve, milliseconds); });
 
 async function typeOnScreen(characters) {
   let left = '';
@@ -77,10 +83,12 @@ async function typeOnScreen(characters) {
       left += character;
       continue;
     }
+    const shown = new Promise(resolve => { drawn = resolve; });
     if (key.shift) rfb.sendKey(SHIFT, 'ShiftLeft', true);
     rfb.sendKey(KEYSYMS[character] ?? character.charCodeAt(0), key.code);
     if (key.shift) rfb.sendKey(SHIFT, 'ShiftLeft', false);
-    await new Promise(resolve => setTimeout(resolve, KEY_PAUSE));
+    await Promise.race([shown, sleep(NO_ECHO)]);
+    await sleep(KEY_PAUSE);
   }
   return left;
 }
