@@ -84,6 +84,10 @@ class Window:
         self.address = address
         self.token = token
         self.complaints: list[str] = []
+        self.watch(page)
+
+    def watch(self, page: Page) -> None:
+        """Note the complaints of a page."""
         page.on("console", self._note)
         page.on("pageerror", lambda error: self.complaints.append(str(error)))
 

@@ -286,6 +286,22 @@ def test_a_machine_runs_and_is_found_again(lab: Lab, tmp_path: Path) -> None:
     assert Machine.find(lab, "small") is None
 
 
+def test_a_console_is_logged_with_and_without_somebody_on_it(lab: Lab, tmp_path: Path) -> None:
+    machine = Machine.start(lab, small(tmp_path, "hello\r\n"))
+    machine.wait_until(lambda: "hello" in machine.console(), Deadline(20), "nobody is on it")
+    with socket.socket(socket.AF_UNIX) as viewer:
+        viewer.settimeout(20)
+        viewer.connect(str(lab.socket("small.tty")))
+        machine.reset()
+        data = b""
+        while b"hello" not in data:
+            data += viewer.recv(4096)
+    machine.reset()
+    again = Deadline(20)
+    machine.wait_until(lambda: machine.console().count("hello") == 3, again, "it has gone")
+    assert lab.socket("small.vnc").parent.stat().st_mode & 0o077 == 0, "there is no password"
+
+
 def test_qmp_works_beside_a_running_event_loop(lab: Lab, tmp_path: Path) -> None:
     async def in_a_notebook() -> Path:
         machine = Machine.start(lab, small(tmp_path, ""))

@@ -19,6 +19,7 @@ from rfe_helpers.core.wait import Deadline, wait_for
 from rfe_helpers.errors import NodeError
 from rfe_helpers.lab.lab import Lab
 from rfe_helpers.machine.node import Node
+from rfe_helpers.machine.qemu import VmSpec
 from rfe_helpers.workbook.ui import CommitBrowser, MachinePanel, NodePanel
 from rfe_helpers.workbook.ui.parts import Panel
 
@@ -295,3 +296,29 @@ def test_a_system_that_stops_answering_does_not_keep_its_deployments(lab: Lab, s
     binary.write_text(answering)
     panel.refresh()
     assert "staged: boots next" in text(panel, "deployments")
+
+
+def test_under_rfe_lab_open_screen_and_console_are_the_page(
+    machine: MachinePanel, monkeypatch: pytest.MonkeyPatch
+):
+    assert "live: rfe lab open --lab" in machine.twin().text
+    monkeypatch.setenv("RFE_MACHINES", "/user/a/rfe/machines")
+    monkeypatch.setenv("RFE_LAB", str(machine.lab.directory))
+    shown(machine)
+    assert '<iframe src="/user/a/rfe/machines/m"' in text(machine, "live")
+    assert not [each for each in panels.all_widgets(machine) if isinstance(each, widgets.Image)]
+    machine.refresh()
+    assert "○ off" in text(machine, "state")
+
+
+def test_a_panel_starts_a_machine_as_it_is_told(lab: Lab, tmp_path: Path):
+    spec = VmSpec("x", disk=boot_sector(tmp_path, "hi"), memory_mib=64, cpus=1, network=False)
+    panel = MachinePanel(lab, "x", spec)
+    shown(panel)
+    assert "ssh" not in text(panel, "state"), "nothing is known about the system on it"
+    press(panel, "Start")
+    assert "✔ x is on" in message(panel)
+    assert panel.machine is not None
+    assert panel.machine.spec == spec
+    run_python([python_of(panel)])
+    panel.machine.kill()
