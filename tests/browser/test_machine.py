@@ -84,7 +84,7 @@ class Desk:
 @contextmanager
 def desk(window: Window, name: str) -> Iterator[Desk]:
     """A page of its own for a machine."""
-    page = window.page.context.new_page()
+    page = window.page.context.browser.new_page(viewport={"width": 1100, "height": 700})
     window.watch(page)
     page.goto(f"{window.address}/rfe/machines/{name}?token={window.token}")
     yield Desk(page, page)
