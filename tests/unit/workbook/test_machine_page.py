@@ -183,6 +183,13 @@ def test_a_name_cannot_lead_out_of_the_machines(server: str, lab: Lab, name: str
             assert connection.getresponse().status == 404
 
 
+@pytest.mark.parametrize("path", ["../machine_page.py", "..%2fmachine_page.py", "%2fetc/passwd"])
+def test_static_files_are_those_of_the_page(server: str, path: str) -> None:
+    with closing(http.client.HTTPConnection(server)) as connection:
+        connection.request("GET", f"/rfe/static/{path}?token={TOKEN}")
+        assert connection.getresponse().status in (403, 404)
+
+
 def test_a_machine_that_is_not_there_leaves_no_trace(server: str, lab: Lab) -> None:
     with viewer(server, "nothing/console") as console:
         console.send("x")
