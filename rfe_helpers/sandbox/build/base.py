@@ -33,7 +33,7 @@ KERNEL = "linux-image-cloud-amd64"
 PACKAGES = (
     "systemd", "systemd-sysv", "systemd-resolved", "systemd-timesyncd", "systemd-repart",
     "libpam-systemd",
-    "libnss-systemd", "libnss-myhostname", "dbus", "udev", "kmod", "dracut", "passwd",
+    "libnss-systemd", "libnss-myhostname", "dbus", "udev", "kmod", "dracut", "passwd", "login",
     "ostree", "ostree-boot", "gir1.2-ostree-1.0", "python3", "python3-gi", KERNEL,
     "openssh-server", "sudo", "less", "curl", "ca-certificates", "zstd", "iproute2", "tzdata",
     "tzdata-legacy",  # US/Eastern, which Image Builder's own examples name
