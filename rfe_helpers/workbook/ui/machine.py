@@ -195,5 +195,7 @@ def _framed(page: str) -> str:
     address = html.escape(page)
     style = "display: block; width: 100%; height: 30em; border: 0"
     frame = f'<iframe src="{address}" title="Screen and console" allow="fullscreen"'
-    link = f'<a href="{address}" target="_blank">Screen and console in a tab of their own</a>'
+    colour = "color: var(--jp-content-link-color, LinkText); text-decoration: underline"
+    text = "Screen and console in a tab of their own"
+    link = f'<a href="{address}" target="_blank" style="{colour}">{text}</a>'
     return f'{link}{frame} style="{style}"></iframe>'
