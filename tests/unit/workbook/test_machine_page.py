@@ -18,7 +18,7 @@ from support.jupyter_server import TOKEN, serving
 from support.qemu_sockets import GREETING, FakeMachine
 from websocket import ABNF, WebSocket, WebSocketBadStatusException
 
-from rfe_helpers.core import run
+from rfe_helpers.core import journal
 from rfe_helpers.core.wait import Deadline, wait_for
 from rfe_helpers.lab.lab import Lab
 from rfe_helpers.workbook import jupyter, machine_page
@@ -29,7 +29,7 @@ STATIC = Path(str(resources.files("rfe_helpers.workbook") / "static"))
 @pytest.fixture(scope="module")
 def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
     yield Lab(tmp_path_factory.mktemp("pages") / "lab")
-    run.set_journal(None)
+    journal.open_journal(None)
 
 
 @pytest.fixture(scope="module")
