@@ -27,6 +27,7 @@ import json
 import os
 import shlex
 import shutil
+import stat
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -156,10 +157,15 @@ class Lab:
             return path
         runtime = Path(os.environ.get("XDG_RUNTIME_DIR") or f"/tmp/rfe-{os.getuid()}")  # noqa: S108
         short = runtime / f"rfe-{self.id}"
-        short.mkdir(parents=True, exist_ok=True, mode=0o700)
-        if short.stat().st_uid != os.getuid():
-            raise LabError(f"{short} belongs to another user", remedy="set XDG_RUNTIME_DIR")
-        short.chmod(0o700)
+        for directory in (runtime, short):  # whoever owns the first could exchange the second
+            directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+            status = directory.lstat()
+            if status.st_uid != os.getuid() or not stat.S_ISDIR(status.st_mode):
+                raise LabError(
+                    f"{directory}, for the lab's sockets, is not a directory of yours",
+                    remedy="set XDG_RUNTIME_DIR to one, or choose a shorter path for the lab",
+                )
+            directory.chmod(0o700)
         return short / name
 
     @property

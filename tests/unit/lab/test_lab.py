@@ -165,6 +165,19 @@ def test_a_socket_path_is_short_and_private(tmp_path, monkeypatch):
     journal.open_journal(None)
 
 
+@pytest.mark.parametrize("which", ["runtime", "runtime/rfe-{id}"])
+def test_sockets_are_not_put_where_somebody_else_could_exchange_them(which, tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path / "runtime"))
+    deep = Lab(tmp_path / ("d" * 90))
+    foreign = tmp_path / which.format(id=deep.id)
+    foreign.parent.mkdir(exist_ok=True)
+    (tmp_path / "elsewhere").mkdir()
+    foreign.symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(LabError, match="not a directory of yours"):
+        deep.socket("machine.qmp")
+    journal.open_journal(None)
+
+
 def _record(arguments):
     directory, number = arguments
     Lab(directory).record(f"step-{number}", number=number)
