@@ -31,6 +31,17 @@ _DISALLOWED = "/etc/cockpit/disallowed-users"
 # The command that tells whether packages are installed, by the tool that installs them.
 _QUERIES = {"yum": "rpm -q", "dnf": "rpm -q", "apt-get": "dpkg -s"}
 _QUIET = {"apt-get": "DEBIAN_FRONTEND=noninteractive "}
+# What each package and socket is for, in any release that has it.
+_PURPOSES = {
+    "osbuild-composer": "the service and its workers",
+    "composer-cli": "the command",
+    "cockpit-composer": "the page in the web console",
+    "cockpit-image-builder": "the page in the web console",
+    "bash-completion": "TAB for composer-cli",
+    "osbuild-composer.socket": "Image Builder's API; the service starts with its first client",
+    "cockpit.socket": "the web console, on port 9090; it starts with its first client, too",
+}
+_LIBRARIES = "what the sandbox's service is written with and what it runs"
 
 
 class Shell(Protocol):
@@ -51,9 +62,10 @@ class Shell(Protocol):
 
 @dataclass(frozen=True)
 class Step:
-    """One task, done as root. `command` is shown, and run unless there is a `script`; `done` is a
-    shell test that tells whether it is done already; `stdin` is the command's input; `seconds`
-    limits it. A step with `missing` can only be done already: that says what it lacks."""
+    """One task, done as root. `command` is shown, and run unless there is a `script`; `reason` says
+    what it is for; `done` is a shell test that tells whether it is done already; `stdin` is the
+    command's input; `seconds` limits it. A step with `missing` can only be done already: that says
+    what it lacks."""
 
     title: str
     command: str
@@ -63,6 +75,7 @@ class Step:
     secret: bool = False
     seconds: float = 300
     missing: str = ""
+    reason: str = ""
 
 
 @dataclass(frozen=True)
@@ -96,6 +109,7 @@ def steps(
             done=f"{_QUERIES[install.tool]} {packages}",
             script=f"{_QUIET.get(install.tool, '')}{install.tool} install -y {packages}",
             seconds=INSTALL_SECONDS,
+            reason=_purposes(install.packages),
         )
     )
     planned += [_enable(unit) for unit in install.sockets]
@@ -106,6 +120,7 @@ def steps(
                 f"let {user} use Image Builder",
                 f"usermod -aG {GROUP} {name}",
                 done=f"id -nG {name} | tr ' ' '\\n' | grep -qx {GROUP}",
+                reason=f"only root and the group {GROUP} may open the socket",
             )
         )
     if console_for_root:
@@ -114,9 +129,15 @@ def steps(
                 "let root into the web console",
                 f"sed -i '/^root$/d' {_DISALLOWED}",
                 done=f"! grep -qsx root {_DISALLOWED}",
+                reason="from RHEL 9 on, Cockpit's list of disallowed users has root",
             )
         )
     return tuple(planned)
+
+
+def _purposes(packages: Sequence[str]) -> str:
+    known = [f"{name}: {_PURPOSES[name]}" for name in packages if name in _PURPOSES]
+    return "; ".join(known) or _LIBRARIES
 
 
 def _registration(profile: Profile, credentials: Credentials | None) -> list[Step]:
@@ -131,6 +152,7 @@ def _registration(profile: Profile, credentials: Credentials | None) -> list[Ste
         stdin="" if credentials is None else credentials.secret + "\n",
         secret=True,
         missing=registration.MISSING if credentials is None else "",
+        reason="packages come from repositories that a subscription opens",
     )
     return [register, *map(_described, facts.commands)]
 
@@ -140,13 +162,17 @@ def _described(command: str) -> Step:
     match = re.fullmatch(r"(.*) --set=('.*'|\S+)", command)
     if match is None:
         done = "subscription-manager status | grep -Eq 'Overall Status: (Current|Disabled)'"
-        return Step("attach a subscription", command, done=done)
+        return Step("attach a subscription", command, done=done, reason="it opens the repositories")
     purpose = match[1].split()[-1].replace("-", " ")
-    return Step(f"set its {purpose}", command, done=f"{match[1]} --show | grep -qF -e {match[2]}")
+    return Step(
+        f"set its {purpose}",
+        command,
+        done=f"{match[1]} --show | grep -qF -e {match[2]}",
+        reason="it says which subscription fits the system",
+    )
 
 
 def _room(room: int) -> Step:
-    """Only a check: a compose on a full disk fails with errors that do not say so."""
     free = "$(df -Pk /var | awk 'NR == 2 {print $4}')"
     return Step(
         "look for room",
@@ -154,6 +180,7 @@ def _room(room: int) -> Step:
         done=f"[ {free} -ge {room // 1024} ]",
         script=f'echo "No space left on device: /var has {free} KiB free, composes need '
         f'{room // 1024}"\nexit 1',
+        reason="a compose on a full disk fails with an error that does not say so",
     )
 
 
@@ -163,6 +190,7 @@ def _enable(unit: str) -> Step:
         f"enable {unit}",
         f"systemctl enable --now {name}",
         done=f"systemctl is-enabled --quiet {name} && systemctl is-active --quiet {name}",
+        reason=_PURPOSES.get(unit, ""),
     )
 
 

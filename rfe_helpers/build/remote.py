@@ -26,6 +26,7 @@ from rfe_helpers.core.progress import OnProgress
 from rfe_helpers.core.ssh import Host
 from rfe_helpers.core.wait import Deadline, wait_for
 from rfe_helpers.errors import BuilderError, CommandFailedError, InputError, MachineError
+from rfe_helpers.lab import profile
 from rfe_helpers.lab.lab import Lab
 from rfe_helpers.machine import guest
 from rfe_helpers.machine.guest import Guest
@@ -88,8 +89,20 @@ def host(lab: Lab, builder: str, on_progress: OnProgress = None) -> Host:
     ).host
 
 
-def steps(lab: Lab, builder: str, credentials_file: str = "") -> tuple[Step, ...]:
-    """The steps that install Image Builder of the profile's release on a machine, in order."""
+def steps(
+    lab: Lab, builder: str, credentials_file: str = "", *, release: str = ""
+) -> tuple[Step, ...]:
+    """The steps that install Image Builder of the profile's release on a machine, in order.
+
+    The sandbox's own process and an Image Builder of this machine need none: for them these are the
+    steps in a guest of the release, to read; with the sandbox's profile that of `release`. Raises
+    ProfileError for a release without edge images.
+    """
+    if not is_remote(builder):
+        own = lab.profile.backend == "osbuild" or not release
+        shown = lab.profile if own else profile.load(release)
+        shown.require_edge()
+        return provision.steps(shown, console_for_root=True)
     path = Path(credentials_file) if credentials_file else None
     needed = lab.profile.registration.kind != "none"
     user = (ssh.parse(builder).user or "root") if builder != VM else "root"
@@ -213,6 +226,7 @@ systemctl try-restart osbuild-composer.service
         f"tar -xz -C {_PREFIX}; cp …/osbuild-composer.* /etc/systemd/system/",
         done=f"grep -qx {digest} {_PREFIX}/digest && getent group {provision.GROUP}",
         script=script,
+        reason="it stands in for Red Hat's package osbuild-composer",
         stdin=base64.b64encode(packed).decode() + "\n",
     )
 

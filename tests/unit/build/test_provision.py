@@ -54,6 +54,14 @@ def test_what_is_shown_is_what_the_release_has(name: str) -> None:
     assert shown == [command.replace(digest(SECRET), "…") for command in EXPECTED[name]]
 
 
+@pytest.mark.parametrize("name", EXPECTED)
+def test_every_step_says_what_it_is_for(name: str) -> None:
+    planned = provision.steps(profile.load(name), "core", PERSON, console_for_root=True)
+    assert [step.title for step in planned if not step.reason] == []
+    (packages,) = [step for step in planned if step.title == "install Image Builder"]
+    assert all(f"{each}: " in packages.reason for each in profile.load(name).install.packages)
+
+
 @pytest.mark.parametrize("name", ["rhel-8.4", "rhel-8.10", "rhel-9.6", "fedora-iot"])
 def test_what_is_done_is_what_is_shown(name: str, rhel: Rhel, log: Path) -> None:
     outcomes = install(name, log)

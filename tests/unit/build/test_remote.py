@@ -11,7 +11,7 @@ import pytest
 
 from rfe_helpers.build import registration, remote
 from rfe_helpers.core import run
-from rfe_helpers.errors import InputError
+from rfe_helpers.errors import InputError, ProfileError
 from rfe_helpers.lab.lab import Lab
 
 
@@ -59,6 +59,15 @@ def test_a_guest_of_the_sandbox_gets_its_service_in_place_of_a_package(tmp_path:
         "enable cockpit.socket",
         "let root into the web console",
     ]
+
+
+def test_the_sandbox_shows_the_steps_that_a_guest_of_the_release_gets(tmp_path: Path) -> None:
+    shown = remote.steps(Lab(tmp_path / "lab", "sandbox"), "sandbox", release="rhel-9.6")
+    assert shown == remote.steps(Lab(tmp_path / "rhel", "rhel-9.6"), "vm")
+    local = remote.steps(Lab(tmp_path / "rhel", "rhel-9.6"), "local", release="rhel-8.4")
+    assert local == shown
+    with pytest.raises(ProfileError, match="no edge images"):
+        remote.steps(Lab(tmp_path / "lab", "sandbox"), "sandbox", release="rhel-10")
 
 
 def test_another_machine_gets_the_release_and_its_user_the_group(tmp_path: Path) -> None:
