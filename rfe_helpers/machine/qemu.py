@@ -123,6 +123,22 @@ def argv(
     # fmt: on
 
 
+def typed_argv(spec: VmSpec, accelerator: str = "kvm") -> list[str]:
+    """The command line that a person types for a machine with BIOS: that of `argv`, without the log
+    and the control socket, and with QEMU's own window."""
+    # fmt: off
+    return [
+        f"qemu-system-{spec.arch}",
+        *_machine_argv(spec, accelerator),
+        "-smp", str(spec.cpus), "-m", str(spec.memory_mib),
+        *_disk_argv(spec),
+        *_network_argv(spec),
+        *_kernel_argv(spec),
+        *([] if spec.reboots else ["-no-reboot"]),
+    ]
+    # fmt: on
+
+
 def _machine_argv(spec: VmSpec, accelerator: str) -> list[str]:
     machine = _MACHINES[spec.arch][0]
     accel, kind, _, cpu = ACCELERATORS[accelerator]
