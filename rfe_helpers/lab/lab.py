@@ -44,6 +44,7 @@ DEFAULT = "~/rfe-lab"
 # The notebook that records each step.
 NOTEBOOK_OF = {
     "image-builder": "10",
+    "builder-machine": "15",
     "commit": "20",
     "inspect": "30",
     "serve": "40",

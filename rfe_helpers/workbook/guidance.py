@@ -28,6 +28,7 @@ from rfe_helpers.workbook.speed import slowness
 _SECONDS = {
     "00": (1, 1),
     "10": (1, 1),
+    "15": (200, 300),
     "20": (38, 38),
     "30": (48, 48),
     "40": (15, 15),
@@ -39,7 +40,7 @@ _SECONDS = {
     "90": (27, 27),
     "95": (30, 30),
 }
-_WITH_BUILDER = ("10", "20", "30", "60", "70", "80")
+_WITH_BUILDER = ("10", "15", "20", "30", "60", "70", "80")
 _FIRST_BASE = 82  # in addition, if the base tree is not in the cache yet
 _FIRST_ISO = 90  # in addition, if the boot ISO is not in the cache yet
 _REAL_BUILDER = 600  # in addition, with osbuild-composer: for its start or a compose
