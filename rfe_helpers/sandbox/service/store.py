@@ -153,6 +153,7 @@ class _Connection:
         self.db = sqlite3.connect(path, timeout=30, isolation_level=None, check_same_thread=False)
         self.db.execute("PRAGMA journal_mode = WAL")
         self.db.execute("PRAGMA synchronous = FULL")
+        self.busy = threading.RLock()  # SQLite crashes if it is closed under a running statement
 
     def __del__(self) -> None:
         self.db.close()
@@ -177,9 +178,12 @@ class Store:
             ) from None
 
     def close(self) -> None:
-        """Close all connections; nothing may use the store any more."""
+        """Close all connections, each when its statement has ended; what uses the store later gets
+        sqlite3.ProgrammingError."""
         with self._guard:
-            for connection in list(self._connections):
+            connections = list(self._connections)
+        for connection in connections:
+            with connection.busy:
                 connection.db.close()
 
     # blueprints -----------------------------------------------------------------------------------
@@ -437,24 +441,28 @@ class Store:
                 db.execute(f"PRAGMA user_version = {_SCHEMA_VERSION}")
 
     def _read(self, query: str, *values: str) -> list[Any]:
-        return self._connection().execute(query, values).fetchall()
+        connection = self._connection()
+        with connection.busy:
+            return connection.db.execute(query, values).fetchall()
 
     @contextmanager
     def _change(self) -> Iterator[sqlite3.Connection]:
         """One transaction: on the disk when the block ends, undone if it raises."""
-        db = self._connection()
-        db.execute("BEGIN IMMEDIATE")
-        try:
-            yield db
-        except BaseException:
-            db.execute("ROLLBACK")
-            raise
-        db.execute("COMMIT")
+        connection = self._connection()
+        with connection.busy:
+            db = connection.db
+            db.execute("BEGIN IMMEDIATE")
+            try:
+                yield db
+            except BaseException:
+                db.execute("ROLLBACK")
+                raise
+            db.execute("COMMIT")
 
-    def _connection(self) -> sqlite3.Connection:
+    def _connection(self) -> _Connection:
         connection: _Connection | None = getattr(self._local, "connection", None)
         if connection is None:
             connection = self._local.connection = _Connection(self.path)
             with self._guard:
                 self._connections.add(connection)
-        return connection.db
+        return connection

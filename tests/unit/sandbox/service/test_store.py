@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import subprocess
+import sys
 import threading
 from pathlib import Path
 
@@ -153,3 +155,41 @@ def test_threads_that_have_ended_hold_no_connection(store: Store) -> None:
         thread.join()
     held = [path.readlink() for path in Path("/proc/self/fd").iterdir() if path.is_symlink()]
     assert sum(str(target).startswith(str(store.path)) for target in held) < 10
+
+
+# In a process of its own: what is tested for has ended the program.
+CLOSED_WHILE_READ = """
+import sqlite3, sys, threading, time
+from pathlib import Path
+from rfe_helpers.build.blueprint import Blueprint
+from rfe_helpers.sandbox.service.store import Store
+
+def read(store, reading):
+    try:
+        while True:
+            store.changes("Edge")
+            reading.set()
+    except sqlite3.ProgrammingError:
+        pass
+
+for number in range(60):
+    store = Store(Path(sys.argv[1], str(number)))
+    store.push(Blueprint("Edge"))
+    events = [threading.Event() for _ in range(4)]
+    threads = [threading.Thread(target=read, args=(store, event)) for event in events]
+    for thread, event in zip(threads, events):
+        thread.start()
+        event.wait(10)
+    store.close()
+    for thread in threads:
+        thread.join(10)
+        assert not thread.is_alive()
+"""
+
+
+def test_a_store_can_be_closed_while_others_read(tmp_path: Path) -> None:
+    for number in range(60):
+        (tmp_path / str(number)).mkdir()
+    command = [sys.executable, "-c", CLOSED_WHILE_READ, str(tmp_path)]
+    result = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    assert (result.returncode, result.stderr) == (0, "")
