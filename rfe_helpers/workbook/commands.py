@@ -47,7 +47,8 @@ class ShownRecord:
         parts += [f"{self.times} times"] if self.times > 1 else []
         parts += ["done in Python, as this does"] if entry.shell else []
         parts += ["keeps running"] if _runs_on(entry) else []
-        parts += [f"status {entry.status}"] if entry.argv and entry.status else []
+        if _has_failed(entry):
+            parts.append(f"status {entry.status}" if entry.status else "ended by force")
         parts += ["its input is not shown"] if entry.stdin else []
         # On one line: a second one would not be a comment.
         return " ".join(": ".join(filter(None, [", ".join(parts), _by_hand(entry)])).split())
@@ -83,7 +84,7 @@ def _repeats(earlier: Record, later: Record) -> bool:
     if later.request:
         return earlier.request == later.request and later.request.method == "GET"
     tried = (earlier.argv, earlier.env) == (later.argv, later.env)
-    return bool(later.argv) and tried and earlier.status not in (0, None)
+    return tried and _has_failed(earlier)
 
 
 def below(entries: Iterable[Record]) -> Markup:
@@ -128,7 +129,11 @@ def _line(entry: Record) -> str:
 
 
 def _runs_on(entry: Record) -> bool:
-    return bool(entry.argv) and entry.status is None
+    return bool(entry.argv) and entry.status is None and not entry.seconds
+
+
+def _has_failed(entry: Record) -> bool:
+    return bool(entry.argv) and entry.status != 0 and not _runs_on(entry)
 
 
 def _heredoc(target: str, text: str, *, quoted: bool) -> str:
@@ -303,7 +308,7 @@ class Script:
             yield "# " + line.replace("\n", "\n# ")
         elif _runs_on(entry):
             yield f'{line} >> "$LAB"/background.log 2>&1 &'
-        elif entry.argv and entry.status:
+        elif _has_failed(entry):
             yield f"{line} || true"
         elif step.times > 1 and entry.argv:
             yield f"until {line}; do sleep 2; done"

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 _STYLE = (
     "font: 13px system-ui, sans-serif; max-width: 100%; height: auto; color: inherit; "
-    "display: block; margin: .5em 0"
+    "display: block; margin: .5em 0; background: none"
 )
 _ACCENT = "var(--jp-brand-color1, #3a6ea5)"
 _ROW, _WIDTH = 92, 780  # of the drawing of deployments

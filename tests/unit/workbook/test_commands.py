@@ -70,6 +70,14 @@ def test_no_text_becomes_a_command(tmp_path):
         assert not any((tmp_path / name).exists() for name in "xyz")
 
 
+def test_what_was_ended_is_told_from_what_keeps_running():
+    ended = Record(1.0, 30.1, None, argv=("ssh", "x"))
+    started = Record(2.0, 0.0, None, argv=("nginx",))
+    lines = below([ended, started]).text.splitlines()[1:]
+    assert lines == ["# 30.1 s, ended by force", "ssh x", "# keeps running", "nginx &"]
+    assert "ssh x || true\n" in Script([]).text([ended])
+
+
 def test_nothing_run_is_nothing_shown():
     assert below([command("podman", "--version")]).text == ""
 
