@@ -47,6 +47,10 @@ def test_text_that_does_not_fit_is_found(window: Window) -> None:
     assert any("OSTree" in text for text in window.clipped())
 
 
+# What a panel shows in lines of code, without those that it has run.
+SHOWN = "pre:not(.rfe-commands pre)"
+
+
 def test_the_editor_finds_adds_pushes_and_goes_back(window: Window) -> None:
     window.open(notebook("20"))
     window.run_cells("nb20-02-code", "nb20-03-code", "nb20-32-code", seconds=120)
@@ -55,7 +59,7 @@ def test_the_editor_finds_adds_pushes_and_goes_back(window: Window) -> None:
     editor.get_by_placeholder("search packages").press("Enter")
     editor.get_by_text("interactive processes viewer").wait_for()
     editor.get_by_role("button", name="+").first.click()
-    editor.locator("pre").filter(has_text='name = "htop"').first.wait_for()
+    editor.locator(SHOWN).filter(has_text='name = "htop"').first.wait_for()
     editor.get_by_text(re.compile(r"\d+ packages in the image")).wait_for()
     window.shot(editor, "editor")
     assert window.clipped() == []
@@ -79,10 +83,10 @@ def test_the_editor_finds_adds_pushes_and_goes_back(window: Window) -> None:
     editor.get_by_text("✔ pushed: edge is at version").wait_for()
     history = editor.get_by_label("History")
     history.select_option(index=1)
-    editor.locator("pre").filter(has_text='+name = "htop"').wait_for()
+    editor.locator(SHOWN).filter(has_text='+name = "htop"').wait_for()
     editor.get_by_role("button", name="Undo to this").click()
     editor.get_by_text("✔ undone").wait_for()
-    assert editor.locator("pre").filter(has_text='name = "htop"').count() == 0
+    assert editor.locator(SHOWN).filter(has_text='name = "htop"').count() == 0
     assert window.complaints == []
 
 
@@ -136,8 +140,9 @@ def test_a_saved_copy_has_the_twin_and_no_widget(window: Window) -> None:
     assert VIEW not in saved
     cells = {cell["id"]: cell for cell in json.loads(saved)["cells"]}
     for identity in ("nb20-32-code", "nb20-34-code"):
-        (output,) = cells[identity]["outputs"]
-        assert "rfe-twin" in "".join(output["data"]["text/html"])
+        twin, commands = ("".join(each["data"]["text/html"]) for each in cells[identity]["outputs"])
+        assert "rfe-twin" in twin
+        assert "rfe-commands" in commands
     window.open(notebook("20"))
     window.go_to("nb20-34-code")
     window.page.locator(".rfe-twin:visible").last.wait_for()
@@ -154,23 +159,23 @@ def test_a_draft_outlives_the_kernel_and_is_seen_in_a_second_window(window: Wind
     editor.get_by_label("Host name").fill("station-9")
     editor.get_by_label("Host name").press("Enter")
     draft = re.compile('hostname = "station-9"')
-    editor.locator("pre").filter(has_text=draft).first.wait_for()
+    editor.locator(SHOWN).filter(has_text=draft).first.wait_for()
     assert editor.get_by_text(BRING_BACK).is_hidden()
     window.restart_kernel()
     editor.get_by_text(BRING_BACK).wait_for()
     window.run_cells(*cells, seconds=120)
-    window.panel("nb20-32-code").locator("pre").filter(has_text=draft).first.wait_for()
+    window.panel("nb20-32-code").locator(SHOWN).filter(has_text=draft).first.wait_for()
     with window.another() as other:
         other.open(notebook("20"))
         other.run_cells("nb20-32-code", seconds=120)
         second = other.panel("nb20-32-code")
-        second.locator("pre").filter(has_text=draft).first.wait_for()
+        second.locator(SHOWN).filter(has_text=draft).first.wait_for()
         second.get_by_role("button", name="Discard draft").click()
         second.get_by_text("✔ back to what was pushed last").wait_for()
         assert other.complaints == []
     first = window.panel("nb20-32-code")
     first.get_by_text("As TOML").wait_for()
-    first.locator("pre").filter(has_text=draft).first.wait_for(state="detached")
+    first.locator(SHOWN).filter(has_text=draft).first.wait_for(state="detached")
     assert window.complaints == []
 
 

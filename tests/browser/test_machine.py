@@ -1,3 +1,5 @@
+import re
+
 """The panels of a machine and its system in the browser, in the lab of a headless run."""
 
 from __future__ import annotations
@@ -36,7 +38,7 @@ def test_the_report_of_a_run_fits_a_phone(
     """Nothing scrolls sideways but tables, with every notebook unfolded."""
     page = chromium.new_page(viewport={"width": 375, "height": 800})
     page.goto(Path(workbook_summary["report"]).as_uri())
-    assert page.locator("details[open]").count() == 0
+    assert page.locator("details.notebook[open]").count() == 0
     page.evaluate("() => document.querySelectorAll('details').forEach(each => each.open = true)")
     assert page.evaluate("() => document.documentElement.scrollWidth") == 375
     facts = page.locator("dl.facts dt").all_inner_texts()
@@ -199,11 +201,11 @@ def test_the_system_shows_its_deployments_and_rolls_back(window: Window) -> None
     panel.get_by_text("✔ as it is now").wait_for()
     panel.get_by_text("Timers", exact=True).click()
     panel.get_by_text("systemd-tmpfiles-clean.timer").first.wait_for()
-    boxes = panel.locator("code")
-    first, other = boxes.first.inner_text(), boxes.nth(1).inner_text()
+    checksums = panel.locator("svg text").filter(has_text=re.compile("^[0-9a-f]{12}$"))
+    first, other = checksums.nth(0).text_content(), checksums.nth(1).text_content()
     for expected in (other, first):  # the second time puts the first deployment first again
         panel.get_by_role("button", name="Roll back").click()
-        panel.locator("code").first.filter(has_text=expected).wait_for()
+        checksums.first.filter(has_text=expected).wait_for()
     panel.get_by_text("✔ the other deployment boots next").wait_for()
     window.shot(panel, "system")
     window.pictures("system")
