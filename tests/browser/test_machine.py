@@ -1,9 +1,8 @@
-import re
-
 """The panels of a machine and its system in the browser, in the lab of a headless run."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
