@@ -130,8 +130,8 @@ def test_the_tail_of_a_running_log_stands_under_its_stage(service: Running) -> N
     identity = service.compose()
     service.wait(identity, "RUNNING")
     log = service.state / "composes" / identity / "osbuild.log"
-    while not log.exists():
-        pass
+    while not log.exists() or not log.stat().st_size:
+        pass  # the file is there a moment before the stage's name is in it
     with log.open("a") as file:
         file.write("".join(f"line {number}\n" for number in range(1000)))
     text = service.ask(f"GET /api/v1/compose/log/{identity}?size=1").body.decode()
