@@ -68,6 +68,7 @@ def doctor(as_json: bool) -> int:
 @click.option(
     "--keep-going", is_flag=True, help="After a failure, run the notebooks that do not need it."
 )
+@click.option("--exercises", is_flag=True, help="Do the exercises, too, with their solutions.")
 @click.option(
     "--out",
     type=click.Path(file_okay=False, writable=True, path_type=Path),
@@ -88,6 +89,7 @@ def run(
     profile: str | None,
     parameters: tuple[tuple[str, str], ...],
     keep_going: bool,
+    exercises: bool,
     out: Path | None,
     junit: Path | None,
     as_json: bool,
@@ -114,6 +116,7 @@ def run(
         dict(parameters),
         lambda line: print(line, file=stream, flush=True),
         keep_going=keep_going,
+        solve=exercises,
     )
     if out is not None:
         shutil.copytree(summary.directory, out, dirs_exist_ok=True)

@@ -1,7 +1,8 @@
 from . import doctor, headless
 from .devices import timer_table, watch
 from .drawings import connections, deployments, tree
-from .guidance import begin, exercise, life_cycle, times
+from .exercises import exercise
+from .guidance import begin, life_cycle, times
 from .progress import Live, Progress
 from .show import Markup, Picture, Table, bars, check, facts, mask, size
 from .ui import BlueprintEditor, CommitBrowser, ComposePanel, MachinePanel, NodePanel

@@ -14,14 +14,22 @@ from papermill.engines import NBClientEngine, papermill_engines
 from traitlets.config import Config
 
 from rfe_helpers.core.progress import Say
+from rfe_helpers.workbook import exercises
+from rfe_helpers.workbook.exercises import is_solution
 from rfe_helpers.workbook.progress import PROGRESS, Sparing
 
 NAME = "rfe"
 
 
 class Engine(NBClientEngine):  # type: ignore[misc]
-    """The engine `NAME`. It takes `tell`, which gets each line of progress, and `kernel_log`, the
-    file for the output of the kernel."""
+    """The engine `NAME`. It takes `tell`, which gets each line of progress, `kernel_log`, the file
+    for the output of the kernel, and `solve`, which does the exercises, too."""
+
+    @classmethod
+    def execute_notebook(cls, nb: Any, kernel_name: str, *, solve: bool, **options: Any) -> Any:
+        if solve:
+            exercises.insert_solutions(nb)
+        return super().execute_notebook(nb, kernel_name, **options)
 
     @classmethod
     def execute_managed_notebook(
@@ -86,9 +94,9 @@ class _Client(PapermillNotebookClient):  # type: ignore[misc]
 
 
 def has_number(cell: Any) -> bool:
-    """Whether it is a code cell of the notebook itself with something in it, not a cell that
-    papermill injects: JupyterLab numbers these."""
-    injected = "injected-parameters" in cell.metadata.get("tags", ())
+    """Whether it is a code cell of the notebook itself with something in it, which JupyterLab
+    numbers, not one that is inserted for a run."""
+    injected = "injected-parameters" in cell.metadata.get("tags", ()) or is_solution(cell)
     return cell.cell_type == "code" and bool(cell.source.strip()) and not injected
 
 

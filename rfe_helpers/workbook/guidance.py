@@ -1,4 +1,4 @@
-"""How far a reader has come, what is next and how long it takes; exercises and their checks.
+"""How far a reader has come, what is next and how long it takes.
 
 Times are those of the sandbox on two cores of an AMD EPYC, measured without KVM and estimated with
 it, and scaled by how slow this machine is (speed.py); a real Image Builder takes some minutes for a
@@ -9,11 +9,9 @@ from __future__ import annotations
 
 import html
 import json
-from collections.abc import Callable
 from typing import Any
 
 from rfe_helpers.core.units import size
-from rfe_helpers.errors import RfeError
 from rfe_helpers.lab.cache import cache_directory
 from rfe_helpers.lab.lab import Lab
 from rfe_helpers.machine.accelerator import find_accelerator
@@ -206,23 +204,3 @@ def _last_runs(lab: Lab) -> dict[str, float]:
         for result in json.loads(path.read_text())["notebooks"]
         if result["status"] == "passed"
     }
-
-
-def exercise(task: str, done: Callable[[], object], to_do: str) -> Markup:
-    """Whether an optional exercise is done, and if not, what to do. It never fails a run, whatever
-    `done()` returns or raises of the errors that an open exercise causes.
-
-        exercise("htop is in the commit", lambda: "htop" in names, "Add it to the blueprint.")
-    """
-    reason = ""
-    try:
-        solved = bool(done())
-    except RfeError as error:
-        solved, reason = False, f" ({error.message})"
-    except (LookupError, TypeError, ValueError) as error:  # an answer of another type
-        solved, reason = False, f" ({type(error).__name__}: {error})"
-    if solved:
-        green = "var(--jp-success-color0, #1b7f3b)"
-        return Markup(f'<b style="color: {green}">✔</b> {html.escape(task)}', f"✔ {task}")
-    text = f"○ still open: {task}. {to_do}{reason}"
-    return Markup(html.escape(text), text)

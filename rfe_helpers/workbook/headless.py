@@ -36,7 +36,7 @@ from rfe_helpers.core.progress import OnProgress, Say, say
 from rfe_helpers.core.units import elapsed
 from rfe_helpers.errors import LabError, ParameterError, RfeError
 from rfe_helpers.lab.lab import Lab
-from rfe_helpers.workbook import engine, report
+from rfe_helpers.workbook import engine, exercises, report
 from rfe_helpers.workbook.chapters import FURTHER, LIFE_CYCLE, NEEDS
 from rfe_helpers.workbook.notebooks import all_notebooks
 from rfe_helpers.workbook.results import Failure, NotebookResult, Status, Summary
@@ -88,9 +88,11 @@ def run_notebooks(
     on_progress: OnProgress = None,
     *,
     keep_going: bool = False,
+    solve: bool = False,
 ) -> Summary:
     """Run notebooks one after the other in `lab`; the first that does not pass ends the run. With
-    `keep_going`, those that need nothing of it are run nevertheless.
+    `keep_going`, those that need nothing of it are run nevertheless. With `solve`, exercises are
+    done with their solutions, and one that stays open fails.
 
     `parameters` are texts that are converted to the types in the parameters cell of a notebook;
     each is passed to the notebooks that have it. Raises, before anything runs, ParameterError if
@@ -113,7 +115,7 @@ def run_notebooks(
                 results.append(NotebookResult(path.stem, "not run", reason=obstacle))
                 continue
             tell(path.stem)
-            results.append(_run_one(path, directory / path.name, arguments, tell))
+            results.append(_run_one(path, directory / path.name, arguments, tell, solve))
             tell(f"    {results[-1].status} in {elapsed(results[-1].seconds)}")
         summary = Summary(
             directory=directory,
@@ -250,7 +252,9 @@ def typed(name: str, text: str, parameter: Mapping[str, Any]) -> str | int | flo
     return text
 
 
-def _run_one(path: Path, executed: Path, values: dict[str, Any], tell: Say) -> NotebookResult:
+def _run_one(
+    path: Path, executed: Path, values: dict[str, Any], tell: Say, solve: bool
+) -> NotebookResult:
     """Run one notebook to its end or its first failing cell."""
     began = time.monotonic()
     status: Status = "passed"
@@ -266,6 +270,7 @@ def _run_one(path: Path, executed: Path, values: dict[str, Any], tell: Say) -> N
             cwd=path.parent,
             tell=tell,
             kernel_log=executed.with_suffix(".log"),
+            solve=solve,
         )
     except KeyboardInterrupt:
         status = "interrupted"
@@ -273,9 +278,9 @@ def _run_one(path: Path, executed: Path, values: dict[str, Any], tell: Say) -> N
         status, failure = "failed", _failure(error, executed)
     except DeadKernelError:
         status, failure = "failed", _death(executed)
-    secret = _remove_secrets(executed)
-    if secret is not None and status == "passed":
-        status, failure = "failed", secret
+    remark = _remove_secrets(executed) or _open_exercise(executed)
+    if remark is not None and status == "passed":
+        status, failure = "failed", remark
     return NotebookResult(
         name=path.stem,
         status=status,
@@ -347,6 +352,17 @@ def _remove_secrets(executed: Path) -> Failure | None:
     if first is not None:
         nbformat.write(notebook, executed)
     return first
+
+
+def _open_exercise(executed: Path) -> Failure | None:
+    """A Failure for the first exercise that its solution does not solve."""
+    notebook = nbformat.read(executed, as_version=4)
+    remark = exercises.open_exercise(notebook)
+    if remark is None:
+        return None
+    index, text = remark
+    cell = notebook.cells[index]
+    return Failure(index, cell.source, "OpenExercise", text, cell.execution_count)
 
 
 def _texts(output: Any) -> list[tuple[Any, Any, str]]:

@@ -94,6 +94,46 @@ def test_a_failing_cell_ends_the_run_and_comes_first_in_the_report(lab, make):
     assert report.index("give another") < report.index("<details")
 
 
+EXERCISE = """\
+## Exercise
+
+<details><summary>How</summary>
+
+```python
+answer = {}
+!echo the answer is {{answer}}
+```
+
+</details>"""
+CHECK = 'exercise("the answer", lambda: answer == 42, "Change answer.")'
+
+
+def test_exercises_are_done_with_their_solutions_if_asked_for(lab, make):
+    sources = ("from rfe_helpers.workbook import exercise\nanswer = 0", EXERCISE.format(42), CHECK)
+    notebook = make("10-first", *sources)
+    summary = run_notebooks([notebook], lab)
+    assert summary.status == "passed"
+    assert "○ still open: the answer. Change answer." in outputs(summary.notebooks[0].executed)
+
+    summary = run_notebooks([notebook], lab, solve=True)
+    assert summary.status == "passed"
+    executed = summary.notebooks[0].executed
+    assert "the answer is 42" in outputs(executed)
+    assert "✔ the answer" in outputs(executed)
+    # the check keeps the number that it has in JupyterLab
+    assert code_cells(executed)[-1].execution_count == 3
+    assert len(code_cells(notebook)) == 3
+
+
+def test_an_exercise_that_its_solution_leaves_open_fails_the_run(lab, make):
+    sources = ("from rfe_helpers.workbook import exercise\nanswer = 0", EXERCISE.format(41), CHECK)
+    summary = run_notebooks([make("10-first", *sources)], lab, solve=True)
+    failure = summary.to_json()["notebooks"][0]["failure"]
+    assert (failure["error"], failure["number"]) == ("OpenExercise", 3)
+    assert failure["message"] == "○ still open: the answer. Change answer."
+    assert failure["source"] == CHECK
+
+
 @pytest.mark.parametrize(
     ("parameters", "words"),
     [

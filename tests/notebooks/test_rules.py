@@ -1,6 +1,7 @@
 """The rules that every notebook of the workbook keeps."""
 
 import ast
+import copy
 import importlib
 import inspect
 import itertools
@@ -12,8 +13,10 @@ from pathlib import Path
 import nbformat
 import papermill
 import pytest
+from IPython.core.inputtransformer2 import TransformerManager
 
 from rfe_helpers.lab import profile
+from rfe_helpers.workbook.exercises import insert_solutions, is_solution
 from rfe_helpers.workbook.notebooks import NOTEBOOKS, all_notebooks
 
 ROOT = Path(__file__).parents[2]
@@ -188,6 +191,17 @@ def test_prose_comes_before_every_step(book):
     for cell in book.cells[3:]:
         row = row + 1 if cell.cell_type == "code" else 0
         assert row <= 4, cell.source
+
+
+def test_its_exercise_has_a_solution_and_a_check(book):
+    notebook = copy.deepcopy(book)
+    insert_solutions(notebook)
+    (index,) = [index for index, cell in enumerate(notebook.cells) if is_solution(cell)]
+    assert "exercise(" in notebook.cells[index + 1].source
+    code = TransformerManager().transform_cell(notebook.cells[index].source)
+    assert ast.parse(code).body
+    headings = [cell.source.splitlines()[0] for cell in book.cells if "<details>" in cell.source]
+    assert headings == ["## Exercise"]
 
 
 def test_steps_are_followed_by_checks(book):

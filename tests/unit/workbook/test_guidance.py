@@ -7,7 +7,7 @@ import xml.etree.ElementTree as ET
 import pytest
 
 from rfe_helpers.core import journal
-from rfe_helpers.errors import NodeError, StepMissingError
+from rfe_helpers.errors import StepMissingError
 from rfe_helpers.lab.lab import Lab
 from rfe_helpers.workbook import guidance, speed
 from rfe_helpers.workbook.notebooks import all_notebooks
@@ -143,25 +143,3 @@ def test_a_real_image_builder_takes_longer(tmp_path, monkeypatch):
     lab = Lab(tmp_path / "lab", "rhel-9.6")
     assert guidance.estimate(lab, "20")[0] > 300
     journal.open_journal(None)
-
-
-def test_an_exercise_is_done_or_says_what_to_do():
-    assert repr(guidance.exercise("a file", lambda: ["x"], "Make one.")) == "✔ a file"
-    still_open = guidance.exercise("a <file>", lambda: [], "Make one.")
-    assert repr(still_open) == "○ still open: a <file>. Make one."
-    assert "&lt;file&gt;" in still_open.html
-
-
-def test_an_exercise_on_a_machine_that_is_off_fails_nothing():
-    def ask():
-        raise NodeError("edge-1 does not answer")
-
-    assert "(edge-1 does not answer)" in repr(guidance.exercise("a file", ask, "Make one."))
-
-
-def test_an_answer_of_another_type_fails_nothing():
-    text = repr(guidance.exercise("a number", lambda: abs("5") > 3, "Give one."))
-    assert text.startswith("○ still open: a number. Give one. (TypeError: ")
-    assert "(KeyError: 'name')" in repr(
-        guidance.exercise("a name", lambda: {}["name"], "Give one.")
-    )
