@@ -91,8 +91,9 @@ def workbook_lab(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def workbook_summary(workbook_lab):
-    """The summary of a run of the short path in a new lab; its machine goes on running."""
-    command = [RFE, "run", "--json", "--lab", workbook_lab]
+    """The summary of a run of the short path, with its exercises, in a new lab; its machine keeps
+    running."""
+    command = [RFE, "run", "--exercises", "--json", "--lab", workbook_lab]
     result = subprocess.run(command, capture_output=True, text=True, timeout=2400)
     print(result.stderr)
     assert result.returncode == 0, result.stderr[-4000:]
