@@ -64,7 +64,10 @@ def composer_cli(request: ApiRequest) -> str:
     path, _, query = request.path.partition("?")
     inner = path.removeprefix("/api/")
     if (request.method, inner) == ("POST", "v1/compose"):
-        return _start(json.loads(request.body), query)
+        try:
+            return _start(json.loads(request.body), query)
+        except ValueError:
+            return ""  # a body that was cut in the journal
     for method, pattern, command in _COMMANDS:
         if method == request.method and (words := _match(pattern, inner)) is not None:
             words["file"] = shlex.quote(document_name(request))

@@ -83,6 +83,11 @@ def test_what_composer_cli_cannot_do_has_no_line():
     assert composer_cli(request("GET", "v1/unheard/of")) == ""
 
 
+def test_a_body_that_was_cut_in_the_journal_has_no_line():
+    body = '{"blueprint_name": "edge", "compose_ty'
+    assert composer_cli(request("POST", "v1/compose", body)) == ""
+
+
 def test_curl_sends_the_document_that_the_reader_has_as_a_file():
     pushed = request("POST", "v1/blueprints/new", TOML, "text/x-toml")
     assert document_name(pushed) == "edge-till.toml"
