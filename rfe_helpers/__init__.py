@@ -18,10 +18,10 @@ The chapters, and the notebooks that are about them:
     lab         a run of the workbook, and the releases
     build       Image Builder: blueprints and composes             notebooks 10, 20
     commit      what is in a commit                                notebook 30
-    serve       a web server, publications, a registry             notebook 40
+    serve       a web server, publications, a registry             notebooks 40, 65
     install     kickstarts and boot ISOs                           notebooks 50, 70
     machine     virtual machines, and the systems on them          notebooks 50, 60
-    prove       updates that can be trusted                        notebook 65
+    prove       interrupted updates                                notebook 67
     fleet       many devices                                       notebooks 80, 90
     workbook    checks, tables, progress, panels, headless runs    every notebook
     core        processes, files, waiting, SSH

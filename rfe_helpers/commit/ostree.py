@@ -316,11 +316,17 @@ class Repo:
         return time.monotonic() - began
 
     def refusal(
-        self, remote: str, rev: str, *, newer: bool = False, retries: int | None = None
+        self,
+        remote: str,
+        rev: str,
+        *,
+        commit_only: bool = False,
+        newer: bool = False,
+        retries: int | None = None,
     ) -> str:
         """Why `pull` refuses a commit, in ostree's words; "" if it accepts it."""
         try:
-            self.pull(remote, rev, newer=newer, retries=retries)
+            self.pull(remote, rev, commit_only=commit_only, newer=newer, retries=retries)
         except CommitError as error:
             return error.message
         return ""

@@ -51,6 +51,7 @@ NOTEBOOK_OF = {
     "install": "50",
     "update": "60",
     "trust": "65",
+    "interruptions": "67",
     "offline": "70",
     "fleet": "80",
     "playground": "95",

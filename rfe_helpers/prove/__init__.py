@@ -1,4 +1,4 @@
-"""Proofs that updates are safe (notebook 65): slow and broken links, killed machines, power loss.
+"""Proofs that updates are safe (notebook 67): slow and broken links, killed machines, power loss.
 
 For example:
 

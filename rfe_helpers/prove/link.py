@@ -55,6 +55,7 @@ class Link:
         self.port = 0
         self._target = target
         self._free_at = [0.0, 0.0]  # when the link can take the next byte: up, down
+        self._cut = asyncio.Event()
         self._loop = asyncio.new_event_loop()
         self._tasks: set[asyncio.Task[None]] = set()
         self._thread = threading.Thread(target=self._loop.run_forever, name="link", daemon=True)
@@ -111,14 +112,18 @@ class Link:
         await asyncio.sleep(2 * self.quality.delay)  # the handshake
         from_server, to_server = await asyncio.open_connection(HOST, self._target)
         try:
-            up = asyncio.ensure_future(self._pump(reader, to_server, 0))
-            down = asyncio.ensure_future(self._pump(from_server, writer, 1))
+            ends = [
+                asyncio.ensure_future(self._pump(reader, to_server, 0)),
+                asyncio.ensure_future(self._pump(from_server, writer, 1)),
+                # Without it, a connection on which nothing moves would outlive the cut.
+                asyncio.ensure_future(self._cut.wait()),
+            ]
             try:
-                await asyncio.wait([up, down], return_when=asyncio.FIRST_COMPLETED)
+                await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
             finally:
-                up.cancel()
-                down.cancel()
-                await asyncio.gather(up, down, return_exceptions=True)
+                for end in ends:
+                    end.cancel()
+                await asyncio.gather(*ends, return_exceptions=True)
         finally:
             to_server.close()
 
@@ -129,7 +134,7 @@ class Link:
         chunks: asyncio.Queue[tuple[float, bytes]] = asyncio.Queue(_QUEUE)
         carrier = asyncio.ensure_future(self._deliver(chunks, sink, way))
         try:
-            while not self.broken and (data := await source.read(_CHUNK)):
+            while data := await source.read(_CHUNK):
                 await chunks.put((self._arrival(len(data), way), data))
             await chunks.put((self._loop.time() + self.quality.delay, b""))
             await carrier
@@ -154,6 +159,7 @@ class Link:
                 self.received += len(data)
             sink.write(data)
             if way == 1 and self.broken:
+                self._cut.set()
                 return
             await sink.drain()
 

@@ -155,7 +155,7 @@ def require_tools(number: str) -> None:
     """Check that all tools of a notebook are installed. Raises ToolMissingError with the command
     that installs what is missing.
 
-    require_tools("65")
+    require_tools("67")
     """
     missing = [t for t in tools() if t.need in ("essential", number) and t.find() is None]
     if missing:

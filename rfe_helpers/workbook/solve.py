@@ -47,6 +47,10 @@ def missing(lab: Lab, notebook: str) -> list[Path]:
             notebooks.append(path)
             repeated.add(step)
     if target.name[:2] not in _STEPS and target not in notebooks:
+        for number in NEEDS.get(target.name[:2], ()):
+            step = FURTHER.get(number)
+            if step and (not lab.has(step) or _BUILT_ON.get(step) in repeated):
+                notebooks += find_notebooks([number])
         notebooks.append(target)
     return notebooks
 

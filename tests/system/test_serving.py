@@ -83,7 +83,7 @@ def test_going_back_before_the_installation_serves_the_first_commit(
 ) -> None:
     one = make_web_container(tmp_path / "one", "one")
     lab.record("commit", artifact=one, commit="1" * 64)
-    for step in ("serve", "install", "update", "trust"):
+    for step in ("serve", "install", "update", "trust", "interruptions"):
         lab.record(step, commit="2" * 64)
     update = make_web_container(tmp_path / "two", "two")
     site = serve.publish(lab, update, kickstarts={"edge.ks": "kept"})

@@ -141,6 +141,20 @@ def test_copying_between_repositories_and_the_summary(repo: Repo, tmp_path: Path
     other.fsck()
 
 
+def test_a_device_accepts_or_refuses_a_commit_without_its_files(repo: Repo, tmp_path: Path) -> None:
+    tree = make_tree(tmp_path / "tree.tar", {"usr/bin/hello": "hi"})
+    commit = repo.commit_tar(tree, REF, subject="x", bootable=False)
+    repo.update_summary()
+    device = Repo(tmp_path / "device").init("bare-user")
+    device.add_remote("edge", repo.path.as_uri())
+    assert device.refusal("edge", REF, commit_only=True) == ""
+    assert device.refs() == {f"edge:{REF}": commit}
+    assert list(device.path.glob("objects/*/*.file")) == []
+    assert device.refusal("edge", REF) == ""
+    assert list(device.path.glob("objects/*/*.file")) != []
+    assert "No such branch" in device.refusal("edge", "other", commit_only=True)
+
+
 def test_errors_have_ostrees_own_words(repo: Repo, tmp_path: Path) -> None:
     with pytest.raises(CommitError, match="no/such/ref"):
         repo.resolve("no/such/ref")

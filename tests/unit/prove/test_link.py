@@ -66,6 +66,23 @@ def test_a_delay_and_a_rate_take_their_time(port: int) -> None:
     assert time.monotonic() - began >= 2
 
 
+def test_when_it_breaks_connections_that_wait_for_nothing_break_too(port: int) -> None:
+    with (
+        Link(port, Quality(cut_after=150_000)) as link,
+        socket.create_connection(("127.0.0.1", link.port), timeout=20) as idle,
+    ):
+        idle.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+        received = 0
+        while received <= len(BODY):
+            received += len(idle.recv(65536))
+        with pytest.raises(requests.RequestException):
+            requests.get(f"http://127.0.0.1:{link.port}/", timeout=20)
+        idle.settimeout(5)
+        while rest := idle.recv(65536):
+            received += len(rest)
+        assert received < 150_000
+
+
 def test_it_breaks(port: int) -> None:
     with Link(port, Quality(cut_after=50_000)) as link:
         for _ in range(2):

@@ -47,6 +47,15 @@ def test_a_notebook_without_a_step_is_run_after_those_it_builds_on(lab):
     assert names(solve.missing(lab, "90")) == ["10", "20", "30", "40", "50", "60", "90"]
 
 
+def test_the_optional_notebook_that_one_needs_is_run_before_it(lab):
+    assert names(solve.missing(lab, "67"))[-3:] == ["60", "65", "67"]
+    lab.record("trust", key="A")
+    assert names(solve.missing(lab, "67"))[-3:] == ["60", "65", "67"], (
+        "another update is to be signed"
+    )
+    assert names(solve.missing(lab, "70"))[-2:] == ["60", "70"]
+
+
 def test_what_has_been_done_is_not_done_again(lab):
     built(lab)
     lab.record("inspect", packages=1)
