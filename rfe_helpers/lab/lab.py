@@ -53,6 +53,7 @@ NOTEBOOK_OF = {
     "trust": "65",
     "offline": "70",
     "fleet": "80",
+    "applications": "85",
     "playground": "95",
 }
 _DIRECTORIES = (
