@@ -56,10 +56,10 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
     lab.clean(serve.remove_container)
 
 
-def shown(lab: Lab, name: str, *parameters: str) -> str:
-    """What a notebook shows when it runs."""
-    directory = str(lab.directory)
-    result = rfe("run", name[:2], "--json", "--lab", directory, "-p", "keep", "1", *parameters)
+def shown(lab: Lab, name: str, *arguments: str) -> str:
+    """What a notebook shows when it runs, after those in `arguments`."""
+    options = ["--json", "--lab", str(lab.directory), "-p", "keep", "1"]
+    result = rfe("run", *arguments, name[:2], *options)
     print(result.stderr)
     assert result.returncode == 0, result.stderr[-4000:]
     executed = Path(json.loads(result.stdout)["report"]).parent / name
@@ -74,7 +74,7 @@ def shown(lab: Lab, name: str, *parameters: str) -> str:
 def outputs(lab: Lab) -> dict[str, str]:
     """What each notebook has shown, with one device, which they leave running. In between it is
     off: 85 has to start it again from its disk."""
-    fleet = shown(lab, FLEET, "-p", "devices", "1")
+    fleet = shown(lab, FLEET, "-p", "devices", "1", "10")
     machine = Machine.find(lab, "device-1")
     assert machine is not None
     machine.stop()
