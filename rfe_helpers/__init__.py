@@ -22,7 +22,7 @@ The chapters, and the notebooks that are about them:
     install     kickstarts and boot ISOs                           notebooks 50, 70
     machine     virtual machines, and the systems on them          notebooks 50, 60
     prove       interrupted updates                                notebook 67
-    fleet       many devices                                       notebooks 80, 90
+    fleet       many devices                                       notebooks 80, 85, 90
     workbook    checks, tables, progress, panels, headless runs    every notebook
     core        processes, files, waiting, SSH
 

@@ -1,4 +1,4 @@
-"""Devices that update themselves (notebook 80), and a model of large fleets (notebook 90).
+"""Devices that update themselves (notebooks 80, 85), and a model of large fleets (notebook 90).
 
 For example:
 

@@ -7,6 +7,7 @@ versions, and the application, a few hundred bytes.
 On disk, in `registry/` of the lab (written by this module only):
 
     application-<version>.tar   an image as an OCI archive
+    programs.tar                the unpacked Debian packages, for the images after the first
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from rfe_helpers.commit import oci
-from rfe_helpers.core import progress, run
+from rfe_helpers.core import files, progress, run
 from rfe_helpers.core.progress import OnProgress
 from rfe_helpers.core.wait import Deadline
 from rfe_helpers.errors import InputError
@@ -68,7 +69,8 @@ def build(
     deadline: Deadline | float | None = None,
     on_progress: OnProgress = None,
 ) -> Path:
-    """Build the image of a version with mmdebstrap; returns the path of its OCI archive.
+    """Build the image of a version; returns the path of its OCI archive. The first in a lab
+    downloads its programs with mmdebstrap.
 
     A `broken` version ends before it is ready. Raises InputError for a version that cannot be a
     tag, CommandFailedError if the packages cannot be downloaded, DeadlineExceededError.
@@ -77,16 +79,20 @@ def build(
         raise InputError(f"{version!r} cannot be a version", remedy="use one like 1, 2.0 or stable")
     say = progress.say(on_progress)
     target = lab.path("registry", f"application-{version}.tar")
+    programs = lab.path("registry", "programs.tar")
     with _scratch_directory() as scratch:
-        programs = scratch / "programs.tar"
-        say("downloading Debian packages")
-        run.run(
-            extract_argv(programs),
-            env={"TMPDIR": str(scratch)},
-            log=lab.log("application"),
-            deadline=deadline,
-            remedy="see the log for the package or the network error",
-        )
+        if not programs.exists():
+            say("downloading Debian packages")
+            extracted = scratch / "programs.tar"
+            run.run(
+                extract_argv(extracted),
+                env={"TMPDIR": str(scratch)},
+                log=lab.log("application"),
+                deadline=deadline,
+                remedy="see the log for the package or the network error",
+            )
+            with files.replacing(programs) as temporary:
+                shutil.copyfile(extracted, temporary)
         say("writing the image")
         layers = [
             oci.write_layer(scratch / "programs.tar.gz", lambda tar: _programs(tar, programs)),

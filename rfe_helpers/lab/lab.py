@@ -54,6 +54,7 @@ NOTEBOOK_OF = {
     "interruptions": "67",
     "offline": "70",
     "fleet": "80",
+    "applications": "85",
     "playground": "95",
 }
 _DIRECTORIES = (

@@ -1,4 +1,4 @@
-"""Publish commits, kickstarts and container images over HTTP (notebooks 40, 65, 80), on loopback.
+"""Publish commits, kickstarts and container images over HTTP, on loopback (notebooks 40, 65 to 85).
 
 For example:
 

@@ -1,7 +1,8 @@
-"""Notebook 80 with one real device: it stages, waits, applies, restarts, is updated, goes back.
+"""Notebooks 80 and 85 with one real device: it stages, waits, applies; its application starts,
+restarts, is updated, goes back.
 
-What the notebook checks itself (its `check` cells fail the run) is not repeated here; this looks
-at the device afterwards, and at what was shown.
+What the notebooks check themselves (their `check` cells fail the run) is not repeated here; this
+looks at the device afterwards, and at what was shown.
 """
 
 import json
@@ -23,16 +24,25 @@ from rfe_helpers.serve import registry
 
 pytestmark = [pytest.mark.full, pytest.mark.timeout(5400)]
 RFE = Path(sys.executable).parent / "rfe"
-PROMISES = (
-    "all devices still run the old commit",
-    "no device has rebooted: the boot ids are the same",
-    "all devices have rebooted",
-    "jq has come with the update",
-    "systemd has started the application again",
-    "version 2 answers",
-    "podman has rolled the application back",
-    "version 3 was tried, and failed",
-)
+FLEET = "80-a-fleet-that-updates-itself.ipynb"
+APPLICATIONS = "85-applications-of-a-fleet.ipynb"
+PROMISES = {
+    FLEET: (
+        "the commit brings podman",
+        "all devices still run the old commit",
+        "no device has rebooted: the boot ids are the same",
+        "all devices have rebooted",
+        "jq has come with the update",
+    ),
+    APPLICATIONS: (
+        "systemd waits until the application says that it is ready",
+        "systemd has started the application again",
+        "version 2 answers",
+        "podman has rolled the application back",
+        "version 3 was tried, and failed",
+        "no device has anything to update",
+    ),
+}
 
 
 def rfe(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -46,34 +56,48 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
     lab.clean(serve.remove_container)
 
 
-@pytest.fixture(scope="module")
-def outputs(lab: Lab) -> str:
-    """What notebook 80 has shown, with one device, which it leaves running."""
-    directory = str(lab.directory)
-    result = rfe("run", "80", "--json", "--lab", directory, "-p", "devices", "1", "-p", "keep", "1")
+def shown(lab: Lab, name: str, *arguments: str) -> str:
+    """What a notebook shows when it runs, after those in `arguments`."""
+    options = ["--json", "--lab", str(lab.directory), "-p", "keep", "1"]
+    result = rfe("run", *arguments, name[:2], *options)
     print(result.stderr)
     assert result.returncode == 0, result.stderr[-4000:]
-    executed = Path(json.loads(result.stdout)["report"]).parent / (
-        "80-a-fleet-that-updates-itself.ipynb"
-    )
+    executed = Path(json.loads(result.stdout)["report"]).parent / name
     cells = nbformat.read(executed, as_version=4).cells
-    shown = [output for cell in cells for output in cell.get("outputs", ())]
-    assert not [output for output in shown if output.output_type == "error"]
-    texts = [o.get("text") or o.get("data", {}).get("text/plain", "") for o in shown]
+    outputs = [output for cell in cells for output in cell.get("outputs", ())]
+    assert not [output for output in outputs if output.output_type == "error"]
+    texts = [o.get("text") or o.get("data", {}).get("text/plain", "") for o in outputs]
     return "\n".join(texts)
 
 
+@pytest.fixture(scope="module")
+def outputs(lab: Lab) -> dict[str, str]:
+    """What each notebook has shown, with one device, which they leave running. In between it is
+    off: 85 has to start it again from its disk."""
+    fleet = shown(lab, FLEET, "-p", "devices", "1", "10")
+    machine = Machine.find(lab, "device-1")
+    assert machine is not None
+    machine.stop()
+    return {FLEET: fleet, APPLICATIONS: shown(lab, APPLICATIONS)}
+
+
 @pytest.fixture
-def device(lab: Lab, outputs: str) -> Node:
+def device(lab: Lab, outputs: dict[str, str]) -> Node:
     assert Machine.find(lab, "device-1") is not None
     return Node(lab, "device-1", port=lab.port("ssh-device-1", 2230))
 
 
-def test_the_notebook_keeps_its_promises(outputs: str) -> None:
-    for promise in PROMISES:
-        assert f"✔ {promise}" in outputs
-    assert re.search(r"application\.service.*rolled back", outputs)
-    assert "rebooting from 13." in outputs
+def test_the_notebooks_keep_their_promises(outputs: dict[str, str]) -> None:
+    for name, promises in PROMISES.items():
+        for promise in promises:
+            assert f"✔ {promise}" in outputs[name]
+    assert re.search(r"application\.service.*rolled back", outputs[APPLICATIONS])
+    assert "rebooting from 13." in outputs[FLEET]
+
+
+def test_exercises_are_open_at_first(outputs: dict[str, str]) -> None:
+    assert "○ still open: a maintenance window on Sundays only" in outputs[FLEET]
+    assert "○ still open: version 4 of the application on all devices" in outputs[APPLICATIONS]
 
 
 def test_the_device_is_as_the_lab_has_recorded(lab: Lab, device: Node) -> None:
@@ -87,6 +111,7 @@ def test_the_device_is_as_the_lab_has_recorded(lab: Lab, device: Node) -> None:
     assert rollback is not None
     assert rollback.checksum == fleet["first"]
     assert found.tags("edge/application") == ("stable",)
+    assert lab.step("applications")["digest"] == state.digest
 
 
 def test_all_its_units_pass_verify_where_they_run(device: Node) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from rfe_helpers.core.wait import Deadline, wait_for
-from rfe_helpers.errors import InputError
+from rfe_helpers.errors import CommandFailedError, InputError
 from rfe_helpers.fleet import application
 from rfe_helpers.lab.lab import Lab
 
@@ -115,3 +115,26 @@ def test_packages_are_extracted_and_not_configured(
 def test_a_version_must_be_able_to_be_a_tag(tmp_path: Path, version: str) -> None:
     with pytest.raises(InputError, match="cannot be a version"):
         application.build(Lab(tmp_path / "lab"), version)
+
+
+def test_only_the_first_image_downloads_its_programs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A download that fails leaves nothing behind that the next one would take for its programs."""
+    fake = tmp_path / "bin" / "mmdebstrap"
+    fake.parent.mkdir()
+    fake.write_text(
+        "#!/bin/sh\n"
+        f"echo call >> {tmp_path}/calls\n"
+        'for target; do :; done; tar -cf "$target" -T /dev/null\n'
+        f"[ $(wc -l < {tmp_path}/calls) -gt 1 ]\n"
+    )
+    fake.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{fake.parent}:{os.environ['PATH']}")
+    monkeypatch.delenv("RFE_DEBIAN_MIRROR", raising=False)
+    lab = Lab(tmp_path / "lab")
+    with pytest.raises(CommandFailedError):
+        application.build(lab, "1")
+    images = [application.build(lab, version) for version in ("1", "2")]
+    assert all(image.is_file() for image in images)
+    assert (tmp_path / "calls").read_text().count("call") == 2

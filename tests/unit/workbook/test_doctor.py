@@ -88,7 +88,7 @@ def test_a_notebook_names_all_tools_that_it_lacks_and_the_command_that_installs_
     for number, names, packages in (
         ("65", "xz", "xz-utils"),
         ("67", "sfdisk, xz", "fdisk xz-utils"),
-        ("80", "docker-registry, xz", "docker-registry xz-utils"),
+        ("85", "docker-registry, xz", "docker-registry xz-utils"),
         ("50", "xz", "xz-utils"),
     ):
         result = subprocess.run(
