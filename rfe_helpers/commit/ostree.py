@@ -274,8 +274,7 @@ class Repo:
         trusted for the server.
         """
         options = [] if key else ["--no-sign-verify", "--no-gpg-verify"]
-        if ca is not None:
-            options.append(f"--set=tls-ca-path={ca}")
+        options += [] if ca is None else [f"--set=tls-ca-path={ca}"]
         # Not --force: the remote would keep its old keys.
         self._ostree("remote delete", "--if-exists", name)
         with tempfile.NamedTemporaryFile("w", suffix=".asc") as file:
@@ -373,8 +372,7 @@ class Repo:
         objects that are not in it."""
         text = self._ostree("static-delta show", f"{old}-{new}" if old else new)
         facts = dict(re.findall(r"^([\w ]+): (\d+)", text, re.MULTILINE))
-        names = [_modified_base64(checksum) for checksum in (old, new) if checksum]
-        name = "-".join(names)
+        name = "-".join(_modified_base64(checksum) for checksum in (old, new) if checksum)
         superblock = self.path / "deltas" / name[:2] / name[2:] / "superblock"
         requests = 1 + int(facts["Number of parts"]) + int(facts["Number of fallback entries"])
         sizes = int(facts["Total Part Size"]) + int(facts["Total Fallback Size"])
@@ -499,5 +497,4 @@ def _explained(error: CommandFailedError, what: str) -> CommitError:
     # A message about a signature has several lines.
     starts = [number for number, line in enumerate(lines) if line.startswith("error: ")]
     reason = " ".join(lines[starts[-1] if starts else -1 :]).removeprefix("error: ")
-    reason = reason or error.message
-    return CommitError(f"{what}: {reason}", remedy=error.remedy, log=error.log)
+    return CommitError(f"{what}: {reason or error.message}", remedy=error.remedy, log=error.log)
