@@ -1,4 +1,4 @@
-"""The notebooks beyond the short path, in a reduced form: on the lab that the short path has left."""
+"""The notebooks beyond the short path, reduced, in the lab that the short path has left."""
 
 import json
 import subprocess
