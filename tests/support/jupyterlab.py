@@ -99,6 +99,9 @@ class Window:
     def open(self, name: str) -> None:
         """Open a notebook by its address, and wait for its kernel."""
         self.page.goto(f"{self.address}/lab/tree/{name}?token={self.token}")
+        self.page.wait_for_function("() => window.jupyterapp")
+        # What was in front before comes back first, on a busy machine a while after the page.
+        self.page.evaluate("async () => { await window.jupyterapp.restored; }")
         self.page.wait_for_function(
             "name => window.jupyterapp?.shell.currentWidget?.title.label === name", arg=name
         )
