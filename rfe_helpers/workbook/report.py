@@ -7,7 +7,10 @@ what is wider scrolls by itself.
 
 from __future__ import annotations
 
+import base64
 import html
+import mimetypes
+import re
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +23,7 @@ from rfe_helpers.core.units import elapsed, size
 from rfe_helpers.workbook.results import NotebookResult, Summary
 
 _PAPERMILL_MARKER = "papermill-error-cell-tag"
+_PICTURE = re.compile(r"!\[[^]]*\]\(([^):]+)\)")
 _SIGNS = {"passed": "✔", "failed": "✘", "interrupted": "■", "not run": "–"}
 
 _FACTS = {
@@ -149,6 +153,20 @@ def _body(executed: Path) -> str:
     ]
     # Pictures in the text are relative to the notebook, not to its executed copy.
     source = Path(notebook.metadata.papermill.input_path).parent
-    exporter = HTMLExporter(template_name="basic", embed_images=True)
-    body, _ = exporter.from_notebook_node(notebook, {"metadata": {"path": str(source)}})
+    for cell in notebook.cells:
+        if cell.cell_type == "markdown":
+            _attach_pictures(cell, source)
+    body, _ = HTMLExporter(template_name="basic").from_notebook_node(notebook)
     return str(body)
+
+
+def _attach_pictures(cell: nbformat.NotebookNode, directory: Path) -> None:
+    """Put the pictures of a text into it. HTMLExporter's embed_images does so, too, but it closes
+    each HTML element at the end of its block: what is in <details> would stand below it."""
+    for name in set(_PICTURE.findall(cell.source)):
+        picture = directory / name
+        if picture.is_file():
+            kind = mimetypes.guess_type(name)[0] or "application/octet-stream"
+            data = base64.b64encode(picture.read_bytes()).decode()
+            cell.setdefault("attachments", {})[picture.name] = {kind: data}
+            cell.source = cell.source.replace(f"]({name})", f"](attachment:{picture.name})")

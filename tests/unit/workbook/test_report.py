@@ -71,3 +71,18 @@ def test_the_facts_of_the_run_stand_in_a_box_and_none_that_was_not_recorded(page
 
 def test_a_run_without_facts_has_no_box(tmp_path: Path) -> None:
     assert "<dl" not in report.render(Summary(tmp_path, "sandbox", datetime.now(UTC), 3.0, ()))
+
+
+def test_solutions_are_folded_and_pictures_of_the_text_embedded(tmp_path: Path) -> None:
+    (tmp_path / "pictures").mkdir()
+    (tmp_path / "pictures" / "life.svg").write_text("<svg xmlns='http://www.w3.org/2000/svg'/>")
+    text = "![a life](pictures/life.svg)\n\n<details><summary>How</summary>\n\nSo.\n\n</details>"
+    path = executed(tmp_path, "10-good")
+    notebook = nbformat.read(path, as_version=4)
+    notebook.cells.append(nbformat.v4.new_markdown_cell(text))
+    nbformat.write(notebook, path)
+    result = NotebookResult("10-good", "passed", 2.0, None, path)
+    summary = Summary(tmp_path, "sandbox", datetime.now(UTC), 2.0, (result,), {})
+    page = report.render(summary)
+    assert re.search(r"<details><summary>How</summary>\s*<p>So.</p>\s*</details>", page)
+    assert re.search('<img[^>]+src="data:image/svg\\+xml;base64,', page)
