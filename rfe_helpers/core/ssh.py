@@ -11,7 +11,7 @@ import os
 import re
 import shlex
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from rfe_helpers.core import run
@@ -23,6 +23,10 @@ FAILED = 255
 _URL = re.compile(
     r"ssh://(?:([a-z_][a-z0-9_.-]*)@)?([A-Za-z0-9][A-Za-z0-9.-]*)(?::([0-9]{1,5}))?/?"
 )
+# Seconds for which a shared connection stays open without being used.
+_PERSIST = 20
+# ssh makes the socket under a name with 17 characters more, and 107 bytes are the limit.
+_LONGEST_CONTROL = 107 - 17
 _COMMON = [
     "BatchMode=yes",
     "ConnectTimeout=10",
@@ -35,13 +39,16 @@ _COMMON = [
 @dataclass(frozen=True)
 class Host:
     """A machine that is reached over SSH. One with a `key` belongs to the lab; `port` 0 and `user`
-    "" leave these to the caller's SSH configuration."""
+    "" leave these to the caller's SSH configuration. Commands share a connection, which stays open
+    for a little while, if there is a `control` socket for it: a login takes an emulated machine a
+    second."""
 
     host: str
     user: str = ""
     port: int = 0
     key: Path | None = None
     known_hosts: Path | None = None
+    control: Path | None = None
 
     @property
     def name(self) -> str:
@@ -69,6 +76,9 @@ class Host:
             start += ["-F", "none", "-i", str(self.key)]
             options += ["IdentitiesOnly=yes", "StrictHostKeyChecking=accept-new"]
             options += [f"UserKnownHostsFile={self.known_hosts}"]
+        if self.control is not None and len(os.fsencode(self.control)) <= _LONGEST_CONTROL:
+            options += ["ControlMaster=auto", f"ControlPath={self.control}"]
+            options += [f"ControlPersist={_PERSIST}"]
         flags = [word for option in options for word in ("-o", option)]
         before = [word for word in words if word.startswith("-")]
         after = [word for word in words if not word.startswith("-")]
@@ -108,13 +118,20 @@ class Host:
             raise NodeError(f"{self.name} does not answer over SSH: {tail}", remedy=_remedy(self))
         return result
 
+    def disconnect(self) -> None:
+        """Let the next command make a connection of its own: the machine may be in another boot by
+        then. What is connected now ends by itself when it is not used any more."""
+        if self.control is not None:
+            self.control.unlink(missing_ok=True)
+
     def forward_argv(self, local: Path, remote: str, port: int) -> list[str]:
         """The command that forwards, as long as it runs, the socket `local` here to the unix socket
         `remote` there, and a loopback port there to the same port here. Only the owner can use the
         socket here (the default of StreamLocalBindMask)."""
         options = ["-oExitOnForwardFailure=yes", "-oStreamLocalBindUnlink=yes"]
         back = f"-R127.0.0.1:{port}:127.0.0.1:{port}"
-        return self.argv("-N", f"-L{local}:{remote}", back, *options)
+        own = replace(self, control=None)
+        return own.argv("-N", f"-L{local}:{remote}", back, *options)
 
 
 def agent() -> dict[str, str]:

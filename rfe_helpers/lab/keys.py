@@ -21,7 +21,14 @@ if TYPE_CHECKING:
 def host(lab: Lab, name: str, port: int, *, user: str = "root", address: str = LOOPBACK) -> Host:
     """The lab's machine `name` at a port of `address`, reached with the lab's key."""
     public_key(lab)
-    return Host(address, user, port, lab.path("keys", "id_ed25519"), known_hosts(lab, name))
+    return Host(
+        address,
+        user,
+        port,
+        key=lab.path("keys", "id_ed25519"),
+        known_hosts=known_hosts(lab, name),
+        control=lab.socket(f"{name}.ssh"),
+    )
 
 
 def known_hosts(lab: Lab, name: str) -> Path:

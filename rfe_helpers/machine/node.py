@@ -176,6 +176,7 @@ class Node:
         def answer() -> str | None:
             if on_progress is not None:
                 on_progress(f"waiting for {self.name} to answer over SSH")
+            self._ssh.disconnect()
             try:
                 result = run.run(self._argv(_BOOT_ID), seconds=30, check=False)
             except (DeadlineExceededError, CommandFailedError):

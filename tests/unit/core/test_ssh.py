@@ -1,5 +1,6 @@
 """How ssh is called; and with a fake ssh on PATH, what becomes of its answers."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -48,6 +49,26 @@ def test_a_remote_socket_is_forwarded() -> None:
     assert "-R127.0.0.1:8000:127.0.0.1:8000" in argv
     assert "-oExitOnForwardFailure=yes" in argv
     assert argv[-1] == "root@127.0.0.1"
+
+
+def test_commands_share_a_connection_and_what_is_forwarded_has_its_own() -> None:
+    shared = replace(OF_LAB, control=Path("/lab/sockets/edge-1.ssh"))
+    options = {"ControlMaster=auto", "ControlPath=/lab/sockets/edge-1.ssh", "ControlPersist=20"}
+    assert options <= set(shared.argv("true"))
+    assert not options & set(shared.forward_argv(Path("/s"), "/run/s", 8000))
+    assert "Control" not in shared.line
+    # ssh would refuse a longer path of a socket instead of doing without it
+    long = replace(OF_LAB, control=Path("/" + 90 * "x"))
+    assert long.argv("true") == OF_LAB.argv("true")
+
+
+def test_a_connection_to_an_earlier_boot_is_not_used_again(tmp_path: Path) -> None:
+    control = tmp_path / "edge-1.ssh"
+    shared = replace(OF_LAB, control=control)
+    shared.disconnect()
+    control.touch()
+    shared.disconnect()
+    assert not control.exists()
 
 
 @pytest.mark.parametrize(
