@@ -45,3 +45,13 @@ def port_is_free(port: int) -> bool:
         except OSError:
             return False
     return True
+
+
+def greeting(host: str, port: int, seconds: float) -> bytes:
+    """What a TCP server says first, within `seconds` and at most 255 bytes; b"" if it says nothing.
+    That of SSH begins with b"SSH-" (RFC 4253)."""
+    try:
+        with socket.create_connection((host, port), timeout=seconds) as connection:
+            return connection.recv(255)
+    except OSError:
+        return b""

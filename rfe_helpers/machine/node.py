@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from rfe_helpers.core import run, ssh
+from rfe_helpers.core import network, run, ssh
 from rfe_helpers.core.network import LOOPBACK
 from rfe_helpers.core.progress import OnProgress
 from rfe_helpers.core.run import Result
@@ -22,6 +22,7 @@ from rfe_helpers.lab import keys
 from rfe_helpers.lab.lab import Lab
 from rfe_helpers.machine.vm import Machine
 
+_GREETING_SECONDS = 3
 _BOOT_ID = "cat /proc/sys/kernel/random/boot_id"
 
 
@@ -176,6 +177,10 @@ class Node:
         def answer() -> str | None:
             if on_progress is not None:
                 on_progress(f"waiting for {self.name} to answer over SSH")
+            # QEMU accepts connections for a machine that is not there yet, and ssh would wait for
+            # its greeting much longer than until the next try.
+            if not network.greeting(self.host, self.port, _GREETING_SECONDS).startswith(b"SSH-"):
+                return None
             self._ssh.disconnect()
             try:
                 result = run.run(self._argv(_BOOT_ID), seconds=30, check=False)
@@ -188,8 +193,8 @@ class Node:
         machine = Machine.find(self.lab, self.name)
         what = f"{self.name} answers over SSH"
         if machine is not None:
-            return machine.wait_until(answer, deadline, what, on_progress, every=2)
-        return wait_for(answer, deadline, what, every=2)
+            return machine.wait_until(answer, deadline, what, on_progress, every=1)
+        return wait_for(answer, deadline, what, every=1)
 
     def reboot(self, deadline: Deadline | float, on_progress: OnProgress = None) -> str:
         """Reboot and wait for the next boot; returns its boot id. Raises as `wait` does."""

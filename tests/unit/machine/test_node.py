@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import json
+import socketserver
+import threading
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from rfe_helpers.core.network import LOOPBACK, free_port
 from rfe_helpers.core.wait import Deadline
 from rfe_helpers.errors import DeadlineExceededError, NodeError
 from rfe_helpers.lab.lab import Lab
@@ -27,8 +31,22 @@ OLD = {**BOOTED, "checksum": "c" * 64, "version": "13.0", "booted": False}
 
 
 @pytest.fixture
-def node(tmp_path: Path) -> Node:
-    return Node(Lab(tmp_path / "lab"), "edge-1", port=2222)
+def sshd() -> Iterator[int]:
+    """The port of a server that greets as sshd does. What is said after that is the fake ssh's."""
+
+    class Greeting(socketserver.BaseRequestHandler):
+        def handle(self) -> None:
+            self.request.sendall(b"SSH-2.0-OpenSSH_10.0\r\n")
+
+    with socketserver.TCPServer((LOOPBACK, 0), Greeting) as server:
+        threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
+        yield server.server_address[1]
+        server.shutdown()
+
+
+@pytest.fixture
+def node(tmp_path: Path, sshd: int) -> Node:
+    return Node(Lab(tmp_path / "lab"), "edge-1", port=sshd)
 
 
 @pytest.fixture
@@ -82,7 +100,7 @@ def test_a_machine_that_is_not_there_names_the_remedy(node: Node, ssh: Path) -> 
     ssh.write_text("echo 'Connection refused' >&2; exit 255\n")
     with pytest.raises(NodeError, match="does not answer over SSH") as caught:
         node.run("true")
-    assert "-p 2222 core@127.0.0.1" in caught.value.remedy
+    assert f"-p {node.port} core@127.0.0.1" in caught.value.remedy
 
 
 def test_root_commands_are_quoted_once(node: Node, ssh: Path, tmp_path: Path) -> None:
@@ -101,6 +119,13 @@ def test_a_machine_that_never_answers_ends_with_the_deadline(node: Node, ssh: Pa
     ssh.write_text("exit 255\n")
     with pytest.raises(DeadlineExceededError, match="edge-1 answers over SSH: not within 1 s"):
         node.wait(Deadline(1))
+
+
+def test_no_ssh_is_started_before_the_machine_greets(ssh: Path, tmp_path: Path) -> None:
+    node = Node(Lab(tmp_path / "lab"), "edge-1", port=free_port() or 0)
+    with pytest.raises(DeadlineExceededError):
+        node.wait(Deadline(1))
+    assert not (tmp_path / "commands").exists()
 
 
 def test_another_host_key_than_before_is_not_waited_for(node: Node, ssh: Path) -> None:
