@@ -69,9 +69,19 @@ def base() -> None:
     run("groupadd", "--force", "--system", "wheel")
     Path("/etc/sudoers.d/wheel").chmod(0o440)
     run("systemctl", "preset-all", "--preset-mode=full")
+    mask_generator(
+        "systemd-ssh-generator"
+    )  # it loads the modules of three hypervisors at each boot
     compile_python()
     stage("initramfs")
     make_initramfs(kernel_release())
+
+
+def mask_generator(name: str) -> None:
+    """Do without one of systemd's generators: systemd.generator(7)."""
+    directory = Path("/etc/systemd/system-generators")
+    directory.mkdir(exist_ok=True)
+    (directory / name).symlink_to("/dev/null")
 
 
 def kernel_release() -> str:
