@@ -6,6 +6,7 @@ keeps each machine's host key in `keys/known_hosts-<name>` from the first connec
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shlex
 from dataclasses import dataclass
@@ -23,6 +24,7 @@ from rfe_helpers.lab.lab import Lab
 from rfe_helpers.machine.vm import Machine
 
 _GREETING_SECONDS = 3
+_GOING_DOWN_SECONDS = 30
 _BOOT_ID = "cat /proc/sys/kernel/random/boot_id"
 
 
@@ -179,7 +181,7 @@ class Node:
                 on_progress(f"waiting for {self.name} to answer over SSH")
             # QEMU accepts connections for a machine that is not there yet, and ssh would wait for
             # its greeting much longer than until the next try.
-            if not network.greeting(self.host, self.port, _GREETING_SECONDS).startswith(b"SSH-"):
+            if not self._greets():
                 return None
             self._ssh.disconnect()
             try:
@@ -202,7 +204,14 @@ class Node:
         before = self.boot_id()
         # The connection may or may not survive the command.
         run.run(self._argv("sudo systemctl reboot"), deadline=limit, check=False)
+        # A login to a system that is going down hangs with it.
+        with contextlib.suppress(DeadlineExceededError):
+            wait_for(lambda: not self._greets(), Deadline(_GOING_DOWN_SECONDS), "it goes down")
         return self.wait(limit, on_progress, not_boot=before)
+
+    def _greets(self) -> bool:
+        greeting = network.greeting(self.host, self.port, _GREETING_SECONDS)
+        return greeting.startswith(b"SSH-")
 
     def _argv(self, command: str) -> list[str]:
         return self._ssh.argv(command)

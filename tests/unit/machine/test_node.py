@@ -31,12 +31,17 @@ OLD = {**BOOTED, "checksum": "c" * 64, "version": "13.0", "booted": False}
 
 
 @pytest.fixture
-def sshd() -> Iterator[int]:
+def sshd(tmp_path: Path) -> Iterator[int]:
     """The port of a server that greets as sshd does. What is said after that is the fake ssh's."""
+
+    down = tmp_path / "down"  # how often it does not greet yet, one line for each time
 
     class Greeting(socketserver.BaseRequestHandler):
         def handle(self) -> None:
-            self.request.sendall(b"SSH-2.0-OpenSSH_10.0\r\n")
+            if down.exists() and (lines := down.read_text().splitlines()):
+                down.write_text("\n".join(lines[1:]))
+            else:
+                self.request.sendall(b"SSH-2.0-OpenSSH_10.0\r\n")
 
     with socketserver.TCPServer((LOOPBACK, 0), Greeting) as server:
         threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
@@ -113,6 +118,19 @@ def test_waiting_ends_only_with_another_boot(node: Node, ssh: Path, tmp_path: Pa
     count = tmp_path / "count"
     ssh.write_text(f"echo x >> {count}; [ $(wc -l < {count}) -gt 1 ] && echo new || echo old\n")
     assert node.wait(Deadline(20), not_boot="old") == "new"
+
+
+def test_a_reboot_asks_nothing_of_a_system_that_goes_down(
+    node: Node, ssh: Path, tmp_path: Path
+) -> None:
+    down = tmp_path / "down"
+    ssh.write_text(
+        f"""case $c in
+        *reboot*) printf 'x\nx\n' > {down};;
+        *) test -e {down} && echo new || echo old; test ! -s {down} || echo asked too early;;
+        esac"""
+    )
+    assert node.reboot(Deadline(20)) == "new"
 
 
 def test_a_machine_that_never_answers_ends_with_the_deadline(node: Node, ssh: Path) -> None:
