@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-import socketserver
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from support.greeting import greeting
 
-from rfe_helpers.core.network import LOOPBACK, free_port
+from rfe_helpers.core.network import free_port
 from rfe_helpers.core.wait import Deadline
 from rfe_helpers.errors import DeadlineExceededError, NodeError
 from rfe_helpers.lab.lab import Lab
@@ -32,21 +31,16 @@ OLD = {**BOOTED, "checksum": "c" * 64, "version": "13.0", "booted": False}
 
 @pytest.fixture
 def sshd(tmp_path: Path) -> Iterator[int]:
-    """The port of a server that greets as sshd does. What is said after that is the fake ssh's."""
-
     down = tmp_path / "down"  # how often it does not greet yet, one line for each time
 
-    class Greeting(socketserver.BaseRequestHandler):
-        def handle(self) -> None:
-            if down.exists() and (lines := down.read_text().splitlines()):
-                down.write_text("\n".join(lines[1:]))
-            else:
-                self.request.sendall(b"SSH-2.0-OpenSSH_10.0\r\n")
+    def greets() -> bool:
+        lines = down.read_text().splitlines() if down.exists() else []
+        if lines:
+            down.write_text("\n".join(lines[1:]))
+        return not lines
 
-    with socketserver.TCPServer((LOOPBACK, 0), Greeting) as server:
-        threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
-        yield server.server_address[1]
-        server.shutdown()
+    with greeting(greets) as port:
+        yield port
 
 
 @pytest.fixture

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from support import sandbox_service
+from support.greeting import greeting
 from support.sandbox_service import Running
 
 from rfe_helpers.build.blueprint import Blueprint, PackageSpec
@@ -47,6 +48,12 @@ def deployment(checksum: str, *, booted: bool = False, staged: bool = False) -> 
         "staged": staged,
         "pinned": False,
     }
+
+
+@pytest.fixture
+def sshd() -> Iterator[int]:
+    with greeting() as port:
+        yield port
 
 
 @pytest.fixture

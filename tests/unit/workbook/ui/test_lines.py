@@ -149,8 +149,8 @@ def test_the_lines_of_the_compose_panel(lab: Lab, client: Client, service: Runni
     assert client.composes() == ()
 
 
-def test_the_lines_of_a_system(lab: Lab, ssh: Path, tmp_path: Path):
-    panel = NodePanel(Node(lab, "edge-1", port=2222))
+def test_the_lines_of_a_system(lab: Lab, ssh: Path, sshd: int, tmp_path: Path):
+    panel = NodePanel(Node(lab, "edge-1", port=sshd))
     shown(panel)
     python = []
     for button in ("Look", "Update", "Reboot", "Roll back"):

@@ -251,8 +251,8 @@ def test_a_machine_is_started_shown_reset_and_stopped(machine: MachinePanel):
     assert "m is on" not in message(machine), "state and message agree"
 
 
-def test_a_system_is_queried_updated_rebooted_and_rolled_back(lab: Lab, ssh: Path):
-    panel = NodePanel(Node(lab, "edge-1", port=2222))
+def test_a_system_is_queried_updated_rebooted_and_rolled_back(lab: Lab, ssh: Path, sshd: int):
+    panel = NodePanel(Node(lab, "edge-1", port=sshd))
     shown(panel)
     assert "staged: boots next" in text(panel, "deployments")
     press(panel, "Look")
