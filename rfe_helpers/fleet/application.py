@@ -74,6 +74,10 @@ def build(
 
     A `broken` version ends before it is ready. Raises InputError for a version that cannot be a
     tag, CommandFailedError if the packages cannot be downloaded, DeadlineExceededError.
+
+    >>> from rfe_helpers.fleet import application
+    >>> archive = application.build(lab, "1", on_progress=print)  # doctest: +SKIP
+    >>> digest = registry.push(archive, f"{application.REPOSITORY}:stable")  # doctest: +SKIP
     """
     if not _VERSION.fullmatch(version):
         raise InputError(f"{version!r} cannot be a version", remedy="use one like 1, 2.0 or stable")

@@ -52,8 +52,10 @@ class Device:
     `registry` is a registry without TLS, "" for none. `quadlet` is False for podman before 4.4,
     which gets a unit as `podman generate systemd --new` writes it.
 
-        device = Device(splay="2h", window="Sat *-*-* 03:00:00", image="10.0.2.2:5000/app:1")
-        blueprint = description.blueprint(device, "edge-store", "Devices of a store")
+    >>> from rfe_helpers.fleet import Device
+    >>> device = Device(splay="2h", window="Sat *-*-* 03:00:00", image="10.0.2.2:5000/app:1")
+    >>> device.policy
+    'stage'
     """
 
     policy: str = "stage"
@@ -89,7 +91,13 @@ class Device:
 
 @dataclass(frozen=True)
 class ConfigFile:
-    """A file of a device: its absolute path below /etc, its content and its octal mode."""
+    """A file of a device: its absolute path below /etc, its content and its octal mode.
+
+    >>> from rfe_helpers.fleet import Device, description
+    >>> file = description.files(Device(splay="2h"))[0]
+    >>> file.path, file.mode
+    ('/etc/applyupdate.py', '0644')
+    """
 
     path: str
     text: str
@@ -97,7 +105,17 @@ class ConfigFile:
 
 
 def files(device: Device) -> tuple[ConfigFile, ...]:
-    """The files that configure the device, sorted by path."""
+    """The files that configure the device, sorted by path.
+
+    >>> from rfe_helpers.fleet import Device, description
+    >>> for file in description.files(Device(splay="2h")):
+    ...     print(file.path)
+    /etc/applyupdate.py
+    /etc/rpm-ostreed.conf
+    /etc/systemd/system/applyupdate.service
+    /etc/systemd/system/applyupdate.timer
+    /etc/systemd/system/rpm-ostreed-automatic.timer.d/50-splay.conf
+    """
     configuration = [
         ConfigFile("/etc/rpm-ostreed.conf", f"[Daemon]\nAutomaticUpdatePolicy={device.policy}\n")
     ]
@@ -125,7 +143,12 @@ def files(device: Device) -> tuple[ConfigFile, ...]:
 
 
 def enabled(device: Device) -> tuple[str, ...]:
-    """The units to enable. A Quadlet is not among them: its [Install] section is enough."""
+    """The units to enable. A Quadlet is not among them: its [Install] section is enough.
+
+    >>> from rfe_helpers.fleet import Device, description
+    >>> description.enabled(Device())
+    ('rpm-ostreed-automatic.timer', 'applyupdate.timer')
+    """
     units = {
         "rpm-ostreed-automatic.timer": device.policy != "none",
         "applyupdate.timer": device.policy == "stage",
@@ -136,12 +159,22 @@ def enabled(device: Device) -> tuple[str, ...]:
 
 
 def packages(device: Device) -> tuple[str, ...]:
-    """The packages that the device needs: podman, and nftables for its networks."""
+    """The packages that the device needs: podman, and nftables for its networks.
+
+    >>> from rfe_helpers.fleet import Device, description
+    >>> description.packages(Device(image="10.0.2.2:5000/app:1"))
+    ('nftables', 'podman')
+    """
     return ("nftables", "podman") if device.image else ()
 
 
 def customizations(device: Device) -> dict[str, Any]:
-    """The configuration as the customizations of a blueprint, in the shape of the API."""
+    """The configuration as the customizations of a blueprint, in the shape of the API.
+
+    >>> from rfe_helpers.fleet import Device, description
+    >>> sorted(description.customizations(Device()))
+    ['directories', 'files', 'services']
+    """
     parents = sorted({posixpath.dirname(file.path) for file in files(device)} - {"/etc", _UNITS})
     values: dict[str, Any] = {
         "directories": [{"path": path, "ensure_parents": True} for path in parents],
@@ -152,7 +185,14 @@ def customizations(device: Device) -> dict[str, Any]:
 
 
 def blueprint(device: Device, name: str, description: str) -> Blueprint:
-    """A blueprint for devices with this configuration."""
+    """A blueprint for devices with this configuration.
+
+    >>> from rfe_helpers.build import to_toml
+    >>> from rfe_helpers.fleet import Device, description
+    >>> print(to_toml(description.blueprint(Device(), "edge-store", "Devices of a store")))
+    name = "edge-store"
+    ...
+    """
     return Blueprint(
         name=name,
         description=description,
@@ -163,13 +203,26 @@ def blueprint(device: Device, name: str, description: str) -> Blueprint:
 
 
 def demo(profile: Profile) -> Blueprint:
-    """The demo's blueprint: staged updates, a maintenance window, an application."""
+    """The demo's blueprint: staged updates, a maintenance window, an application.
+
+    >>> from rfe_helpers.fleet import description
+    >>> from rfe_helpers.lab import profile
+    >>> description.demo(profile.load("rhel-9.6")).name
+    'Edge-demo'
+    """
     device = Device(image=DEMO_IMAGE, quadlet=profile.device.quadlet)
     return blueprint(device, "Edge-demo", "RHEL for Edge that keeps itself current")
 
 
 def post(device: Device) -> str:
-    """The configuration as a shell script for `kickstart.render(post=…)`, as in `edge2.ks`."""
+    """The configuration as a shell script for `kickstart.render(post=…)`, as in `edge2.ks`.
+
+    >>> from rfe_helpers.fleet import Device, description
+    >>> print(description.post(Device(splay="2h")))
+    set -eu
+    ...
+    systemctl enable rpm-ostreed-automatic.timer applyupdate.timer
+    """
     lines = ["set -eu"]
     for file in files(device):
         lines += [

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from rfe_helpers.core.units import size
+from rfe_helpers.fleet import layers
 from rfe_helpers.fleet.cost import RECORDED, RECORDED_AS
 from rfe_helpers.fleet.rollout import Plan, Pull
 
@@ -15,6 +16,12 @@ def answers(plans: Mapping[str, Plan]) -> list[tuple[str, ...]]:
     """The rows of a table: a question, then its answer from each plan, all as text.
 
     The plans, by name, must have the same window and horizon.
+
+    >>> from rfe_helpers.fleet import Fleet, Pull, figures, plan
+    >>> pull = Pull(requests=45, bytes=667_000)
+    >>> plans = {"one site": plan(Fleet(1_000), pull), "ten": plan(Fleet(10_000), pull)}
+    >>> [row[0] for row in figures.answers(plans)]
+    ['highest load', 'highest traffic', ...]
     """
     columns = [_answers(plan) for plan in plans.values()]
     questions = list(columns[0]) if columns else []
@@ -22,19 +29,36 @@ def answers(plans: Mapping[str, Plan]) -> list[tuple[str, ...]]:
 
 
 def by_splay(plans: Mapping[float, Plan]) -> dict[str, Plan]:
-    """The plans of `sweep` by a name for their splay, such as "splay 6h"."""
+    """The plans of `sweep` by a name for their splay, such as "splay 6h".
+
+    >>> from rfe_helpers.fleet import Fleet, Pull, figures, sweep
+    >>> plans = sweep(Fleet(1_000), Pull(requests=45, bytes=667_000), [0, 21_600])
+    >>> list(figures.by_splay(plans))
+    ['no splay', 'splay 6h']
+    """
     return {f"splay {duration(splay)}" if splay else "no splay": p for splay, p in plans.items()}
 
 
 def cost_line(cost: Pull) -> str:
-    """What one device costs the mirror, and the source of the figures if they are recorded."""
-    source = f" ({RECORDED_AS})" if cost == RECORDED else ""
+    """What one device costs the mirror, and the source of the figures if they are recorded.
+
+    >>> from rfe_helpers.fleet import Pull, figures
+    >>> figures.cost_line(Pull(requests=45, bytes=667_000))
+    'One device: 45 requests, 667.0 kB'
+    """
+    sources = {RECORDED: RECORDED_AS, layers.RECORDED.cost: layers.RECORDED.source}
+    source = f" ({sources[cost]})" if cost in sources else ""
     return f"One device: {cost.requests:,.0f} requests, {size(cost.bytes)}{source}"
 
 
 def duration(seconds: float) -> str:
     """Seconds as systemd writes a time span, "1d 1h 30min" or "35s"; from an hour on to the
-    minute."""
+    minute.
+
+    >>> from rfe_helpers.fleet import figures
+    >>> figures.duration(91_800)
+    '1d 1h 30min'
+    """
     if seconds == float("inf"):
         return "never"
     rest = round(seconds) if seconds < 3600 else 60 * round(seconds / 60)
@@ -46,7 +70,12 @@ def duration(seconds: float) -> str:
 
 
 def least(splay: float) -> str:
-    """The result of `smallest_splay` (s) in words."""
+    """The result of `smallest_splay` (s) in words.
+
+    >>> from rfe_helpers.fleet import figures
+    >>> figures.least(0), figures.least(5400)
+    ('none is needed', '1h 30min')
+    """
     if splay == 0:
         return "none is needed"
     if splay == float("inf"):
@@ -55,7 +84,12 @@ def least(splay: float) -> str:
 
 
 def rate(value: float, unit: str) -> str:
-    """A rate with three significant figures or more: "1,164 requests/s", "13.2 MB/s"."""
+    """A rate with three significant figures or more: "1,164 requests/s", "13.2 MB/s".
+
+    >>> from rfe_helpers.fleet import figures
+    >>> figures.rate(1164, "requests")
+    '1,164 requests/s'
+    """
     return f"{value:,.0f} {unit}/s" if value >= 100 else f"{value:.3g} {unit}/s"
 
 

@@ -5,13 +5,14 @@ Curves differ in line style as well as in colour, and are named in the legend.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from itertools import cycle
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from rfe_helpers.fleet.rollout import Mirror, Plan
+from rfe_helpers.fleet import layers
+from rfe_helpers.fleet.rollout import Mirror, Plan, Pull
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -34,6 +35,12 @@ def plot_load(plans: Mapping[str, Plan], mirror: Mirror | None = None) -> Figure
     """Requests per second over time, one curve per plan (by name), with the mirror's limit.
 
     The scale is logarithmic if the peaks of the plans differ by more than a factor of 20.
+
+    >>> from rfe_helpers.fleet import Fleet, Pull, plan, plot_load
+    >>> from rfe_helpers.workbook import Picture
+    >>> plans = {"shops": plan(Fleet(1_000), Pull(requests=45, bytes=667_000))}
+    >>> Picture.drawn(plot_load(plans), "Load over time")
+    Load over time
     """
     figure, (axes,) = figure_of()
     for (name, plan), style in zip(plans.items(), cycle(STYLES), strict=False):
@@ -50,7 +57,12 @@ def plot_load(plans: Mapping[str, Plan], mirror: Mirror | None = None) -> Figure
 
 
 def plot_completion(plans: Mapping[str, Plan]) -> Figure:
-    """The share of devices that have staged the update over time, one curve per plan (by name)."""
+    """The share of devices that have staged the update over time, one curve per plan (by name).
+
+    >>> from rfe_helpers.fleet import Fleet, Pull, plan, plot_completion
+    >>> figure = plot_completion({"shops": plan(Fleet(1_000), Pull(requests=45, bytes=667_000))})
+    >>> figure.savefig("completion.png")
+    """
     figure, (axes,) = figure_of()
     for (name, plan), style in zip(plans.items(), cycle(STYLES), strict=False):
         hours, staged = _thinned(plan, "staged")
@@ -64,7 +76,12 @@ def plot_completion(plans: Mapping[str, Plan]) -> Figure:
 
 
 def plot_splay(plans: Mapping[float, Plan], mirror: Mirror | None = None) -> Figure:
-    """Peak load and the share that misses the window against the splay (s), from `sweep`."""
+    """Peak load and the share that misses the window against the splay (s), from `sweep`.
+
+    >>> from rfe_helpers.fleet import Fleet, Pull, plot_splay, sweep
+    >>> plans = sweep(Fleet(1_000), Pull(requests=45, bytes=667_000), [0, 3600, 7200])
+    >>> figure = plot_splay(plans)
+    """
     figure, axes = figure_of(rows=2)
     hours = np.array(list(plans)) / _HOUR
     peaks = [plan.peak_requests for plan in plans.values()]
@@ -80,8 +97,37 @@ def plot_splay(plans: Mapping[float, Plan], mirror: Mirror | None = None) -> Fig
     axes[1].set_xlabel("splay, RandomizedDelaySec (h)")
     axes[0].set_title("Peak load and missed windows by splay", loc="left")
     for subplot in axes:
-        subplot.spines[["top", "right"]].set_visible(False)
-        subplot.grid(alpha=0.25)
+        _framed(subplot)
+    return figure
+
+
+def plot_break_even(costs: Mapping[str, Pull], mirror: Mirror) -> Figure:
+    """When a layer is cheaper: its cost by its size, beside that of an update in other forms (by
+    name). Above the bytes that a device fetches, below the time of the server that this takes.
+
+    >>> from rfe_helpers.fleet import Mirror, Pull, plot_break_even
+    >>> objects = Pull(requests=45, bytes=667_000)
+    >>> figure = plot_break_even({"objects": objects}, Mirror(requests=5000, bytes=1.25e9))
+    """
+    figure, axes = figure_of(rows=2)
+    sizes = np.geomspace(1e4, 1e9, 300)
+    by_layer = [layers.pull([each]) for each in sizes]
+
+    def draw(subplot: Axes, value: Callable[[Pull], float]) -> None:
+        subplot.plot(sizes / 1e6, [value(each) for each in by_layer], label="a layer", **STYLES[0])
+        for (name, cost), style in zip(costs.items(), cycle(STYLES[1:]), strict=False):
+            subplot.axhline(value(cost), label=name, **style)
+        _framed(subplot).set(xscale="log", yscale="log")
+        subplot.xaxis.set_major_formatter("{x:g}")
+        subplot.yaxis.set_major_formatter("{x:g}")
+
+    draw(axes[0], lambda cost: cost.bytes / 1e6)
+    draw(axes[1], lambda cost: 1000 * layers.busy(cost, mirror))
+    axes[0].set_ylabel("a device fetches (MB)")
+    axes[1].set_ylabel("the server's time (ms)")
+    axes[1].set_xlabel("size of the layer that is fetched, compressed (MB)")
+    axes[0].set_title("A layer, and the same update in other forms", loc="left")
+    axes[0].legend(framealpha=0.9, edgecolor="none")
     return figure
 
 
@@ -99,10 +145,15 @@ def _finished(figure: Figure, axes: Axes, title: str) -> Figure:
     axes.set_xlabel("time after the release (h)")
     axes.set_xlim(left=0)
     axes.set_title(title, loc="left")
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.grid(alpha=0.25)
+    _framed(axes)
     axes.legend(framealpha=0.9, edgecolor="none")
     return figure
+
+
+def _framed(axes: Axes) -> Axes:
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.grid(alpha=0.25)
+    return axes
 
 
 def _thinned(plan: Plan, curve: str) -> tuple[np.ndarray, np.ndarray]:

@@ -32,7 +32,13 @@ _TIMERS = "systemctl list-timers --all --output=json"
 @dataclass(frozen=True)
 class TimerStatus:
     """A timer of a device from `systemctl list-timers`; `starts` is the unit that it starts, None
-    as a time means never."""
+    as a time means never.
+
+    >>> from rfe_helpers import fleet
+    >>> timers = {timer.unit: timer for timer in fleet.timers(node)}
+    >>> timers["fstrim.timer"].starts
+    'fstrim.service'
+    """
 
     unit: str
     starts: str
@@ -43,7 +49,12 @@ class TimerStatus:
 @dataclass(frozen=True)
 class Application:
     """A container: its state as podman names it, the digest of its image, its process id (0 for
-    none)."""
+    none).
+
+    >>> from rfe_helpers.fleet.survey import Application
+    >>> Application(state="running", digest="sha256:0f3a", pid=1203).state
+    'running'
+    """
 
     state: str
     digest: str
@@ -52,7 +63,13 @@ class Application:
 
 @dataclass(frozen=True)
 class DeviceState:
-    """The state of a device. `boot` is its boot id, "" if it does not answer."""
+    """The state of a device. `boot` is its boot id, "" if it does not answer.
+
+    >>> from rfe_helpers import fleet
+    >>> [state] = fleet.ask_all([node])
+    >>> state.device, state.answers, state.staged
+    ('edge-1', True, '')
+    """
 
     device: str
     boot: str = ""
@@ -93,7 +110,12 @@ Goal = Callable[[DeviceState], object]
 
 
 def ask(node: Node, application: str = "application") -> DeviceState:
-    """The state of a device now. Raises NodeError for an answer that cannot be parsed."""
+    """The state of a device now. Raises NodeError for an answer that cannot be parsed.
+
+    >>> from rfe_helpers.fleet import survey
+    >>> survey.ask(node).answers
+    True
+    """
     queries = (
         "cat /proc/sys/kernel/random/boot_id",
         "rpm-ostree status --json",
@@ -119,13 +141,23 @@ def ask(node: Node, application: str = "application") -> DeviceState:
 
 
 def ask_all(nodes: Sequence[Node], application: str = "application") -> list[DeviceState]:
-    """The states of several devices, queried in parallel, in the order of `nodes`."""
+    """The states of several devices, queried in parallel, in the order of `nodes`.
+
+    >>> from rfe_helpers import fleet
+    >>> [state.device for state in fleet.ask_all([node])]
+    ['edge-1']
+    """
     return _in_parallel(nodes, lambda node: ask(node, application))
 
 
 def everywhere(nodes: Sequence[Node], command: str, *, seconds: float = 300) -> list[str]:
-    """Run a shell command as root on several devices in parallel; returns the output of each.
-    Raises NodeError if it fails on one."""
+    r"""Run a shell command as root on several devices in parallel; returns the output of each.
+    Raises NodeError if it fails on one.
+
+    >>> from rfe_helpers import fleet
+    >>> fleet.everywhere([node], "hostname")
+    ['edge-1\n']
+    """
     return _in_parallel(nodes, lambda node: node.sudo(command, seconds=seconds).stdout)
 
 
@@ -149,6 +181,12 @@ def watch(
     `what` is the event waited for, as in "the update is staged"; `on_states` gets all states after
     each query, `every` so many seconds. A guest whose kernel panics while it boots is reset.
     Raises DeadlineExceededError with the names of the devices that have not reached the goal.
+
+    >>> from rfe_helpers.fleet import survey
+    >>> states = survey.watch(
+    ...     [node], lambda state: state.answers, 60, "it answers", on_states=print
+    ... )
+    [DeviceState(device='edge-1', ...)]
     """
     limit = Deadline.of(deadline)
     machines = [Machine.find(node.lab, node.name) for node in nodes]
@@ -173,7 +211,12 @@ def watch(
 
 
 def timers(node: Node) -> tuple[TimerStatus, ...]:
-    """The timers of a device, the next one first. Raises NodeError."""
+    """The timers of a device, the next one first. Raises NodeError.
+
+    >>> from rfe_helpers import fleet
+    >>> sorted(timer.unit for timer in fleet.timers(node))
+    ['fstrim.timer', 'systemd-tmpfiles-clean.timer']
+    """
     return parse_timers(node.sudo(_TIMERS, seconds=_SECONDS).stdout)
 
 
@@ -183,7 +226,8 @@ def move_timer(node: Node, unit: str, *settings: str) -> str:
     `settings` are lines of a [Timer] section. The drop-in is in /run and takes precedence by its
     name, which sorts after those in /etc.
 
-        move_timer(node, LOOKS, "OnActiveSec=5s")
+    >>> from rfe_helpers.fleet import LOOKS, move_timer
+    >>> print(move_timer(node, LOOKS, "OnActiveSec=5s"))  # doctest: +SKIP
     """
     directory = f"/run/systemd/system/{unit}.d"
     # The empty setting removes all triggers, not only those of the calendar.

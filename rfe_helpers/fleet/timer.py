@@ -52,7 +52,12 @@ _GRIDS = (60.0, 10.0, 1.0, 0.25)
 
 
 def span(text: str) -> float:
-    """Parse a time span such as "1h 30min", "90" or "2d" into seconds. Raises InputError."""
+    """Parse a time span such as "1h 30min", "90" or "2d" into seconds. Raises InputError.
+
+    >>> from rfe_helpers.fleet import span
+    >>> span("1h 30min")
+    5400.0
+    """
     parts = _SPAN_PART.findall(text)
     rest = _SPAN_PART.sub("", text).strip()
     unknown = [unit for _, unit in parts if unit not in _UNITS]
@@ -139,6 +144,10 @@ def moment(text: str, origin: datetime, end: float) -> float:
     """Seconds after `origin` of a time span, or of the first elapse of a calendar expression.
 
     Raises InputError if `text` is neither, or if the moment is later than `end` (s).
+
+    >>> from rfe_helpers.fleet import DAY, moment, utc
+    >>> moment("Tue *-*-* 01:30:00", utc("2026-01-05"), 7 * DAY)
+    91800.0
     """
     try:
         seconds = span(text)
@@ -167,12 +176,15 @@ class Timer:
 
 
 def parse_timer(text: str) -> Timer:
-    """Parse a timer from the text of its unit, or from settings alone.
+    r"""Parse a timer from the text of its unit, or from settings alone.
 
     Settings that do not matter to the model (Unit=, WakeSystem=) are ignored. Raises InputError
     for a trigger that the model does not support, or a timer that never elapses twice.
 
-        parse_timer("OnCalendar=*-*-* 02:00:00\nRandomizedDelaySec=6h")
+    >>> from rfe_helpers.fleet import parse_timer
+    >>> timer = parse_timer("OnCalendar=*-*-* 02:00:00\nRandomizedDelaySec=6h")
+    >>> timer.randomized_delay
+    21600.0
     """
     values: dict[str, Any] = {}
     calendars: list[Calendar] = []
@@ -289,16 +301,27 @@ class Schedule:
         latest = earliest + self.timer.accuracy
         if self.timer.accuracy < 1e-3:
             return latest
+        if self.timer.accuracy >= _GRIDS[0]:  # a point of the coarsest grid always fits
+            return self._before(latest, self.perturb[indices], _GRIDS[0])
         chosen, left = latest.copy(), np.ones(latest.shape, dtype=bool)
         for grid in _GRIDS:
-            shift = self.perturb[indices] % grid
-            point = np.floor((latest - shift) / grid) * grid + shift
+            point = self._before(latest, self.perturb[indices] % grid, grid)
             fits = left & (point >= earliest)
             chosen[fits] = point[fits]
             left &= ~fits
             if not left.any():
                 break
         return chosen
+
+    @staticmethod
+    def _before(latest: Times, shift: NDArray[np.float32], grid: float) -> Times:
+        """The last points, not after `latest`, of grids that begin at `shift`."""
+        points: Times = latest - shift
+        points /= grid
+        np.floor(points, out=points)
+        points *= grid
+        points += shift
+        return points
 
 
 def _is_sparse(timer: Timer) -> bool:
@@ -352,7 +375,12 @@ def _numbers(text: str, lowest: int, highest: int) -> set[int]:
 
 
 def utc(text: str) -> datetime:
-    """Parse an ISO date and time into an aware datetime in UTC. Raises InputError."""
+    """Parse an ISO date and time into an aware datetime in UTC. Raises InputError.
+
+    >>> from rfe_helpers.fleet import utc
+    >>> utc("2026-01-05 12:00")
+    datetime.datetime(2026, 1, 5, 12, 0, tzinfo=datetime.timezone.utc)
+    """
     try:
         parsed = datetime.fromisoformat(text)
     except ValueError:

@@ -22,7 +22,7 @@ from shlex import quote
 from rfe_helpers.build.blueprint import PackageSpec
 from rfe_helpers.core import files
 from rfe_helpers.errors import BuilderError, InputError
-from rfe_helpers.sandbox.build import artifacts, disk_image, tree
+from rfe_helpers.sandbox.build import artifacts, disk_image, ignition, mmdebstrap, tree
 from rfe_helpers.sandbox.build.standalone import build_alone
 from rfe_helpers.sandbox.installer import iso
 from rfe_helpers.sandbox.service.packages import Index
@@ -41,7 +41,7 @@ def fetch(work: tree.Work, packages: Sequence[str]) -> Path:
         hint = f"; did you mean {' or '.join(near)}?" if near else ""
         raise InputError(f"Debian 13 has no package {', '.join(unknown)}{hint}")
     base = tree.base(work)
-    lists, archives = tree.kept_packages(work.cache)
+    lists, archives = mmdebstrap.kept_packages(work.cache)
     target = work.directory / "tree.tar"
     with files.replacing(archives) as new_archives, files.replacing(lists) as new_lists:
         hooks = [
@@ -51,8 +51,8 @@ def fetch(work: tree.Work, packages: Sequence[str]) -> Path:
             f"--customize-hook=tar-out /var/lib/apt/lists {quote(str(new_lists))}",
             f"--customize-hook=tar-out /var/cache/apt/archives {quote(str(new_archives))}",
         ]
-        include = [*packages, *disk_image.PACKAGES]
-        tree.mmdebstrap(work, "packages", hooks, target, variant="custom", include=include)
+        include = [*packages, *disk_image.PACKAGES, ignition.PACKAGE]
+        mmdebstrap.build(work, "packages", hooks, target, variant="custom", include=include)
     artifacts.nginx(work)
     iso.boot_iso(work)
     return archives.parent

@@ -3,6 +3,8 @@
 In the cache, one directory per recipe of the base, `base-<key>/`:
 
     base.tar       the root file system, initramfs included
+    root-TIME/     the same, unpacked; TIME is that of the tar
+    lists/         apt's lists, as some compose has fetched them (mmdebstrap.py)
     build/         bare-user repository: what earlier composes checked in
     archive/       the same objects compressed, as they are served
     lock           held (flock) while the base is made
@@ -17,7 +19,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import io
-import shutil
 import tarfile
 import time
 from dataclasses import dataclass
@@ -26,6 +27,7 @@ from pathlib import Path
 
 from rfe_helpers.commit.ostree import Repo
 from rfe_helpers.core import files
+from rfe_helpers.sandbox.build import overlay
 
 SUITE = "trixie"
 KERNEL = "linux-image-cloud-amd64"
@@ -38,13 +40,22 @@ PACKAGES = (
     "openssh-server", "sudo", "less", "curl", "ca-certificates", "zstd", "iproute2", "tzdata",
     "tzdata-legacy",  # US/Eastern, which Image Builder's own examples name
     "gpg",  # libostree verifies signatures with it
+    # rpm-ostree and bootc fetch container images with skopeo; netavark is the smallest of what its
+    # dependency "container-network-stack" can be, and the one that podman uses.
+    "skopeo", "netavark",
     "xfsprogs", "e2fsprogs", "dosfstools",
     "grub-pc-bin", "grub-efi-amd64-bin", "grub2-common",
 )
 # fmt: on
 # What mmdebstrap's variant "apt" installs with them, in words and patterns of apt.
 WORDS = ("?essential", "apt", *PACKAGES)
-EXCLUDED = ("man/*", "doc/*", "locale/*", "info/*", "lintian/*", "bug/*")  # in /usr/share
+# What no device reads: documentation, time zones that count leap seconds, and GRUB
+# as a single file, for signing. Each file costs every machine a request and a write.
+EXCLUDED = (
+    *(f"/usr/share/{name}/*" for name in ("man", "doc", "locale", "info", "lintian", "bug")),
+    "/usr/share/zoneinfo/right/*",
+    "/usr/lib/grub/x86_64-efi/monolithic/*",
+)
 BASE_DAYS = 7
 # Level 6 takes twice as long as level 1 and saves 5 % (measured on this tree).
 COMPRESSION_LEVEL = "1"
@@ -59,6 +70,11 @@ class Base:
     @property
     def tar(self) -> Path:
         return self.directory / "base.tar"
+
+    @property
+    def root(self) -> Path:
+        """Where tree.py unpacks the tar, so that trees can be laid over it."""
+        return self.directory / f"root-{self.tar.stat().st_mtime_ns}"
 
     @property
     def build_repository(self) -> Repo:
@@ -98,7 +114,7 @@ def forget_others(cache: Path, keep: Base) -> None:
     for directory in cache.glob("base-*"):
         if directory != keep.directory and not is_fresh(directory / "base.tar"):
             with contextlib.suppress(OSError), files.locked(directory / "lock", wait=False):
-                shutil.rmtree(directory, ignore_errors=True)
+                overlay.remove_mapped(directory)
 
 
 def inside_source(name: str = "inside.py") -> str:
@@ -118,7 +134,7 @@ def guest_files() -> bytes:
                 continue
             entry = tarfile.TarInfo(f"./{path.relative_to(root)}")
             entry.size = path.stat().st_size
-            is_program = path.parent.name in ("bin", "sbin") or path.suffix == ".sh"
+            is_program = path.parent.name in ("bin", "sbin", "ext") or path.suffix == ".sh"
             entry.mode = 0o755 if is_program else 0o644
             with path.open("rb") as content:
                 tar.addfile(entry, content)

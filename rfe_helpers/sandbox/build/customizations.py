@@ -16,9 +16,10 @@ from functools import cache
 from typing import Any
 
 from rfe_helpers.build import checks, support
-from rfe_helpers.build.blueprint import CUSTOMIZATIONS, Blueprint, read
+from rfe_helpers.build.blueprint import Blueprint, read
+from rfe_helpers.build.keys import CUSTOMIZATIONS
 from rfe_helpers.errors import BlueprintError
-from rfe_helpers.sandbox.build import containers, offline
+from rfe_helpers.sandbox.build import containers, ignition, offline
 from rfe_helpers.sandbox.build.image_types import KERNELS, ImageType
 from rfe_helpers.sandbox.build.ostree_options import is_absolute
 
@@ -397,6 +398,12 @@ def _installation_device(value: str, where: str, _: ImageType) -> None:
     _matches(_DEVICE, value, where, "a disk such as /dev/vda or /dev/disk/by-id/...")
 
 
+def _ignition(value: Mapping[str, Any], where: str, _: ImageType) -> None:
+    key, reason = ignition.problem(value)
+    if reason:
+        raise BlueprintError(f"{where}{'.' if key else ''}{key}: {reason}")
+
+
 def _partitioning_mode(value: str, where: str, kind: ImageType) -> None:
     known = ("auto-lvm", "btrfs", "lvm", "raw")
     _must(value in known, where, value, f"one of {', '.join(known)}")
@@ -423,6 +430,7 @@ _CHECKS: dict[str, Callable[[Any, str, ImageType], None]] = {
     "firewall": _firewall,
     "group": _groups,
     "hostname": _hostname,
+    "ignition": _ignition,
     "installation_device": _installation_device,
     "installer": _installer,
     "kernel": _kernel,

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from rfe_helpers.core import files, run
-from rfe_helpers.sandbox.build import tree
+from rfe_helpers.sandbox.build import mmdebstrap, tree
 from rfe_helpers.sandbox.installer import iso as installer
 
 PACKAGES = installer.PACKAGES  # the tools that make a disk are among them
@@ -69,7 +69,9 @@ def make(
                 f'--customize-hook=echo RFE-STAGE: {stage}; cd "$1{INSIDE}" && {command}',
                 f"--customize-hook=download {INSIDE}/packed {_quoted(unfinished)}",
             ]
-            tree.mmdebstrap(work, pipeline, hooks, tree.NOWHERE, variant="custom", include=packages)
+            mmdebstrap.build(
+                work, pipeline, hooks, mmdebstrap.NOWHERE, variant="custom", include=packages
+            )
     finally:
         ours.unlink(missing_ok=True)
         specification.unlink(missing_ok=True)  # it may hold password hashes

@@ -31,7 +31,7 @@ _COMMIT_CUSTOMIZATIONS = tuple(sorted([*_DISK_CUSTOMIZATIONS, "firewall", "hostn
 _GUEST_PACKAGES = (
     "cloud-init", "cloud-guest-utils", "fdisk", "openssh-sftp-server",
     "cockpit-ws", "cockpit-bridge", "cockpit-system",
-    "python3-starlette", "python3-uvicorn", "python3-tomlkit", "python3-requests",
+    "python3-starlette", "python3-uvicorn", "python3-requests",
     "python3-msgspec",
     "mmdebstrap", "debian-archive-keyring", "gpg", "xorriso", "squashfs-tools",
     "isomd5sum",
@@ -105,7 +105,7 @@ IMAGE_TYPES = (
         filename="simplified-installer.iso",
         mime="application/x-iso9660-image",
         aliases=("rhel-edge-simplified-installer",),
-        customizations=tuple(sorted([*_RAW_CUSTOMIZATIONS, "installation_device"])),
+        customizations=tuple(sorted([*_RAW_CUSTOMIZATIONS, "ignition", "installation_device"])),
     ),
     ImageType(
         name="guest-image",

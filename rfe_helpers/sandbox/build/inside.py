@@ -5,7 +5,8 @@ leads out of the tree, and the mapped user that builds it needs to read no file 
 Standard library only. DIR holds `spec.json` and gets `report.json`:
 
     spec.json    {"version": s, "ref": s, "replaced_kernel": package or null, "customizations":
-                 {…} as in a blueprint, already validated by the service}
+                 {…} as in a blueprint, already validated by the service, "move": whether to move
+                 MOVED and to empty /run and /var, which overlay.py does as it packs}
     report.json  {"kernel": release, "packages": [[name, version, arch], …]}
 
 `customize.py`, beside it in DIR, applies the customizations.
@@ -38,6 +39,30 @@ LINKS = {
     "usr/local": "../var/usrlocal",
     "ostree": "sysroot/ostree",
 }
+MOVED = {"etc": "usr/etc", "var/lib/dpkg": "usr/lib/sysimage/dpkg"}
+# Masked in /etc: generators for what these systems do not have (scripts of sysvinit, a TPM,
+# partitions that are found by their type, hibernation, AF_VSOCK), kernel modules that are loaded
+# when they are used, a return to the initramfs at shutdown, and udev's list of memory modules.
+UNUSED = (
+    *(
+        f"systemd/system-generators/{name}-generator"
+        for name in (
+            "systemd-gpt-auto",
+            "systemd-hibernate-resume",
+            "systemd-rc-local",
+            "systemd-ssh",
+            "systemd-system-update",
+            "systemd-sysv",
+            "systemd-tpm2",
+        )
+    ),
+    *(
+        f"systemd/system/modprobe@{name}.service"
+        for name in ("configfs", "dm_mod", "drm", "efi_pstore", "fuse", "loop")
+    ),
+    "systemd/system/dracut-shutdown.service",
+    "udev/rules.d/70-memory.rules",
+)
 # What a build leaves in /var and no system needs.
 DROPPED = (
     "var/cache/apt",
@@ -69,19 +94,21 @@ def base() -> None:
     run("groupadd", "--force", "--system", "wheel")
     Path("/etc/sudoers.d/wheel").chmod(0o440)
     run("systemctl", "preset-all", "--preset-mode=full")
-    mask_generator(
-        "systemd-ssh-generator"
-    )  # it loads the modules of three hypervisors at each boot
+    omit_unneeded()
     compile_python()
     stage("initramfs")
     make_initramfs(kernel_release())
 
 
-def mask_generator(name: str) -> None:
-    """Do without one of systemd's generators: systemd.generator(7)."""
-    directory = Path("/etc/systemd/system-generators")
-    directory.mkdir(exist_ok=True)
-    (directory / name).symlink_to("/dev/null")
+def omit_unneeded() -> None:
+    """Leave out of each boot what an edge system has no use for (systemd.generator(7), udev(7))."""
+    for name in UNUSED:
+        path = Path("/etc", name)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.unlink(missing_ok=True)
+        path.symlink_to("/dev/null")
+    for path in Path("/usr/lib/binfmt.d").glob("python3*.conf"):  # running .pyc files by name
+        path.unlink()
 
 
 def kernel_release() -> str:
@@ -141,26 +168,35 @@ def lay_out(spec: Table) -> Table:
     release = kernel_release()
     vmlinuz = Path(f"/boot/vmlinuz-{release}")
     if vmlinuz.exists():
-        shutil.move(vmlinuz, MODULES / release / "vmlinuz")
+        move(vmlinuz, MODULES / release / "vmlinuz")
     empty(Path("/boot"))
     for name in ("initrd.img", "initrd.img.old", "vmlinuz", "vmlinuz.old"):
         Path("/", name).unlink(missing_ok=True)
-    name_the_version(spec)
+    os_release = Path("/usr/lib/os-release")
+    os_release.write_text(with_version(os_release.read_text(), spec["version"]))
     write_sysusers()
     remove_backups()
     packages = installed_packages()
     SYSIMAGE.mkdir(exist_ok=True)
-    shutil.move("/var/lib/dpkg", SYSIMAGE / "dpkg")
     for leftover in ("lock", "lock-frontend", "status-old", "diversions-old", "statoverride-old"):
-        (SYSIMAGE / "dpkg" / leftover).unlink(missing_ok=True)
+        Path("/var/lib/dpkg", leftover).unlink(missing_ok=True)
     move_to_var()
     describe_var()
     for path, target in LINKS.items():
         Path("/", path).symlink_to(target)
     Path("/sysroot").mkdir(exist_ok=True)
     empty(Path("/tmp"))
-    Path("/etc").rename("/usr/etc")
+    if spec["move"]:
+        for old, new in MOVED.items():
+            move(Path("/", old), Path("/", new))
+        empty(Path("/run"))
+        empty(Path("/var"))
     return {"kernel": release, "packages": packages}
+
+
+def move(old: Path, new: Path) -> None:
+    """Rename, or copy with owners and attributes: a directory of an overlay cannot be renamed."""
+    run("mv", "--no-target-directory", str(old), str(new))
 
 
 def move_to_var() -> None:
@@ -171,10 +207,10 @@ def move_to_var() -> None:
             new = Path("/var", target.rpartition("/")[2])
             if new.exists():
                 for child in old.iterdir():
-                    shutil.move(child, new / child.name)
+                    move(child, new / child.name)
                 old.rmdir()
             else:
-                old.rename(new)
+                move(old, new)
         elif old.exists():
             old.rmdir()
 
@@ -187,20 +223,20 @@ def empty(directory: Path) -> None:
             entry.unlink()
 
 
-def name_the_version(spec: Table) -> None:
-    path = Path("/usr/lib/os-release")
+def with_version(os_release: str, version: str) -> str:
+    """os-release(5) of an edge system of a version."""
     kept = [
         line
-        for line in path.read_text().splitlines()
+        for line in os_release.splitlines()
         if not line.startswith(("OSTREE_VERSION=", "VARIANT", "PRETTY_NAME="))
     ]
     kept += [
-        f'PRETTY_NAME="Debian Edge {spec["version"]}"',
+        f'PRETTY_NAME="Debian Edge {version}"',
         'VARIANT="Edge (sandbox)"',
         "VARIANT_ID=edge",
-        f"OSTREE_VERSION='{spec['version']}'",
+        f"OSTREE_VERSION='{version}'",
     ]
-    path.write_text("\n".join(kept) + "\n")
+    return "\n".join(kept) + "\n"
 
 
 def write_sysusers() -> None:
@@ -263,7 +299,7 @@ def installed_packages() -> list[list[str]]:
 
 
 def describe_var() -> None:
-    """Describe /var in tmpfiles.d, copy its files to /usr/share/factory, and empty it."""
+    """Describe /var in tmpfiles.d, and copy its files to /usr/share/factory."""
     lines = []
     for directory, names, filenames in os.walk("/var"):
         names.sort()
@@ -274,7 +310,6 @@ def describe_var() -> None:
                 continue
             lines += describe(path, relative)
     Path("/usr/lib/tmpfiles.d/zz-edge-var.conf").write_text("\n".join(lines) + "\n")
-    empty(Path("/var"))
 
 
 def describe(path: Path, relative: str) -> list[str]:

@@ -31,7 +31,7 @@ from rfe_helpers.sandbox.build.inside import stage
 from rfe_helpers.sandbox.installer.edge_installer import system
 from rfe_helpers.sandbox.installer.edge_installer.console import LOG, InstallError, run
 from rfe_helpers.sandbox.installer.edge_installer.disk import Target
-from rfe_helpers.sandbox.installer.edge_installer.plan import Payload
+from rfe_helpers.sandbox.installer.edge_installer.payload import Payload
 
 # At each boot systemd grows the last partition into what room there is behind it, then the file
 # system into the partition (repart.d(5), systemd.mount(5)).

@@ -96,7 +96,7 @@ def _partitions(blueprint: Blueprint) -> list[dict[str, Any]]:
 def _spec(request: tree.Request, size: int, work: tree.Work) -> dict[str, object]:
     facts = profile.load("sandbox").ostree
     remaining = downloads.with_content(request.blueprint.customizations, work)
-    for handled in ("disk", "filesystem", "installation_device", "partitioning_mode"):
+    for handled in ("disk", "filesystem", "ignition", "installation_device", "partitioning_mode"):
         remaining.pop(handled, None)
     append = (remaining.pop("kernel", None) or {}).get("append", "")
     return {

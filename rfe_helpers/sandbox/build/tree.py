@@ -3,14 +3,16 @@
 Three steps, each a stage in the log:
 
 1. *base*: mmdebstrap makes the part that all composes share, once, into the cache (base.py);
-2. *tree*: mmdebstrap unpacks the base, adds the blueprint's packages, and `inside.py` applies
-   the customizations and lays the tree out for OSTree;
+2. *tree*: mmdebstrap adds the blueprint's packages to the base, over which the tree is laid
+   (overlay.py), and `inside.py` applies the customizations and lays it out for OSTree;
 3. *commit*: the tree is committed to a bare-user repository in the cache, where unchanged files
    are recognised before they are compressed, and copied to an archive repository from there.
 
-An ordinary user runs mmdebstrap in its unshare mode. Its hooks then run as a mapped user that
-cannot read the caller's home, so files go in and out with mmdebstrap's own upload, download and
-tar-in, and everything else is done by the tree's Python in the chroot (`inside.py`).
+A compose of what was composed a moment ago takes its tree from there (recent.py).
+
+Hooks of mmdebstrap may run as a mapped user that cannot read the caller's home, so files go in and
+out with its own upload, download and tar-in, and everything else is done by the tree's Python in
+the chroot (`inside.py`).
 """
 
 from __future__ import annotations
@@ -18,14 +20,11 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-import os
-import re
 import shlex
-import shutil
 import tarfile
-import tempfile
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -34,13 +33,20 @@ from rfe_helpers.build.blueprint import Blueprint
 from rfe_helpers.commit.ostree import Package, Repo
 from rfe_helpers.core import files, run
 from rfe_helpers.core.wait import Deadline
-from rfe_helpers.errors import BuilderError, CommandFailedError, RfeError
-from rfe_helpers.sandbox.build import containers, customizations, downloads, keys, names
+from rfe_helpers.errors import BuilderError, CommandFailedError
+from rfe_helpers.sandbox.build import (
+    containers,
+    customizations,
+    downloads,
+    keys,
+    mmdebstrap,
+    names,
+    overlay,
+    recent,
+)
 from rfe_helpers.sandbox.build.base import (
-    EXCLUDED,
     KERNEL,
     PACKAGES,
-    SUITE,
     Base,
     forget_others,
     guest_files,
@@ -49,19 +55,7 @@ from rfe_helpers.sandbox.build.base import (
     is_fresh,
 )
 
-# Lines of mmdebstrap's output, and the stage that begins with each.
-_MMDEBSTRAP_STAGES = {
-    "running apt-get update...": "read package lists",
-    "downloading packages with apt...": "download packages",
-    "extracting archives...": "unpack packages",
-    "installing essential packages...": "configure essential packages",
-    "installing remaining packages inside the chroot...": "configure packages",
-    "creating tarball...": "pack the tree",
-}
-# What apt prints when it cannot reach a mirror.
-_NO_NETWORK = re.compile(r"Temporary failure resolving|Could not (resolve|connect)|unreachable")
-NOWHERE = Path("/dev/null")  # the target if only the result of a hook is needed
-_TREES = "rfe-tree-"  # prefix of mmdebstrap's working directories in /var/tmp
+DAY = 86400  # seconds
 Stage = Callable[[str, str], None]
 
 
@@ -109,7 +103,7 @@ def base(work: Work) -> Base:
         work.on_stage("base", "begin a new base")
         try:
             with files.replacing(shared.tar) as temporary:
-                mmdebstrap(
+                mmdebstrap.build(
                     work, "base", base_hooks(work), temporary, variant="apt", include=PACKAGES
                 )
         except CommandFailedError:
@@ -128,29 +122,12 @@ def commit(request: Request, work: Work, repository: Repo) -> str:
     CommandFailedError or BuilderError; what it leaves behind is overwritten by the next attempt.
     """
     shared = base(work)
-    tar = work.directory / "tree.tar"
-    try:
-        report = _build_tree(request, work, shared, tar)
-        packages = [_package(*row) for row in report["packages"]]
-        manifest = _manifest(request, packages, report["kernel"])
-        files.write_json(work.directory / "manifest.json", manifest)
-        work.on_stage("commit", "ostree commit")
-        identity = shared.build_repository.commit_tar(
-            tar,
-            request.ref,
-            subject=f"{request.blueprint.name} {request.blueprint.version}",
-            parent=request.parent,
-            version=request.version,
-            packages=packages,
-            metadata={"rpmostree.inputhash": f"'{manifest['inputhash']}'"},
-            log=work.log,
-            deadline=work.deadline,
-            on_start=work.on_process,
-        )
-    finally:
-        # The specification holds password hashes; the tree is in the repository.
-        for name in ("spec.json", "report.json", "tree.tar"):
-            (work.directory / name).unlink(missing_ok=True)
+    values = downloads.with_content(request.blueprint.customizations, work)
+    if mmdebstrap.can_lay_over(shared.directory) and not recent.trees(shared):
+        _check_names(request, shared)
+        work.on_stage("tree", "begin with one that others are laid over")
+        check_in(_plain(request), work, shared, {})
+    identity = check_in(request, work, shared, values)
     work.on_stage("commit", "compress new files")
     pull: Mapping[str, Any] = {
         "deadline": work.deadline,
@@ -163,35 +140,147 @@ def commit(request: Request, work: Work, repository: Repo) -> str:
     return identity
 
 
-def _build_tree(request: Request, work: Work, shared: Base, tar: Path) -> dict[str, Any]:
-    """Make the tree of a request as a tar; returns the report of inside.py."""
-    added = (*request.packages, *customizations.packages(request.blueprint))
-    if not added:
+def _plain(request: Request) -> Request:
+    """The same request without anything that the base does not have."""
+    nothing = Blueprint(name="base", version=request.version)
+    return replace(request, packages=(), sources=(), kernel=KERNEL, blueprint=nothing)
+
+
+def check_in(request: Request, work: Work, shared: Base, values: Mapping[str, Any]) -> str:
+    """Commit the tree of a request to the build repository, with its manifest beside it; returns
+    the id. `values` are the customizations, with the content of files."""
+    tar = work.directory / "tree.tar"
+    inputs = {
+        "packages": [*request.packages],
+        "sources": [*request.sources],
+        "kernel": request.kernel,
+        "customizations": values,
+    }
+    lasting = not added_packages(request)
+    key = "" if request.blueprint.containers else recent.key(shared, inputs, lasting=lasting)
+    earlier = recent.find(shared, key) if key else None
+    try:
+        if earlier is None:
+            report, laid_over = _build_tree(request, work, shared, values, tar)
+            below = laid_over.commit if laid_over else ""
+        else:
+            work.on_stage("tree", "take the tree of a recent compose")
+            recent.write_difference(shared, earlier, request.version, tar)
+            report, laid_over, below = earlier.report, None, earlier.commit
+        packages = [_package(*row) for row in report["packages"]]
+        manifest = _manifest(request, packages, report["kernel"])
+        files.write_json(work.directory / "manifest.json", manifest)
+        work.on_stage("commit", "ostree commit")
+        identity = shared.build_repository.commit_tar(
+            tar,
+            request.ref,
+            below=below,
+            subject=f"{request.blueprint.name} {request.blueprint.version}",
+            parent=request.parent,
+            version=request.version,
+            packages=packages,
+            metadata={"rpmostree.inputhash": f"'{manifest['inputhash']}'"},
+            log=work.log,
+            deadline=work.deadline,
+            on_start=work.on_process,
+        )
+        if key and earlier is None:
+            recent.keep(shared, key, recent.RecentTree(identity, report))
+        if laid_over:
+            recent.keep_laid_over(shared, replace(laid_over, commit=identity))
+    finally:
+        # The specification holds password hashes; the tree is in the repository.
+        for name in ("spec.json", "report.json", "tree.tar"):
+            (work.directory / name).unlink(missing_ok=True)
+    return identity
+
+
+def added_packages(request: Request) -> list[str]:
+    """What a request adds to the base."""
+    kernel = [request.kernel] if request.kernel != KERNEL else []
+    return [*request.packages, *customizations.packages(request.blueprint), *kernel]
+
+
+def _check_names(request: Request, shared: Base) -> None:
+    """Refuse groups and units that are not in the base, unless packages may bring them. Takes half
+    a second: a tree that was built a moment ago is not checked again."""
+    if not added_packages(request):
         names.check(request.blueprint.customizations, names.in_base(shared.tar))
-    work.on_stage("tree", "unpack the base")
-    other_kernel = request.kernel != KERNEL
+
+
+def _build_tree(
+    request: Request, work: Work, shared: Base, values: Mapping[str, Any], tar: Path
+) -> tuple[dict[str, Any], overlay.Tree | None]:
+    """Make the tree of a request as a tar; returns the report of inside.py, and what overlay.py
+    says of it where it could be laid over the unpacked base: the tar has the difference then."""
+    _check_names(request, shared)
+    added = added_packages(request)
+    # An image store has the whiteouts of its layers, which would be those of the overlay.
+    over = mmdebstrap.can_lay_over(shared.directory) and not request.blueprint.containers
     spec = {
         "version": request.version,
         "ref": request.ref,
-        "replaced_kernel": KERNEL if other_kernel else None,
-        "customizations": downloads.with_content(request.blueprint.customizations, work),
+        "replaced_kernel": KERNEL if request.kernel != KERNEL else None,
+        "customizations": values,
+        "move": not over,
     }
     files.write_json(work.directory / "spec.json", spec, mode=0o600)
-    include = [*added, *([request.kernel] if other_kernel else [])]
     embedded = request.blueprint.containers
     archives = containers.fetch(embedded, work)
-    hooks = tree_hooks(work, shared, request, containers.hooks(embedded, archives))
+    hooks = tree_hooks(work, request, containers.hooks(embedded, archives))
     try:
-        mmdebstrap(work, "tree", hooks, tar, variant="custom", include=include)
+        laid_over = None
+        if over:
+            root, trees = unpacked(work, shared), recent.trees(shared)
+            lists = None if request.sources else shared.directory / "lists"
+            laid_over = mmdebstrap.lay_over(
+                work, "tree", root, hooks, tar, include=added, trees=trees, lists=lists
+            )
+        else:
+            work.on_stage("tree", "unpack the base")
+            unpack = ['--setup-hook=mkdir -p "$1/dev"']
+            unpack.append(f"--setup-hook=tar-in {shlex.quote(str(shared.tar))} /")
+            mmdebstrap.build(work, "tree", [*unpack, *hooks], tar, variant="custom", include=added)
+            add_empty_dev(tar)
     finally:
         for archive in archives:
             archive.unlink(missing_ok=True)
-    add_empty_dev(tar)
-    report: dict[str, Any] = json.loads((work.directory / "report.json").read_text())
-    return report
+    return json.loads((work.directory / "report.json").read_text()), laid_over
 
 
-# mmdebstrap ---------------------------------------------------------------------------------------
+def unpacked(work: Work, shared: Base) -> Path:
+    """The base as a directory, made now if need be. That of an earlier base may be in use: it stays
+    for a day."""
+    with locked(work, shared.directory):
+        root = shared.root
+        for other in shared.directory.glob("root-*"):
+            if other != root and time.time() - shared.tar.stat().st_mtime > DAY:
+                overlay.remove_mapped(other)
+        if not root.exists():
+            work.on_stage("tree", "unpack the base")
+            unfinished = shared.directory / "root-unfinished"
+            if unfinished.exists():
+                overlay.remove_mapped(unfinished)
+            unfinished.mkdir()
+            (unfinished / "dev").mkdir()  # the tar has none, and mmdebstrap mounts devices there
+            (unfinished / "dev").chmod(0o755)
+            run.run(
+                [
+                    *overlay.namespace(),
+                    *("tar", "--extract", f"--file={shared.tar}", f"--directory={unfinished}"),
+                    *("--numeric-owner", "--same-owner", "--preserve-permissions"),
+                    # An ordinary user could not remove directories in one of somebody else.
+                    *("--xattrs", "--xattrs-include=*", "--exclude=./run/systemd/netif/*"),
+                ],
+                log=work.log,
+                deadline=work.deadline,
+                on_start=work.on_process,
+            )
+            unfinished.rename(root)
+    return root
+
+
+# hooks --------------------------------------------------------------------------------------------
 
 
 def base_hooks(work: Work) -> list[str]:
@@ -209,11 +298,9 @@ def base_hooks(work: Work) -> list[str]:
     ]
 
 
-def tree_hooks(
-    work: Work, shared: Base, request: Request, embedding: Sequence[str] = ()
-) -> list[str]:
-    """mmdebstrap's options that unpack the base and finish the tree of one compose; `embedding`
-    are those that embed containers in it."""
+def tree_hooks(work: Work, request: Request, embedding: Sequence[str] = ()) -> list[str]:
+    """mmdebstrap's options that make the tree of one compose of the base; `embedding` are those
+    that embed containers in it."""
     for name in ("inside.py", "customize.py"):
         (work.directory / name).write_text(inside_source(name))
     sources = []
@@ -227,8 +314,6 @@ def tree_hooks(
         for name in ("spec.json", "inside.py", "customize.py", "report.json")
     }
     return [
-        '--setup-hook=mkdir -p "$1/dev"',
-        f"--setup-hook=tar-in {shlex.quote(str(shared.tar))} /",
         *sources,
         '--customize-hook=rm -f "$1"/etc/apt/sources.list.d/blueprint-*',
         '--customize-hook=mkdir -m 700 "$1/rfe"',
@@ -240,156 +325,6 @@ def tree_hooks(
         f"--customize-hook=download /rfe/report.json {quoted['report.json']}",
         '--customize-hook=rm -rf "$1/rfe"',
     ]
-
-
-def kept_packages(cache: Path) -> tuple[Path, Path]:
-    """Where `rfe cache` stores apt's lists and packages (sandbox/fetch.py), as tars."""
-    return cache / "packages" / "lists.tar", cache / "packages" / "archives.tar"
-
-
-def mmdebstrap_argv(
-    hooks: Sequence[str],
-    target: Path,
-    *,
-    variant: str,
-    include: Sequence[str],
-    kept: tuple[Path, Path] | None = None,
-) -> list[str]:
-    """The command line; the Debian mirror is mmdebstrap's own default or RFE_DEBIAN_MIRROR.
-
-    With `kept`, the tars of lists and packages in the cache, nothing is fetched.
-    """
-    mirror = os.environ.get("RFE_DEBIAN_MIRROR")
-    return [
-        "mmdebstrap",
-        f"--mode={'root' if os.geteuid() == 0 else 'unshare'}",
-        f"--variant={variant}",
-        "--architectures=amd64",
-        f"--format={'null' if target == NOWHERE else 'tar'}",
-        "--skip=output/dev",
-        # A hook removes apt's caches: mmdebstrap's own clean-up needs /etc, which has moved.
-        "--skip=cleanup",
-        *([f"--include={','.join(include)}"] if include else []),
-        '--aptopt=APT::Install-Recommends "false"',
-        '--aptopt=Acquire::Languages "none"',
-        "--dpkgopt=force-unsafe-io",
-        *(f"--dpkgopt=path-exclude=/usr/share/{path}" for path in EXCLUDED),
-        "--dpkgopt=path-include=/usr/share/doc/*/copyright",
-        *hooks,
-        *(_without_network(*kept) if kept else []),
-        '--customize-hook=rm -rf "$1/var/lib/apt/lists" "$1/var/cache/apt"',
-        SUITE,
-        str(target),
-        *([mirror] if mirror else []),
-    ]
-
-
-def _without_network(lists: Path, archives: Path) -> list[str]:
-    """mmdebstrap's options to take lists and packages from tars (its manual, "EXAMPLES")."""
-    places = {"/var/lib/apt": lists, "/var/cache/apt": archives}
-    return [
-        "--skip=update,download/empty",
-        *(f'--setup-hook=mkdir -p "$1{place}"' for place in places),
-        *(f"--setup-hook=tar-in {shlex.quote(str(tar))} {p}" for p, tar in places.items()),
-    ]
-
-
-def extract(work: Work, packages: Sequence[str], target: Path) -> None:
-    """Unpack packages and their dependencies into a tar, without configuring them."""
-    mmdebstrap(work, "container", [], target, variant="extract", include=packages)
-
-
-def mmdebstrap(
-    work: Work,
-    pipeline: str,
-    hooks: Sequence[str],
-    target: Path,
-    *,
-    variant: str,
-    include: Sequence[str],
-) -> None:
-    """Run mmdebstrap in a temporary directory of its own, which is always removed.
-
-    Without a network it runs again, with the packages that `rfe cache` has stored.
-    """
-    options: dict[str, Any] = {"variant": variant, "include": include}
-    kept = kept_packages(work.cache)
-    try:
-        _mmdebstrap(work, pipeline, mmdebstrap_argv(hooks, target, **options))
-    except CommandFailedError as error:
-        if not _NO_NETWORK.search(error.tail) or not all(path.exists() for path in kept):
-            raise
-        work.on_stage(pipeline, "no network: take packages from the cache")
-        _mmdebstrap(work, pipeline, mmdebstrap_argv(hooks, target, **options, kept=kept))
-
-
-def _mmdebstrap(work: Work, pipeline: str, argv: Sequence[str]) -> None:
-    with _temporary_root() as temporary:
-        run.run(
-            argv,
-            # inside.py makes the initramfs, once, when everything is in place.
-            env={"TMPDIR": str(temporary), "INITRD": "No"},
-            log=work.log,
-            deadline=work.deadline,
-            on_start=work.on_process,
-            on_line=lambda line: (
-                work.on_stage(pipeline, stage) if (stage := _stage_of(line)) else None
-            ),
-            remedy="the log names the package or the network error; `rfe doctor` checks the rest",
-        )
-
-
-def _stage_of(line: str) -> str:
-    """The stage that a line of output begins, of inside.py or of mmdebstrap, or ""."""
-    if line.startswith("RFE-STAGE: "):
-        return line.removeprefix("RFE-STAGE: ")
-    return _MMDEBSTRAP_STAGES.get(line.removeprefix("I: "), "")
-
-
-@contextlib.contextmanager
-def _temporary_root() -> Iterator[Path]:
-    """A directory that mapped users may enter; at the end it is removed with all their files.
-
-    It is in /var/tmp, since the caller's TMPDIR may be private or a small tmpfs. It is locked
-    while it is used, so that later builds recognise what a killed one has left.
-    """
-    remove_abandoned()
-    with contextlib.ExitStack() as held:
-        while True:
-            path = Path(tempfile.mkdtemp(prefix=_TREES, dir="/var/tmp"))
-            # Before it is locked, another build may remove it as abandoned.
-            with contextlib.suppress(FileNotFoundError):
-                held.enter_context(files.locked(path, directory=True))
-                if path.exists():
-                    break
-            held.close()
-        path.chmod(0o755)
-        try:
-            yield path
-        finally:
-            remove_mapped(path)
-
-
-def remove_abandoned() -> None:
-    """Remove the trees that killed builds of this user have left: those that are not locked."""
-    for path in Path("/var/tmp").glob(f"{_TREES}*"):  # noqa: S108
-        with contextlib.suppress(OSError):  # in use, or removed meanwhile
-            if path.stat().st_uid != os.geteuid():
-                continue
-            with files.locked(path, directory=True, wait=False):
-                remove_mapped(path)
-
-
-def remove_mapped(path: Path) -> None:
-    """Remove a directory that holds files of mapped users, as such a user if needed."""
-    if os.geteuid() == 0:
-        shutil.rmtree(path, ignore_errors=True)
-        return
-    if any(path.iterdir()):
-        unshare = ["unshare", "--user", "--map-auto", "--map-root-user"]
-        with contextlib.suppress(RfeError):
-            run.run([*unshare, "find", path, "-mindepth", "1", "-delete"], seconds=120)
-    shutil.rmtree(path, ignore_errors=True)
 
 
 # details ------------------------------------------------------------------------------------------

@@ -8,8 +8,9 @@ mv "/usr/lib/modules/$release/initramfs.img" /boot/initramfs.img
 ln -sf "vmlinuz-$release" /boot/vmlinuz
 
 # What makes the base an edge system.
-rm -rf /usr/bin/rpm-ostree /usr/lib/edge /etc/rpm-ostreed.conf /usr/lib/tmpfiles.d/00-edge.conf \
-    /usr/lib/systemd/system/rpm-ostreed-automatic.* \
+rm -rf /usr/bin/greenboot /usr/bin/rpm-ostree /usr/bin/bootc /usr/lib/edge /etc/rpm-ostreed.conf \
+    /usr/lib/tmpfiles.d/00-edge.conf /usr/lib/systemd/system/rpm-ostreed-automatic.* \
+    /usr/lib/systemd/system/bootc-fetch-apply-updates.* \
     /usr/lib/systemd/system/systemd-sysusers.service.d \
     /usr/lib/systemd/system-preset/10-edge.preset
 

@@ -27,7 +27,7 @@ from string import Template
 from rfe_helpers.core import files, run
 from rfe_helpers.install import media
 from rfe_helpers.lab import profile
-from rfe_helpers.sandbox.build import tree
+from rfe_helpers.sandbox.build import mmdebstrap, tree
 from rfe_helpers.sandbox.build.base import is_fresh
 
 TITLE = "Debian 13 Edge"
@@ -96,7 +96,7 @@ def _make(
         f"--customize-hook=download /rfe/boot.tar {quote(str(boot))}",
         '--customize-hook=rm -rf "$1/rfe"',
     ]
-    tree.mmdebstrap(work, "installer", hooks, system, variant="custom", include=PACKAGES)
+    mmdebstrap.build(work, "installer", hooks, system, variant="custom", include=PACKAGES)
     tree.add_empty_dev(system)
     # Not with tarfile: the Python 3.11.2 of Debian 12 lacks its extraction filters.
     run.run(["tar", "-xf", boot, "-C", directory, "--no-same-owner"], deadline=work.deadline)

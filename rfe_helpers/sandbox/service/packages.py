@@ -61,9 +61,9 @@ _SCHEMA = """
 CREATE TABLE packages (
     name TEXT, version TEXT, arch TEXT, summary TEXT, homepage TEXT, at TEXT
 );
-CREATE INDEX packages_by_name ON packages (name);
 CREATE TABLE provides (name TEXT PRIMARY KEY) WITHOUT ROWID;
 """
+_BY_NAME = "CREATE INDEX packages_by_name ON packages (name)"
 _log = logging.getLogger(__name__)
 
 
@@ -215,16 +215,22 @@ class Index:
     def resolve(self, specs: Sequence[PackageSpec], extra: Sequence[str] = ()) -> list[str]:
         """The requested packages as arguments of apt, "name" or "name=version", globs expanded.
 
-        Raises BuilderError naming a package that does not exist.
+        Raises BuilderError that names all packages that do not exist.
         """
         words: list[str] = []
+        missing: list[PackageSpec] = []
         limit = Deadline(_RESOLVE_SECONDS)
         with self._database(self._open(extra)) as db:
             for spec in dict.fromkeys(specs):
                 if limit.expired:
                     text = f"{len(specs)} packages are more than can be searched for at once"
                     raise BuilderError(text)
-                words += self._resolve_one(db, spec, extra)
+                fitting = self._fitting(db, spec, extra)
+                words += fitting
+                if not fitting:
+                    missing.append(spec)
+        if missing:
+            raise BuilderError(solver.absence(missing))
         words = list(dict.fromkeys(words))
         if sum(len(word) + 1 for word in words) > _LONGEST_REQUEST:
             raise BuilderError(f"{len(words)} packages are more than can be requested at once")
@@ -387,9 +393,10 @@ class Index:
                 self._names[directory] = known
         return known[1]
 
-    def _resolve_one(
+    def _fitting(
         self, db: sqlite3.Connection, spec: PackageSpec, extra: Sequence[str]
     ) -> list[str]:
+        """The arguments of apt for one requested package; none if it does not exist."""
         names = [spec.name]
         if _GLOB.search(spec.name):
             names = self.names([spec.name], extra)
@@ -407,9 +414,6 @@ class Index:
                     words.append(f"{name}={_highest(fitting)}")
             elif any_version and _NAME.fullmatch(name) and _is_provided(db, name):
                 words.append(name)
-        if not words:
-            version = "" if any_version else f" in version {ascii(spec.version)[1:-1][:80]}"
-            raise BuilderError(f"no package {ascii(spec.name)[1:-1][:80]}{version}")
         return words
 
 
@@ -452,39 +456,38 @@ def _write_index(path: Path, sources: Sequence[Path]) -> None:
                 continue  # apt stores no file for an empty index
             at = datetime.fromtimestamp(source.stat().st_mtime, UTC).strftime("%Y-%m-%dT%H:%M:%S")
             for fields in _paragraphs(source):
+                name, version, architecture = (fields[key] for key in _NEEDED)
+                architecture = ARCHITECTURES.get(architecture, architecture)
+                about = fields.get("Description", ""), fields.get("Homepage", "")
                 db.execute(
                     "INSERT INTO packages VALUES (?, ?, ?, ?, ?, ?)",
-                    [
-                        fields["Package"],
-                        fields["Version"],
-                        ARCHITECTURES.get(fields["Architecture"], fields["Architecture"]),
-                        fields.get("Description", ""),
-                        fields.get("Homepage", ""),
-                        at,
-                    ],
+                    [name, version, architecture, *about, at],
                 )
-                for provided in fields.get("Provides", "").split(","):
-                    name = provided.partition("(")[0].strip()
-                    db.execute("INSERT OR IGNORE INTO provides VALUES (?)", [name])
+                if provides := fields.get("Provides"):
+                    names = ([text.partition("(")[0].strip()] for text in provides.split(","))
+                    db.executemany("INSERT OR IGNORE INTO provides VALUES (?)", names)
+        db.executescript(_BY_NAME)
         db.commit()
     finally:
         db.close()
 
 
-_NEEDED = {"Package", "Version", "Architecture"}
+_NEEDED = ("Package", "Version", "Architecture")
+# A field of the index, or the empty line after a package. It begins with the newline before it,
+# for which Python's regular expressions search much faster than for "^" or line by line.
+_FIELD = re.compile(
+    rb"\n(?:(Package|Version|Architecture|Description|Homepage|Provides):(.*)|(?=\n))"
+)
 
 
 def _paragraphs(source: Path) -> Iterator[dict[str, str]]:
     """The fields of each package; of a field that spans several lines, the first."""
     fields: dict[str, str] = {}
-    with source.open(errors="replace") as lines:
-        for line in lines:
-            if line == "\n":
-                if fields.keys() >= _NEEDED:
-                    yield fields
-                fields = {}
-            elif not line.startswith((" ", "\t")):
-                key, _, value = line.partition(":")
-                fields[key] = value.strip()
-    if fields.keys() >= _NEEDED:
-        yield fields
+    for match in _FIELD.finditer(b"\n" + source.read_bytes() + b"\n\n"):
+        key, value = match.groups()
+        if key:
+            fields[key.decode()] = value.decode(errors="replace").strip()
+        else:
+            if all(key in fields for key in _NEEDED):
+                yield fields
+            fields = {}

@@ -27,7 +27,8 @@ from rfe_helpers.core import files, run
 from rfe_helpers.core.run import ProcessId
 from rfe_helpers.core.wait import Deadline
 from rfe_helpers.errors import BuilderError, RfeError
-from rfe_helpers.sandbox.build.tree import Request, Work, remove_abandoned
+from rfe_helpers.sandbox.build.mmdebstrap import remove_abandoned
+from rfe_helpers.sandbox.build.tree import Request, Work
 from rfe_helpers.sandbox.service.store import (
     RUNNING,
     Store,

@@ -59,10 +59,11 @@ def serve(
     signal.signal(signal.SIGTERM, _exit)
     _limit_memory()
     # Threads that compute do not keep the one that answers waiting for long; nor does Python's
-    # garbage collector, which stops all of them while it looks at everything that is old.
+    # garbage collector, which stops all of them while it looks at everything that is old: app.py
+    # lets it do so between requests.
     sys.setswitchinterval(0.001)
     gc.freeze()
-    gc.set_threshold(700, 10, 1000)
+    gc.set_threshold(700, 10, 100_000)
     listening = _passed_socket() if socket_path is None else _listening_socket(socket_path)
     with _locked(state), listening as listener:
         store = Store(state)

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 from urllib.parse import unquote
 
+from rfe_helpers.build.blueprint import PackageSpec
 from rfe_helpers.core import run
 from rfe_helpers.errors import BuilderError
 
@@ -43,20 +44,34 @@ def install(
     argv = ["apt-get", "install", *options, "--", *words, *base]
     result = run.run(argv, env=environment, seconds=_SOLVE_SECONDS, check=False)
     if result.status != 0:
-        raise BuilderError(_explanation(words, result.stdout, result.stderr))
+        # What conflicts comes first: the other reasons often follow from it.
+        reasons = sorted(_reasons(result.stdout), key=lambda reason: not _is_cause(reason))
+        lines = [line for line in result.stderr.splitlines() if line.startswith("E: ")]
+        raise BuilderError(
+            _explanation(words, reasons or [line.removeprefix("E: ") for line in lines])
+        )
     matches = filter(None, map(_FETCHED.match, result.stdout.splitlines()))
     return sorted(Solved(m[2], unquote(m[3]), m[4], m[1], m[5] or "") for m in matches)
 
 
-def _explanation(words: Sequence[str], output: str, errors: str) -> str:
-    """In the shape of osbuild-composer's "DepsolveError: There was a problem depsolving …"."""
+def absence(missing: Sequence[PackageSpec]) -> str:
+    """The explanation for requested packages that do not exist."""
+
+    def shown(text: str) -> str:
+        return ascii(text)[1:-1][:80]
+
+    reasons = []
+    for spec in missing:
+        version = "" if spec.version in ("", "*") else f" in version {shown(spec.version)}"
+        reasons.append(f"no package {shown(spec.name)}{version}")
+    return _explanation([shown(spec.name) for spec in missing], reasons)
+
+
+def _explanation(words: Sequence[str], reasons: Sequence[str]) -> str:
+    """Why packages cannot be installed, bounded, in the shape of osbuild-composer's "DepsolveError:
+    There was a problem depsolving …"."""
     named = ", ".join(words[:_MOST_NAMES])
     more = f" and {len(words) - _MOST_NAMES} more" if len(words) > _MOST_NAMES else ""
-    # What conflicts comes first: the other reasons often follow from it.
-    reasons = sorted(_reasons(output), key=lambda reason: not _is_cause(reason))
-    if not reasons:
-        lines = errors.splitlines()
-        reasons = [line.removeprefix("E: ") for line in lines if line.startswith("E: ")]
     left = len(reasons) - _MOST_REASONS
     shown = [f"\n  - {reason[:_LONGEST_REASON]}" for reason in reasons[:_MOST_REASONS]]
     rest = f"\n  - and {left} more reasons" if left > 0 else ""

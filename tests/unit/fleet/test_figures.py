@@ -2,9 +2,10 @@ from dataclasses import replace
 
 import pytest
 
-from rfe_helpers.fleet import figures
+from rfe_helpers.fleet import figures, layers
 from rfe_helpers.fleet.cost import RECORDED
-from rfe_helpers.fleet.rollout import Fleet, Pull, sweep
+from rfe_helpers.fleet.rollout import Fleet, Pull
+from rfe_helpers.fleet.splay import sweep
 from rfe_helpers.fleet.timer import parse_timer, span
 
 TIMER = parse_timer("OnCalendar=03:00")
@@ -55,5 +56,6 @@ def test_an_update_that_does_not_reach_all() -> None:
 
 def test_figures_say_where_they_come_from_only_if_they_are_recorded() -> None:
     assert "as recorded" in figures.cost_line(RECORDED)
+    assert "a layer of its own" in figures.cost_line(layers.RECORDED.cost)
     measured = figures.cost_line(replace(RECORDED, requests=1_234.0, bytes=5.6e6))
     assert measured == "One device: 1,234 requests, 5.6 MB"

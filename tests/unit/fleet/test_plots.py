@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
-from rfe_helpers.fleet.plots import plot_completion, plot_load, plot_splay
-from rfe_helpers.fleet.rollout import Fleet, Mirror, Plan, Pull, plan, sweep
+from rfe_helpers.fleet.plots import plot_break_even, plot_completion, plot_load, plot_splay
+from rfe_helpers.fleet.rollout import Fleet, Mirror, Plan, Pull, plan
+from rfe_helpers.fleet.splay import sweep
 from rfe_helpers.fleet.timer import parse_timer
 
 PULL = Pull(requests=100, bytes=1e6)
@@ -59,4 +60,21 @@ def test_splay() -> None:
     assert list(peak.get_lines()[0].get_xdata()) == [0, 1, 2]
     assert list(missed.get_lines()[0].get_ydata()) == [100 * p.missed for p in plans.values()]
     assert missed.get_xlabel() == "splay, RandomizedDelaySec (h)"
+    assert png(figure).startswith(b"\x89PNG")
+
+
+def test_break_even() -> None:
+    figure = plot_break_even({"objects": PULL, "a delta": Pull(10, 5e5)}, Mirror(500, 1e8))
+    fetched, time = figure.axes
+    layer, objects, delta = fetched.get_lines()
+    assert [line.get_label() for line in (layer, objects, delta)] == [
+        "a layer",
+        "objects",
+        "a delta",
+    ]
+    assert list(objects.get_ydata()) == [1.0, 1.0]  # MB
+    assert np.all(np.diff(layer.get_ydata()) > 0)
+    assert time.get_lines()[1].get_ydata()[0] == pytest.approx(200)  # ms: 100 requests of 500/s
+    assert fetched.get_xscale() == fetched.get_yscale() == "log"
+    assert len({line.get_linestyle() for line in (layer, objects, delta)}) == 3
     assert png(figure).startswith(b"\x89PNG")

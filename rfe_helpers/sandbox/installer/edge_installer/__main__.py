@@ -10,13 +10,12 @@ from pathlib import Path
 
 from pykickstart import constants
 
-from . import configure, disk, image, scripts, source, system
-from .console import FAILED, LOG, OK, InstallError, log, say, step
+from . import configure, disk, ignition, image, scripts, source, system
+from .console import FAILED, LOG, OK, InstallError, log, run, say, step
 from .plan import InstallPlan, parse
 
 PHYSICAL = Path("/mnt/sysimage")  # the disk, as Anaconda names it for --nochroot scripts
 VIEW = Path("/mnt/sysroot")  # the installed system
-SCRATCH = Path("/run/install/check-repo")
 SECONDS_TO_READ = 60
 
 
@@ -35,8 +34,8 @@ def install(plan: InstallPlan) -> None:
     """Carry out a plan; nothing is written until the disk and the commit are known."""
     needed = disk.needed_bytes(source.payload_bytes(plan.payload.url))
     selected = disk.choose(plan.disks, disk.present(), needed)
-    step(f"asking {plan.payload.url} for {plan.payload.ref}")
-    system.check_payload(plan.payload, SCRATCH)
+    step(f"looking for {plan.payload}")
+    plan.payload.check()
     step(f"partitioning {selected.name} ({selected.size / 1024**3:.1f} GiB, {plan.filesystem})")
     target = disk.partition(selected.name, plan.filesystem, PHYSICAL)
     scripts.run_scripts(plan.scripts_of(constants.KS_SCRIPT_PREINSTALL), "%pre-install", None)
@@ -53,16 +52,24 @@ def install(plan: InstallPlan) -> None:
     disk.release(VIEW, PHYSICAL)
 
 
+def write_image(file: Path, device: str) -> None:
+    configured = ignition.fetch(source.MEDIUM)
+    written = image.write(file, device)
+    if configured:
+        ignition.apply(written, PHYSICAL, VIEW)
+
+
 def main() -> str:
     """Install; returns the final action of the machine: reboot, poweroff or halt."""
     plan: InstallPlan | None = None
     try:
+        run("udevadm", "settle")
         arguments = source.boot_arguments(Path("/proc/cmdline").read_text())
         if "rd.live.check" in arguments:
             step("checking the boot medium")
             source.check_medium()
         if image.FILE in arguments:
-            image.write(Path(arguments[image.FILE]), arguments.get(image.DEVICE, ""))
+            write_image(Path(arguments[image.FILE]), arguments.get(image.DEVICE, ""))
         else:
             plan = read_plan(arguments.get("inst.ks", ""))
             install(plan)

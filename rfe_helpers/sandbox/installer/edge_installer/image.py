@@ -17,9 +17,9 @@ FILE, DEVICE = "coreos.inst.image_file", "coreos.inst.install_dev"
 _WRITE = 'xz -dc "$1" | dd of="$2" bs=4M iflag=fullblock conv=fsync status=progress'
 
 
-def write(image: Path, device: str) -> None:
-    """Write an image compressed with xz to a disk. Raises InstallError before anything is written
-    if the disk is not there or too small."""
+def write(image: Path, device: str) -> Path:
+    """Write an image compressed with xz to a disk; returns the disk. Raises InstallError before
+    anything is written if the disk is not there or too small."""
     if not device:
         raise InstallError(f"no disk: give the kernel {DEVICE}=/dev/…")
     size = unpacked_bytes(image)
@@ -28,6 +28,7 @@ def write(image: Path, device: str) -> None:
     step(f"writing {image.name} ({size / 1024**3:.1f} GiB) to {selected.name}")
     target = Path("/dev", selected.name)
     run_with_progress(["bash", "-o", "pipefail", "-c", _WRITE, "bash", image, target], "writing")
+    return target
 
 
 def unpacked_bytes(image: Path) -> int:

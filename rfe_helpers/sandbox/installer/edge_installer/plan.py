@@ -19,6 +19,7 @@ from pykickstart.sections import (
 from pykickstart.version import RHEL9, makeVersion
 
 from .console import InstallError
+from .payload import ImagePayload, Payload
 
 # The supported directives and their options; everything else is refused by name.
 SUPPORTED: dict[str, frozenset[str]] = {
@@ -33,6 +34,9 @@ SUPPORTED: dict[str, frozenset[str]] = {
     "keyboard": frozenset({"--vckeymap", "--xlayouts"}),
     "lang": frozenset(),
     "network": frozenset({"--bootproto", "--device", "--hostname", "--onboot", "--activate"}),
+    "ostreecontainer": frozenset(
+        {"--url", "--stateroot", "--transport", "--no-signature-verification"}
+    ),
     "ostreesetup": frozenset({"--osname", "--remote", "--url", "--ref", "--nogpg"}),
     "poweroff": frozenset(),
     "reboot": frozenset(),
@@ -61,18 +65,6 @@ SUPPORTED: dict[str, frozenset[str]] = {
 }
 FILESYSTEMS = ("xfs", "ext4")
 USER_NAME = r"(?!\.{1,2}$)(?![0-9]+$)[A-Za-z0-9_.][A-Za-z0-9_.-]{0,31}"  # as useradd takes them
-
-
-@dataclass(frozen=True)
-class Payload:
-    """What `ostreesetup` names, and the number of its line."""
-
-    osname: str
-    remote: str
-    url: str
-    ref: str
-    verify: bool
-    line: int
 
 
 @dataclass(frozen=True)
@@ -110,7 +102,7 @@ class Root:
 class InstallPlan:
     """Everything that a kickstart specifies; None or () where it specifies nothing."""
 
-    payload: Payload
+    payload: Payload | ImagePayload
     disks: Disks
     filesystem: str
     kernel_arguments: tuple[str, ...]
@@ -191,20 +183,13 @@ def parse(text: str, *, follow_includes: bool = True) -> InstallPlan:
 
 def _plan(handler: Any, lines: dict[str, int], *, partial: bool) -> InstallPlan:
     if not partial:
-        for required in ("ostreesetup", "autopart"):
-            if required not in lines:
-                raise InstallError(f"the kickstart has no {required} directive")
-    setup = handler.ostreesetup
+        if not lines.keys() & {"ostreesetup", "ostreecontainer"}:
+            raise InstallError("the kickstart has no ostreesetup directive, nor ostreecontainer")
+        if "autopart" not in lines:
+            raise InstallError("the kickstart has no autopart directive")
     networks = handler.network.network
     return InstallPlan(
-        payload=Payload(
-            osname=setup.osname or "",
-            remote=setup.remote or setup.osname or "",
-            url=setup.url or "",
-            ref=setup.ref or "",
-            verify=not setup.nogpg,
-            line=lines.get("ostreesetup", 0),
-        ),
+        payload=_payload(handler, lines),
         disks=Disks(
             only=tuple(handler.ignoredisk.onlyuse),
             ignored=tuple(handler.ignoredisk.ignoredisk),
@@ -229,6 +214,27 @@ def _plan(handler: Any, lines: dict[str, int], *, partial: bool) -> InstallPlan:
         disabled=tuple(handler.services.disabled or ()),
         scripts=tuple(handler.scripts),
         end=_end(handler, lines),
+    )
+
+
+def _payload(handler: Any, lines: dict[str, int]) -> Payload | ImagePayload:
+    if "ostreecontainer" in lines:
+        container = handler.ostreecontainer
+        return ImagePayload(
+            osname=container.stateroot or "default",
+            transport=container.transport or "registry",
+            url=container.url or "",
+            verify=not container.noSignatureVerification,
+            line=lines["ostreecontainer"],
+        )
+    setup = handler.ostreesetup
+    return Payload(
+        osname=setup.osname or "",
+        remote=setup.remote or setup.osname or "",
+        url=setup.url or "",
+        ref=setup.ref or "",
+        verify=not setup.nogpg,
+        line=lines.get("ostreesetup", 0),
     )
 
 

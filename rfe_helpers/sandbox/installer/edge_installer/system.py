@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 
-from . import source
-from .console import InstallError, run, run_with_progress, step
+from .console import InstallError, run, step
 from .disk import Target
-from .plan import Payload
+from .payload import ImagePayload, Payload
 
 # Reads the configuration that ostree writes for syslinux with each deployment, so an update never
 # runs grub-mkconfig, and the same disk boots with BIOS and with UEFI.
@@ -24,42 +22,15 @@ set default=0
 syslinux_configfile -s ($root)/loader/syslinux.cfg
 """
 GRUB_MODULES = {"xfs": "xfs", "ext4": "ext2"}
+# The EFI system partition is checked and mounted when somebody looks into it: no boot needs it.
 FSTAB = """UUID={root} / {filesystem} defaults 0 0
 UUID={boot} /boot {filesystem} defaults 0 0
-UUID={esp} /boot/efi vfat umask=0077,shortname=winnt 0 2
+UUID={esp} /boot/efi vfat umask=0077,shortname=winnt,noauto,x-systemd.automount 0 2
 """
 
 
-def check_payload(payload: Payload, scratch: Path) -> None:
-    """Fetch the commit object, to know before the disk is changed that the commit exists. Raises
-    InstallError with the line of ostreesetup."""
-    if not payload.url.startswith("file:"):
-        source.wait_for_network(payload.url)
-    shutil.rmtree(scratch, ignore_errors=True)
-    try:
-        run("ostree", "init", f"--repo={scratch}", "--mode=bare-user-only")
-        _add_remote(scratch, payload)
-        run("ostree", "pull", f"--repo={scratch}", "--commit-metadata-only", *_source(payload))
-    except InstallError as error:
-        reason = str(error).removeprefix("ostree: ")
-        raise InstallError(
-            f"line {payload.line}: ostreesetup: no {payload.ref} from {payload.url}: {reason}"
-        ) from None
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)
-
-
-def _add_remote(repository: Path, payload: Payload) -> None:
-    options = [f"--repo={repository}", *([] if payload.verify else ["--no-gpg-verify"])]
-    run("ostree", "remote", "add", *options, payload.remote, payload.url)
-
-
-def _source(payload: Payload) -> tuple[str, str]:
-    return payload.remote, payload.ref
-
-
-def deploy(target: Target, payload: Payload, arguments: tuple[str, ...]) -> Path:
-    """Pull and deploy the commit; returns the directory of the deployment."""
+def deploy(target: Target, payload: Payload | ImagePayload, arguments: tuple[str, ...]) -> Path:
+    """Bring the payload onto the disk and deploy it; returns the directory of the deployment."""
     root = target.root
     repository = root / "ostree/repo"
     run("ostree", "admin", "init-fs", "--modern", root)
@@ -67,23 +38,7 @@ def deploy(target: Target, payload: Payload, arguments: tuple[str, ...]) -> Path
     for key, value in (("bootloader", "syslinux"), ("readonly", "true")):
         run("ostree", "config", f"--repo={repository}", "set", f"sysroot.{key}", value)
     _prepare_boot(root / "boot")
-    _add_remote(repository, payload)
-    step(f"pulling {payload.ref}")
-    # The whole installation is synced once, at its end.
-    pull = ("ostree", "pull", f"--repo={repository}", "--disable-fsync", *_source(payload))
-    run_with_progress(pull, "pulling")
-    step("deploying")
-    kernel = [f"root=UUID={target.root_uuid}", "rw", *arguments]
-    run(
-        "ostree",
-        "admin",
-        "deploy",
-        f"--sysroot={root}",
-        f"--os={payload.osname}",
-        # Not --karg: it replaces an argument of the same name, and two console= are common.
-        *(f"--karg-append={argument}" for argument in kernel),
-        f"{payload.remote}:{payload.ref}",
-    )
+    payload.deploy(root, [f"root=UUID={target.root_uuid}", "rw", *arguments])
     deployments = list((root / "ostree/deploy" / payload.osname / "deploy").glob("*.0"))
     if len(deployments) != 1:
         raise InstallError(f"expected one deployment, found {len(deployments)}")

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-import tomlkit
 from starlette.responses import Response
 
 from rfe_helpers.build import blueprint as blueprint_format
+from rfe_helpers.core import toml
 from rfe_helpers.errors import BlueprintError, RfeError
 from rfe_helpers.sandbox.service import sources
 from rfe_helpers.sandbox.service.store import UnknownError
@@ -64,7 +64,7 @@ def info(service: Service, call: Call) -> dict[str, Any] | Response:
         if name not in known
     ]
     if output == "toml":
-        return Response(tomlkit.dumps(entries))
+        return Response(toml.dumps(entries))
     return {"sources": entries, "errors": errors}
 
 

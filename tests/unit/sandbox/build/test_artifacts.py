@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import tarfile
+import threading
 from pathlib import Path
 
 import pytest
 
+from rfe_helpers.commit import archive
 from rfe_helpers.commit.ostree import Repo
 from rfe_helpers.core import run
 from rfe_helpers.sandbox.build import artifacts
@@ -57,16 +60,43 @@ def test_commit_tar_begins_with_what_readers_need(content: Path, tmp_path: Path)
     Repo(tmp_path / "tree/repo").fsck()
 
 
+def test_another_compose_may_link_the_objects_meanwhile(content: Path, tmp_path: Path) -> None:
+    """A link more changes a file's ctime, for which tar ends with status 1."""
+    commit = Repo(content / "repo").resolve(REF)
+    (content / "compose.json").write_text("{}")
+    large = content / "repo/objects/large"
+    large.write_bytes(os.urandom(80_000_000))
+    ended = threading.Event()
+
+    def link() -> None:
+        while not ended.is_set():
+            os.link(large, tmp_path / "link")
+            (tmp_path / "link").unlink()
+
+    other = threading.Thread(target=link)
+    other.start()
+    try:
+        artifacts.write_commit_tar(content, commit, tmp_path / "commit.tar")
+    finally:
+        ended.set()
+        other.join()
+    with tarfile.open(tmp_path / "commit.tar") as tar:
+        packed = tar.extractfile("./repo/objects/large")
+        assert packed is not None
+        assert packed.read() == large.read_bytes()
+
+
 def test_container_tar_is_an_oci_archive_with_one_layer(
     content: Path, nginx: Path, tmp_path: Path
 ) -> None:
     target = tmp_path / "container.tar"
-    artifacts.write_container(content, nginx, target)
-    with tarfile.open(target) as archive:
+    commit = Repo(content / "repo").resolve(REF)
+    artifacts.write_container(content, commit, nginx, target)
+    with tarfile.open(target) as image:
         blobs = {
             entry.name: file.read()
-            for entry in archive
-            if (file := archive.extractfile(entry)) is not None
+            for entry in image
+            if (file := image.extractfile(entry)) is not None
         }
     for name, blob in blobs.items():
         if name.startswith("blobs/"):
@@ -76,11 +106,11 @@ def test_container_tar_is_an_oci_archive_with_one_layer(
     assert "platform" not in descriptor
     manifest = json.loads(blobs[_path(descriptor["digest"])])
     (layer,) = manifest["layers"]
-    assert layer["mediaType"] == "application/vnd.oci.image.layer.v1.tar+gzip"
+    assert layer["mediaType"] == "application/vnd.oci.image.layer.v1.tar"
     configuration = json.loads(blobs[_path(manifest["config"]["digest"])])
     assert configuration["config"]["Cmd"] == ["nginx", "-c", "/etc/nginx.conf"]
     assert configuration["config"]["ExposedPorts"] == {"8080": {}}
-    layer_file = tmp_path / "layer.tar.gz"
+    layer_file = tmp_path / "layer.tar"
     layer_file.write_bytes(blobs[_path(layer["digest"])])
     with tarfile.open(layer_file) as tar:
         entries = {entry.name: entry for entry in tar}
@@ -89,6 +119,17 @@ def test_container_tar_is_an_oci_archive_with_one_layer(
     assert f"usr/share/nginx/html/repo/refs/heads/{REF}" in entries
     assert entries["var/www/html"].linkname == "/usr/share/nginx/html"
     assert entries["var/log/nginx"].mode == 0o777
+    assert {(entry.uid, entry.gid) for entry in entries.values()} == {(0, 0)}
+    names = list(entries)
+    repository = names.index("usr/share/nginx/html/repo")
+    first = f"usr/share/nginx/html/repo/objects/{commit[:2]}/{commit[2:]}.commit"
+    assert names.index(first) < repository + 15
+    archived = archive.contents(target)
+    assert list(archived.commits) == [commit]
+    again = tmp_path / "again.tar"
+    artifacts.write_container(content, commit, nginx, again)
+    with tarfile.open(again) as second:
+        assert _path(layer["digest"]) in second.getnames(), "same content, same digest"
 
 
 def _path(digest: str) -> str:

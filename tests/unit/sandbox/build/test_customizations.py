@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from rfe_helpers.build import blueprint as blueprints
-from rfe_helpers.build.blueprint import CUSTOMIZATIONS, Blueprint, PackageSpec
+from rfe_helpers.build.blueprint import Blueprint, PackageSpec
+from rfe_helpers.build.keys import CUSTOMIZATIONS
 from rfe_helpers.errors import BlueprintError
 from rfe_helpers.sandbox.build import customizations, image_types
 
@@ -177,7 +178,8 @@ def test_customizations_that_the_type_lacks_are_refused_by_name() -> None:
         ' "edge-commit": fips, openscap (allowed: directories, files, '
     )
     assert failure.value.message.endswith(
-        "; openscap: Image Builder does not support it for OSTree image types"
+        "; openscap: Image Builder has it for images without OSTree only, and "
+        "the profiles that it applies are those of RHEL"
     )
 
 

@@ -35,7 +35,6 @@ def test_it_needs_a_disk_as_in_rhel() -> None:
     ("part", "reason"),
     [
         ({"fdo": {"manufacturing_server_url": "http://m"}}, "FIDO Device Onboard"),
-        ({"ignition": {"firstboot": {"url": "http://i/x.ign"}}}, "Ignition is not in"),
     ],
 )
 def test_what_it_cannot_do_is_refused_with_the_reason(part: dict[str, Any], reason: str) -> None:

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
-import os
-import tempfile
 from pathlib import Path
 
 import pytest
@@ -15,7 +12,6 @@ from rfe_helpers.commit.ostree import Package
 from rfe_helpers.core.wait import Deadline
 from rfe_helpers.errors import BuilderError
 from rfe_helpers.sandbox.build import tree
-from rfe_helpers.sandbox.build.base import Base
 
 BLUEPRINT = Blueprint(name="Edge", version="0.0.1")
 
@@ -32,22 +28,8 @@ def request(**values: object) -> tree.Request:
     return tree.Request(**{**known, **values})  # type: ignore[arg-type]
 
 
-def test_the_mirror_is_mmdebstraps_default(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("RFE_DEBIAN_MIRROR", raising=False)
-    argv = tree.mmdebstrap_argv([], Path("/out.tar"), variant="apt", include=["htop", "nano=8*"])
-    assert argv[-2:] == ["trixie", "/out.tar"]
-    assert "--include=htop,nano=8*" in argv
-
-
-def test_a_setting_overrides_the_mirror(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("RFE_DEBIAN_MIRROR", "http://127.0.0.1:3142/debian")
-    argv = tree.mmdebstrap_argv([], Path("/out.tar"), variant="apt", include=[])
-    assert argv[-2:] == ["/out.tar", "http://127.0.0.1:3142/debian"]
-
-
 def test_hooks_quote_paths_and_read_files_only_outside_the_chroot(work: tree.Work) -> None:
-    shared = Base(work.cache / "base-0")
-    for hook in tree.tree_hooks(work, shared, request()):
+    for hook in tree.tree_hooks(work, request()):
         words = hook.partition("=")[2]
         if str(work.directory) in words:
             assert f"'{work.directory}" in words
@@ -55,8 +37,7 @@ def test_hooks_quote_paths_and_read_files_only_outside_the_chroot(work: tree.Wor
 
 
 def test_additional_sources_are_gone_before_the_tree_is_finished(work: tree.Work) -> None:
-    shared = Base(work.cache / "base-0")
-    hooks = tree.tree_hooks(work, shared, request(sources=("Types: deb\n",)))
+    hooks = tree.tree_hooks(work, request(sources=("Types: deb\n",)))
     added = next(i for i, hook in enumerate(hooks) if "blueprint-0.sources" in hook)
     removed = next(i for i, hook in enumerate(hooks) if "blueprint-*" in hook)
     finished = next(i for i, hook in enumerate(hooks) if "inside.py compose" in hook)
@@ -101,55 +82,6 @@ def test_versions_of_later_requests_sort_later() -> None:
 def test_a_full_disk_is_reported_before_anything_is_built(tmp_path: Path) -> None:
     with pytest.raises(BuilderError, match="GB free, a compose needs"):
         tree.check_space(tmp_path, 10**18)
-
-
-def test_stages_have_names_that_people_understand() -> None:
-    assert tree._stage_of("RFE-STAGE: layout") == "layout"
-    assert tree._stage_of("I: downloading packages with apt...") == "download packages"
-    assert tree._stage_of("I: removing tempdir /var/tmp/x...") == ""
-    assert tree._stage_of("Setting up htop (3.4.1-5) ...") == ""
-
-
-def test_without_a_network_lists_and_packages_come_from_the_cache(tmp_path: Path) -> None:
-    kept = tree.kept_packages(tmp_path / "a cache")
-    argv = tree.mmdebstrap_argv([], Path("/t"), variant="custom", include=["tmux"], kept=kept)
-    assert "--skip=update,download/empty" in argv
-    packages = tmp_path / "a cache" / "packages"
-    assert f"--setup-hook=tar-in '{packages}/lists.tar' /var/lib/apt" in argv
-    assert f"--setup-hook=tar-in '{packages}/archives.tar' /var/cache/apt" in argv
-    with_network = tree.mmdebstrap_argv([], Path("/t"), variant="custom", include=["tmux"])
-    assert set(with_network) < set(argv)
-
-
-@pytest.mark.parametrize(
-    ("message", "no_network"),
-    [
-        ("E: Failed to fetch http://x/InRelease  Temporary failure resolving 'x'", True),
-        ("E: Could not connect to 10.0.0.1:80 (10.0.0.1), connection timed out", True),
-        ("E: Unable to locate package nothing", False),
-        ("E: Could not get lock", False),
-    ],
-)
-def test_the_messages_of_apt_without_a_network_are_recognised(
-    message: str, no_network: bool
-) -> None:
-    assert bool(tree._NO_NETWORK.search(message)) is no_network
-
-
-def test_the_tree_of_a_killed_build_is_removed_and_that_of_a_running_one_is_not() -> None:
-    abandoned = Path(tempfile.mkdtemp(prefix="rfe-tree-", dir="/var/tmp"))
-    (abandoned / "usr").mkdir()
-    used = Path(tempfile.mkdtemp(prefix="rfe-tree-", dir="/var/tmp"))
-    descriptor = os.open(used, os.O_RDONLY)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-        tree.remove_abandoned()
-        assert not abandoned.exists()
-        assert used.is_dir()
-    finally:
-        os.close(descriptor)
-    tree.remove_abandoned()
-    assert not used.exists()
 
 
 def test_the_files_of_a_killed_builder_in_the_cache_are_removed(

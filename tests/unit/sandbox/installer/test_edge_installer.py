@@ -15,7 +15,7 @@ from rfe_helpers.core import run
 from rfe_helpers.install import kickstart, media
 from rfe_helpers.lab import profile
 from rfe_helpers.sandbox.installer import iso
-from rfe_helpers.sandbox.installer.edge_installer import console, disk, image, plan, source
+from rfe_helpers.sandbox.installer.edge_installer import console, disk, image, payload, plan, source
 from rfe_helpers.sandbox.installer.edge_installer.console import InstallError
 from rfe_helpers.sandbox.installer.edge_installer.disk import Disk
 from rfe_helpers.sandbox.installer.edge_installer.plan import Disks
@@ -53,7 +53,7 @@ LEAST = "autopart\nostreesetup --osname=os --url=http://x/ --ref=a/b --nogpg\n"
 
 def test_everything_that_a_kickstart_specifies_is_in_the_plan() -> None:
     install_plan = plan.parse(WHOLE)
-    assert install_plan.payload == plan.Payload(
+    assert install_plan.payload == payload.Payload(
         "os", "edge", "http://10.0.2.2/repo/", "a/b", True, 15
     )
     assert install_plan.disks == Disks(("vda",), (), True, ("vda",))
@@ -87,6 +87,33 @@ def test_the_defaults_are_those_of_anaconda() -> None:
         (),
         plan.Root(None, False, False),
     )
+
+
+@pytest.mark.parametrize(
+    ("image", "expected"),
+    [
+        ("10.0.2.2:5000/edge/os:1", ("registry", "10.0.2.2:5000/edge/os:1", False)),
+        ("oci:/run/install/repo/container", ("oci", "/run/install/repo/container", False)),
+    ],
+)
+def test_a_rendered_kickstart_may_install_an_image(
+    image: str, expected: tuple[str, str, bool]
+) -> None:
+    release = profile.load("sandbox")
+    text = kickstart.render(release, image=image, user="core", password_hash="$6$h")
+    install_plan = plan.parse(text)
+    line = 1 + [row.split(" ")[0] for row in text.splitlines()].index("ostreecontainer")
+    assert install_plan.payload == payload.ImagePayload(release.ostree.osname, *expected, line)
+    assert str(install_plan.payload) == ":".join(expected[:2])
+
+
+def test_an_image_whose_signature_is_required() -> None:
+    install_plan = plan.parse("autopart\nostreecontainer --url=a.example/os:1\n")
+    assert install_plan.payload == payload.ImagePayload(
+        "default", "registry", "a.example/os:1", True, 2
+    )
+    with pytest.raises(InstallError, match="line 2: ostreecontainer: option --remote is not"):
+        plan.parse("autopart\nostreecontainer --url=a.example/os:1 --remote=edge\n")
 
 
 def test_the_installer_can_carry_out_the_rendered_kickstart() -> None:

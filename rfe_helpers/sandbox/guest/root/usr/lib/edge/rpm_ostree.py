@@ -1,40 +1,40 @@
 """rpm-ostree's everyday commands on top of ostree: the sandbox's stand-in.
 
 Runs only in the installed system, started by /usr/bin/rpm-ostree. It reads with libostree's own
-bindings (rpm_ostree_system.py) and changes with the `ostree` command. Its output, and the JSON of
+bindings (system.py) and changes with the `ostree` command. Its output, and the JSON of
 `status`, `db diff` and `upgrade`, have the shape of rpm-ostree's; the sandbox has no package
-layering, no overrides and no kernel arguments.
+layering, no overrides and no kernel arguments. What was rebased to a container image it updates
+from there, as bootc does (image_deployment.py).
 """
 
 import argparse
 import configparser
-import contextlib
-import fcntl
 import fnmatch
 import json
-import os
 import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from .rpm_ostree_system import (
+from .failure import Failure, status_of
+from .image_reference import ImageReference
+from .system import (
     DOWNGRADED,
     LIBOSTREE_VERSION,
     UPGRADED,
-    Failure,
     OstreeError,
     Package,
     PackageChange,
     System,
+    is_root,
+    ostree,
     package_diff,
+    transaction,
 )
 
 VERSION = "2025.0 (sandbox stand-in)"
 CONFIG = Path("/etc/rpm-ostreed.conf")
-LOCK = Path("/run/rpm-ostree-sandbox.lock")
 CACHED_UPDATE = Path("/var/lib/rpm-ostree/cached-update.json")
 POLICIES = ("none", "check", "stage", "apply")
 UNCHANGED = 77
@@ -82,18 +82,20 @@ def status(options: argparse.Namespace) -> int:
 
 def print_deployment(system: System, entry: dict[str, Any], *, verbose: bool) -> None:
     mark = "●" if entry["booted"] else " "
-    print(f"{mark} {entry['origin'] or entry['osname']}")
-    rows = [
-        ("Version", f"{entry['version']} ({iso(entry['timestamp'])})"),
-        ("Commit", entry["checksum"]),
-    ]
+    image = entry.get("container-image-reference")
+    print(f"{mark} {image or entry['origin'] or entry['osname']}")
+    rows = [("Version", f"{entry['version']} ({iso(entry['timestamp'])})")]
+    if image:
+        rows.insert(0, ("Digest", entry["container-image-reference-digest"]))
+    if verbose or not image:
+        rows.append(("Commit", entry["checksum"]))
     if entry["staged"]:
         rows.append(("Staged", "yes"))
     if entry["pinned"]:
         rows.append(("Pinned", "yes"))
     if system.booted is not None and not entry["booted"]:
-        booted = system.packages(system.booted.get_csum())
-        rows.append(("Diff", summary(package_diff(booted, system.packages(entry["checksum"])))))
+        changes = system.changes(system.booted.get_csum(), entry["checksum"])
+        rows += [] if changes is None else [("Diff", summary(changes))]
     if verbose:
         rows += [("OSName", entry["osname"]), ("Serial", str(entry["serial"]))]
         rows += [("Unlocked", entry["unlocked"])]
@@ -135,6 +137,8 @@ def check(options: argparse.Namespace) -> int:
     """Fetch only the commit object that the remote offers, and print the changes in it."""
     system = System()
     merge = system.pending() or system.require_booted()
+    if (image := system.image(merge)) is not None:
+        return check_image(image, system, merge)
     remote, ref = remote_of(system, merge)
     ostree("pull", "--commit-metadata-only", remote, ref, quiet=True)
     system = System()
@@ -154,11 +158,72 @@ def check(options: argparse.Namespace) -> int:
     return 0
 
 
+def check_image(image: ImageReference, system: System, merge: Any) -> int:
+    """The same for a container image: its manifest and configuration are fetched."""
+    from . import image_deployment
+
+    CACHED_UPDATE.unlink(missing_ok=True)  # that of a ref
+    update = image_deployment.look(image, system, merge)
+    if not update.changed:
+        print("No updates available.")
+        return UNCHANGED
+    print(f"AvailableUpdate:\n        Version: {update.image.version} ({update.image.created})")
+    print(f"         Digest: {update.image.digest}")
+    return 0
+
+
+def rebase(options: argparse.Namespace) -> int:
+    """Pull another ref or image, and stage it."""
+    from . import image_deployment
+
+    need_root()
+    with transaction():
+        system = System()
+        booted = system.require_booted()
+        keep = ""
+        if options.target.startswith(("ostree-unverified-", "ostree-image-", "ostree-remote-")):
+            image = ImageReference.parse(options.target)
+            print(f"Pulling manifest: {image}", flush=True)
+            update = image_deployment.stage(image, booted, always=True)
+            print(f"Staged {image} (digest: {update.image.digest})")
+        else:
+            remote, colon, ref = options.target.rpartition(":")
+            if not colon:
+                raise Failure(f"{ref!r} is neither REMOTE:REF nor ostree-unverified-registry:IMAGE")
+            ostree("pull", remote, ref)
+            keep = f"{remote}:{ref}"
+            image_deployment.deploy_ref(keep)
+        CACHED_UPDATE.unlink(missing_ok=True)
+        image_deployment.forget_ref(system, booted, keep=keep)
+        list_changes(System(), booted)
+    return finish(options, 'Run "systemctl reboot" to start a reboot')
+
+
+def list_changes(system: System, booted: Any) -> None:
+    """The packages in which the staged deployment differs from the booted one."""
+    pending = system.pending()
+    if pending is None:
+        raise Failure("ostree has staged no deployment; see `ostree admin status`")
+    for line in diff_lines(system.changes(booted.get_csum(), pending.get_csum()) or []):
+        print(line)
+
+
 def stage(options: argparse.Namespace) -> int:
     """Pull and stage; ostree finalises the deployment when the machine shuts down."""
     system = System()
     booted = system.require_booted()
-    remote_of(system, system.pending() or booted)
+    merge = system.pending() or booted
+    if (image := system.image(merge)) is not None:
+        from . import image_deployment
+
+        CACHED_UPDATE.unlink(missing_ok=True)
+        if not image_deployment.stage(image, merge).changed:
+            print("No upgrade available.")
+            return UNCHANGED if options.unchanged_exit_77 else 0
+        if not options.quiet:
+            list_changes(System(), booted)
+        return finish(options, 'Run "systemctl reboot" to start a reboot')
+    remote_of(system, merge)
     before = [deployment.get_csum() for deployment in system.deployments]
     downgrade = ["--allow-downgrade"] if options.allow_downgrade else []
     ostree("admin", "upgrade", "--stage", *downgrade, quiet=options.quiet)
@@ -167,14 +232,8 @@ def stage(options: argparse.Namespace) -> int:
     if [deployment.get_csum() for deployment in system.deployments] == before:
         print("No upgrade available.")
         return UNCHANGED if options.unchanged_exit_77 else 0
-    pending = system.pending()
-    if pending is None:
-        raise Failure("ostree has staged no deployment; see `ostree admin status`")
     if not options.quiet:
-        changes = package_diff(
-            system.packages(booted.get_csum()), system.packages(pending.get_csum())
-        )
-        print("\n".join(diff_lines(changes)))
+        list_changes(system, booted)
     return finish(options, 'Run "systemctl reboot" to start a reboot')
 
 
@@ -191,8 +250,9 @@ def rollback(options: argparse.Namespace) -> int:
         print(f"Moving '{name}' to be first deployment")
         if pending is not None and pending.is_staged():
             ostree("admin", "undeploy", str(system.index(pending)), quiet=True)
-        else:
-            ostree("admin", "set-default", str(system.index(target)), quiet=True)
+            system = System()
+        if (index := system.index(target)) > 0:
+            ostree("admin", "set-default", str(index), quiet=True)
     return finish(options, 'Run "systemctl reboot" to start a reboot')
 
 
@@ -294,19 +354,8 @@ def reload(_options: argparse.Namespace) -> int:
 
 
 def need_root() -> None:
-    if os.geteuid() != 0:
+    if not is_root():
         raise Failure("this command needs root: run it with sudo")
-
-
-@contextlib.contextmanager
-def transaction() -> Iterator[None]:
-    """One change at a time."""
-    with LOCK.open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise Failure("Transaction in progress: another rpm-ostree is running") from None
-        yield
 
 
 def remote_of(system: System, deployment: Any) -> tuple[str, str]:
@@ -314,21 +363,6 @@ def remote_of(system: System, deployment: Any) -> tuple[str, str]:
     if not colon:
         raise Failure(f"the origin {ref!r} names no remote to update from")
     return remote, ref
-
-
-def ostree(*arguments: str, quiet: bool = False) -> None:
-    """Run ostree, with its progress on the terminal unless quiet. Raises Failure with its error."""
-    result = subprocess.run(
-        ["ostree", *arguments],
-        stdout=subprocess.DEVNULL if quiet else None,
-        stderr=subprocess.PIPE,
-        text=True,
-        check=False,
-    )
-    if result.returncode != 0:
-        # gpg's report on a signature has several lines.
-        reason = result.stderr.strip().rpartition("error: ")[2]
-        raise Failure(reason or f"ostree ended with status {result.returncode}")
 
 
 def automatic_policy() -> str:
@@ -399,6 +433,9 @@ def parser() -> argparse.ArgumentParser:
         entry.add_argument("-q", "--quiet", action="store_true", help="print less")
         entry.add_argument("--unchanged-exit-77", action="store_true", help="77 if nothing is new")
         entry.add_argument("--trigger-automatic-update-policy", action="store_true")
+    move = command("rebase", rebase, "switch to another ref or container image")
+    move.add_argument("-r", "--reboot", action="store_true", help="reboot when it is staged")
+    move.add_argument("target", metavar="REFSPEC", help="or ostree-unverified-registry:IMAGE")
     undo = command("rollback", rollback, "make the previous deployment the default")
     undo.add_argument("-r", "--reboot", action="store_true", help="reboot afterwards")
     removal = command("cleanup", cleanup, "remove deployments")
@@ -427,14 +464,4 @@ def main() -> int:
     if not hasattr(options, "run"):
         parser().print_help()
         return 1
-    try:
-        code: int = options.run(options)
-    except Failure as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    except OstreeError as error:
-        print(f"error: {error.message}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        return 130
-    return code
+    return status_of(lambda: int(options.run(options)))
