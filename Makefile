@@ -1,11 +1,12 @@
 # The few commands people type. Each does its own set-up; `make help` lists them.
 LAB ?= $(or $(RFE_LAB),$(HOME)/rfe-lab)
+IMAGE ?= localhost/rfe-workbook
 BIN := .venv/bin
 # Two workers: one for everything with a machine, one for the quick tests (tests/conftest.py).
 PYTEST := $(BIN)/pytest -n 2 --dist loadscope
 
 .DEFAULT_GOAL := help
-.PHONY: help set-up workbook jupyter doctor lint test test-quick test-full vendor clean
+.PHONY: help set-up workbook jupyter image doctor lint test test-quick test-full docs record vendor clean
 VENDOR := rfe_helpers/workbook/static/vendor
 
 help:  ## list the commands
@@ -19,6 +20,10 @@ workbook: set-up  ## run the short path (00 to 60, and 90): from nothing to a ma
 
 jupyter: set-up  ## open the notebooks in JupyterLab
 	@$(BIN)/rfe lab open --lab $(LAB)
+
+image: set-up  ## make the container image of the workbook (CACHE=1: with all that it fetches)
+	@$(if $(CACHE),$(BIN)/rfe cache)
+	@container/build $(IMAGE) $(if $(CACHE),$(or $(RFE_CACHE),$(HOME)/.cache/rfe))
 
 doctor: set-up  ## show what this machine has and lacks
 	@$(BIN)/rfe doctor
@@ -42,6 +47,15 @@ test: lint  ## everything, the life cycle with a real machine included (at most 
 
 test-full: lint  ## also the long tests
 	$(PYTEST)
+
+docs: dev  ## build the site, with the recorded executions: build/site/index.html
+	$(BIN)/sphinx-build -q -W --keep-going -j auto -c docs/sphinx . build/site
+	@echo $(CURDIR)/build/site/index.html
+
+record: dev  ## run all notebooks, and record their outputs and pictures for the site
+	$(BIN)/rfe run --all --exercises --lab $(LAB)
+	$(BIN)/python docs/sphinx/recordings.py $(LAB)
+	$(BIN)/python docs/sphinx/panels.py $(LAB)
 
 vendor:  ## renew noVNC and xterm.js, as their package-lock.json pins them (needs npm)
 	npm ci --prefix $(VENDOR) --ignore-scripts --no-audit --no-fund
