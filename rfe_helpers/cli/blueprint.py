@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from pathlib import Path
 
 import click
@@ -56,16 +55,6 @@ def _place(file: Path, finding: build.Finding) -> str:
     return ":".join(str(part) for part in (file, finding.line, finding.column) if part)
 
 
-def _blueprint(file: Path) -> build.Blueprint:
-    """The blueprint in a file. Raises BlueprintError, which names the file."""
-    text = shared.read_text(file, BlueprintError)
-    try:
-        return build.parse_toml(text)
-    except BlueprintError as error:
-        remedy = f"`rfe blueprint lint {shlex.quote(str(file))}` lists everything that is wrong"
-        raise BlueprintError(f"{file}: {error.message}", remedy=remedy) from None
-
-
 name_argument = click.argument("name")
 workspace_option = click.option("--workspace", is_flag=True, help="Only the uncommitted copy.")
 
@@ -104,7 +93,7 @@ def push(file: Path, workspace: bool, directory: str) -> None:
 
     depsolve uses the uncommitted copy in the workspace, if there is one; composes do not.
     """
-    blueprint = _blueprint(file)
+    blueprint = shared.read_blueprint(file)
     client = shared.builder(directory)
     if workspace:
         client.push_to_workspace(blueprint)

@@ -75,6 +75,12 @@ AMOUNT, COUNT = shared.parsed("n", _amount), shared.parsed("n", _count)
 @click.option("--cut-at", type=SPAN, default="12h", help="When it does, after the release.")
 @click.option("--mirror-requests", type=AMOUNT, help="Requests that the mirror bears in a second.")
 @click.option("--mirror-mbit", type=AMOUNT, help="Mbit that the mirror can send in a second.")
+@click.option(
+    "--pull",
+    type=click.Choice(["objects", "layers"]),
+    default="objects",
+    help="What devices fetch: OSTree objects, or container layers as bootc does.",
+)
 @click.option("--requests", type=AMOUNT, help="What one device asks for; by default as measured.")
 @click.option("--bytes", type=AMOUNT, help="What one device fetches; by default as measured.")
 @shared.json_option
@@ -87,6 +93,7 @@ def plan(
     rollout: float,
     mirror_requests: float | None,
     mirror_mbit: float | None,
+    pull: str,
     requests: float | None,
     bytes: float | None,
     as_json: bool,
@@ -96,19 +103,22 @@ def plan(
 
     A SPAN is a time as systemd writes it, such as "1h 30min"; WHEN is a SPAN after the release or
     a calendar expression; a SHARE is 10% or 0.1; a SETTING is as in a [Timer] section, such as
-    OnCalendar=03:00. Without one, the timer is rpm-ostree's.
+    OnCalendar=03:00. Without one, the timer is rpm-ostree's, or bootc's for layers.
     """
     from rfe_helpers.workbook.show import Table
 
     moment = fleet.utc(release)
     opens = None if window is None else fleet.moment(window, moment, horizon)
-    timer = fleet.parse_timer("\n".join(settings)) if settings else fleet.RPM_OSTREE
+    by_layers = pull == "layers"
+    usual = fleet.BOOTC if by_layers else fleet.RPM_OSTREE
+    recorded = fleet.layers.RECORDED.cost if by_layers else fleet.cost.RECORDED
+    timer = fleet.parse_timer("\n".join(settings)) if settings else usual
     if splay is not None:
         timer = replace(timer, randomized_delay=splay)
     if rollout:
         devices["rollout"] = ((0.0, 0.0), (rollout, 1.0))
     model = fleet.Fleet(timer=timer, **devices)
-    cost = replace(fleet.cost.RECORDED, **_given(requests=requests, bytes=bytes))
+    cost = replace(recorded, **_given(requests=requests, bytes=bytes))
     mirror = fleet.Mirror(mirror_requests or math.inf, (mirror_mbit or math.inf) * 1e6 / 8)
     splays = sorted({0.0, timer.randomized_delay})
     until: dict[str, Any] = {"horizon": horizon, "release": moment}

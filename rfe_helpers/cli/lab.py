@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -128,10 +127,11 @@ def list_commands(numbers: tuple[str, ...], directory: str) -> None:
     the same. SOCKET, LAB, PORT and ID are variables of the script.
     """
     from rfe_helpers.workbook import commands
+    from rfe_helpers.workbook.chapters import number_of
 
     lab = shared.existing_lab(directory)
     entries = journal.read(lab.path("logs", "commands.jsonl"))
-    chosen = commands.last_runs(entries, [number[:2] for number in numbers])
+    chosen = commands.last_runs(entries, [number_of(number) for number in numbers])
     if not chosen:
         raise InputError(
             "no notebook has run anything in this lab yet",
@@ -142,12 +142,18 @@ def list_commands(numbers: tuple[str, ...], directory: str) -> None:
 
 @group.command("open", example="rfe lab open --lab ~/lab-anna")
 @click.option("--no-browser", is_flag=True, help="Only print the address.")
+@click.option(
+    "--address",
+    default=LOOPBACK,
+    metavar="IP",
+    help="Listen there, such as 0.0.0.0 in a container; who can reach it needs the token.",
+)
 @shared.lab_option
-def open_lab(no_browser: bool, directory: str) -> None:
+def open_lab(no_browser: bool, address: str, directory: str) -> None:
     """Open the notebooks in JupyterLab."""
     from rfe_helpers.workbook import jupyter
 
-    jupyter.open_lab(Lab(directory), browser=not no_browser)
+    jupyter.open_lab(Lab(directory), browser=not no_browser, address=address)
 
 
 @group.command(example="rfe lab reset 50")
@@ -172,6 +178,19 @@ def reset(notebook: str | None, restore: bool, directory: str) -> None:
     print("\n".join(done) or "nothing to do: the lab has not come that far")
 
 
+@click.command("upgrade-notebooks", cls=shared.Command, example="rfe upgrade-notebooks")
+@shared.lab_option
+def upgrade_notebooks(directory: str) -> None:
+    """Bring the lab's copies of notebooks up to date, and keep what you have changed in them.
+
+    After an upgrade of the workbook. Cells and lines that you have changed stay, and so do your
+    outputs; where the new version has changed the same lines, a note below your cell shows it. Your
+    notebooks as they were are kept in notebooks/replaced.
+    """
+    lab = shared.existing_lab(directory)
+    print("\n".join(notebooks.upgrade(lab)) or "nothing to do: the notebooks are up to date")
+
+
 @group.command(example="rfe lab clean")
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @shared.lab_option
@@ -185,13 +204,8 @@ def clean(yes: bool, directory: str) -> int:
 
     lab = shared.existing_lab(directory)
     with headless.running(lab):  # a run must not lose its lab
-        if not yes:
-            print(_inventory(lab))
-            if not sys.stdin.isatty():
-                raise InputError("nothing was deleted", remedy="use --yes where nobody can answer")
-            if not click.confirm("Delete all of it?"):
-                print("nothing was deleted")
-                return 1
+        if not yes and not shared.may_delete(_inventory(lab)):
+            return 1
         for process in lab.clean(serve.remove_container):
             print(f"ended {process}")
     left = sorted(path.name for path in lab.directory.iterdir()) if lab.directory.exists() else []
@@ -204,7 +218,8 @@ def clean(yes: bool, directory: str) -> int:
 
 def _inventory(lab: Lab) -> str:
     """What would be deleted, for whoever has to decide."""
-    reports = sorted(lab.folder("runs").glob("*/report.html"))
+    patterns = ("runs/*/report.html", "matrix/*/report.html")
+    reports = [path for pattern in patterns for path in sorted(lab.directory.glob(pattern))]
     own = notebooks.own_notebooks(lab)
     lines = [f"{lab.directory}, {size(_bytes_in(lab.directory))}:"]
     lines += [

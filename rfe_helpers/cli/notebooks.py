@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, TextIO
 import click
 
 from rfe_helpers import workbook
-from rfe_helpers.cli import shared
+from rfe_helpers.cli import matrix, shared
+from rfe_helpers.core import files
 from rfe_helpers.errors import InputError
 from rfe_helpers.lab.lab import Lab
 from rfe_helpers.workbook.notebooks import all_notebooks
@@ -25,16 +26,27 @@ def complete_notebook() -> list[str]:
     return [path.stem for path in all_notebooks()]
 
 
-@click.command(cls=shared.Command, example="rfe doctor")
+@click.command(cls=shared.Command, example="rfe doctor --install")
+@click.option(
+    "--install", is_flag=True, help="Install the packages that are missing, after asking."
+)
+@click.option("--yes", is_flag=True, help="Install without asking.")
 @shared.json_option
-def doctor(as_json: bool) -> int:
+def doctor(install: bool, yes: bool, as_json: bool) -> int:
     """Show what this machine has, what it lacks, and how to get it.
 
-    The exit status is 1 if something that the notebooks need is missing.
+    --install gets missing packages with apt or dnf, as root or with sudo, and then shows what is
+    still missing. The exit status is 1 if something that the notebooks need is missing.
     """
+    if yes and not install:
+        raise InputError("--yes needs --install")
     findings = workbook.doctor.examine()
-    stops = any(finding.stops for finding in findings)
     command = workbook.doctor.install_command(findings)
+    if install and command:
+        print(f"missing packages: {command}", file=sys.stderr)
+        if yes or shared.confirmed("Install them?", "nothing was installed"):
+            workbook.doctor.install("doctor", *["--json"] * as_json)
+    stops = any(finding.stops for finding in findings)
     if as_json:
         shared.print_json({"ready": not stops, "install": command, "findings": findings})
         return int(stops)
@@ -81,6 +93,13 @@ def doctor(as_json: bool) -> int:
     metavar="FILE",
     help="Write the result as JUnit XML.",
 )
+@click.option(
+    "--markdown",
+    type=click.Path(dir_okay=False, writable=True, path_type=Path),
+    metavar="FILE",
+    help="Write a summary as Markdown.",
+)
+@matrix.options
 @shared.json_option
 @shared.lab_option
 def run(
@@ -92,41 +111,90 @@ def run(
     exercises: bool,
     out: Path | None,
     junit: Path | None,
+    markdown: Path | None,
+    axes: tuple[str, ...],
+    scheduler: str,
+    workers: int | None,
     as_json: bool,
     directory: str,
 ) -> int:
     """Run notebooks without a browser.
 
-    A NOTEBOOK is 20, 20-build-a-commit or a path. Without one, those that every reader takes
-    are run, 00 to 60 and 90.
+    A NOTEBOOK is 20, 20-build-a-commit, one that `rfe new` made, or a path. Without one, those
+    that every reader takes are run, 00 to 60 and 90.
     """
     headless = workbook.headless
     if everything and notebooks:
         raise InputError("--all and names of notebooks do not go together")
-    paths = all_notebooks() if everything else headless.find_notebooks(notebooks)
+    own = shared.own_notebooks(directory)
+    paths = all_notebooks() if everything else headless.find_notebooks(notebooks, own)
     # What cannot be written is said before the run, not after it.
     if out is not None:
         out.mkdir(parents=True, exist_ok=True)
-    if junit is not None:
-        junit.parent.mkdir(parents=True, exist_ok=True)
+    for file in (junit, markdown):
+        if file is not None:
+            file.parent.mkdir(parents=True, exist_ok=True)
+    if axes:
+        return matrix.run(
+            axes,
+            paths,
+            directory,
+            profile,
+            dict(parameters),
+            keep_going=keep_going,
+            exercises=exercises,
+            scheduler=scheduler,
+            workers=workers,
+            out=out,
+            junit=junit,
+            markdown=markdown,
+            as_json=as_json,
+        )
+    matrix.require_axes(scheduler, workers)
     stream = sys.stderr if as_json else sys.stdout
     summary = headless.run_notebooks(
         paths,
         Lab(directory, profile),
         dict(parameters),
-        lambda line: print(line, file=stream, flush=True),
+        lambda line: shared.print_inert(line, stream),
         keep_going=keep_going,
         solve=exercises,
     )
+    from rfe_helpers.workbook import markdown as markdown_text
+
+    _write_results(summary, out, junit, markdown)
+    if as_json:
+        shared.print_json(summary.to_json())
+    status = _status(summary, stream)
+    _annotate(summary)
+    shared.append_to_job_summary(lambda most: markdown_text.render(summary, most))
+    return status
+
+
+def _write_results(
+    summary: Summary, out: Path | None, junit: Path | None, markdown: Path | None
+) -> None:
+    """Write the files that the options ask for."""
     if out is not None:
         shutil.copytree(summary.directory, out, dirs_exist_ok=True)
     if junit is not None:
         from rfe_helpers.workbook import junit as junit_xml
 
         junit_xml.write(summary, junit)
-    if as_json:
-        shared.print_json(summary.to_json())
-    return _status(summary, stream)
+    if markdown is not None:
+        from rfe_helpers.workbook import markdown as markdown_text
+
+        files.write(markdown, markdown_text.render(summary))
+
+
+def _annotate(summary: Summary) -> None:
+    """In GitHub Actions: an annotation for each failure. On stderr, as what `_status` explains: of
+    two streams GitHub would take lines in any order."""
+    if shared.in_github_actions():
+        from rfe_helpers.workbook import github
+
+        for line in github.workflow_commands(summary):
+            print(line, file=sys.stderr, flush=True)
 
 
 @click.command(cls=shared.Command, example="rfe solve 40")
@@ -136,7 +204,9 @@ def solve(notebook: str, directory: str) -> int:
     """Bring a lab to the state after NOTEBOOK, such as 40: run the notebooks that are missing."""
     from rfe_helpers.workbook import solve
 
-    summary = solve.solve(Lab(directory), notebook, None, lambda line: print(line, flush=True))
+    summary = solve.solve(
+        Lab(directory), notebook, None, lambda line: shared.print_inert(line, sys.stdout)
+    )
     if summary is None:
         print(f"nothing to do: the lab is already as it is after notebook {notebook}")
         return 0
@@ -152,5 +222,5 @@ def _status(summary: Summary, stream: TextIO) -> int:
     print(f"{summary.status}: {summary.report}", file=stream, flush=True)
     for result in summary.notebooks:
         if result.failure is not None:
-            print(result.explanation(), file=sys.stderr)
+            shared.print_inert(result.explanation(), sys.stderr)
     return {"passed": 0, "interrupted": 130}.get(summary.status, 1)

@@ -6,19 +6,21 @@ import functools
 import importlib
 import json
 import os
+import secrets
+import shlex
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import fields, is_dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, TextIO, cast
 
 import click
 from click.shell_completion import CompletionItem, shell_complete
 
-from rfe_helpers.errors import InputError, LabError, RfeError
+from rfe_helpers.errors import BlueprintError, InputError, LabError, RfeError
 
 if TYPE_CHECKING:
-    from rfe_helpers.build import Client
+    from rfe_helpers.build import Blueprint, Client
     from rfe_helpers.lab.lab import Lab
 
 # Characters; blueprints and kickstarts are far shorter.
@@ -52,7 +54,7 @@ def run_line(line: click.Command, name: str, argv: Sequence[str] | None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except (RfeError, OSError) as error:
-        print(f"{name}: {_explained(error)}", file=sys.stderr)
+        print_inert(f"{name}: {_explained(error)}", sys.stderr)
         return 1
     return status
 
@@ -80,9 +82,9 @@ class Command(click.Command):
         super().format_epilog(ctx, formatter)
 
     def invoke(self, ctx: click.Context) -> int:
-        from rfe_helpers.core import run
+        from rfe_helpers.core import signals
 
-        with run.ending_in_order():
+        with signals.ending_in_order():
             return super().invoke(ctx) or 0
 
 
@@ -210,6 +212,27 @@ def existing_lab(directory: str) -> Lab:
     return Lab(path)
 
 
+def own_notebooks(directory: str) -> Path:
+    """Where `rfe new` puts notebooks of a lab, which need not be there yet."""
+    return Path(directory).expanduser() / "notebooks"
+
+
+def may_delete(inventory: str) -> bool:
+    """Show what would be deleted, and ask. Raises InputError where nobody can answer."""
+    print(inventory)
+    return confirmed("Delete all of it?", "nothing was deleted")
+
+
+def confirmed(question: str, refusal: str) -> bool:
+    """Ask on stderr; says `refusal` there after a no. Raises InputError where nobody can answer."""
+    if not sys.stdin.isatty():
+        raise InputError(refusal, remedy="use --yes where nobody can answer")
+    if click.confirm(question, err=True):
+        return True
+    print(refusal, file=sys.stderr)
+    return False
+
+
 def builder(directory: str) -> Client:
     """The Image Builder of the lab in a directory."""
     from rfe_helpers import build
@@ -231,6 +254,45 @@ def read_text(path: Path, error: type[RfeError] = InputError) -> str:
     if len(text) > LONGEST_TEXT:
         raise error(f"cannot read {path}: it is longer than {LONGEST_TEXT:,} characters")
     return text
+
+
+def read_blueprint(file: Path) -> Blueprint:
+    """The blueprint in a file. Raises BlueprintError, which names the file."""
+    from rfe_helpers import build
+
+    text = read_text(file, BlueprintError)
+    try:
+        return build.parse_toml(text)
+    except BlueprintError as error:
+        remedy = f"`rfe blueprint lint {shlex.quote(str(file))}` lists everything that is wrong"
+        raise BlueprintError(f"{file}: {error.message}", remedy=remedy) from None
+
+
+def in_github_actions() -> bool:
+    """Whether this process is part of a job of GitHub Actions."""
+    return os.environ.get("GITHUB_ACTIONS") == "true"
+
+
+def append_to_job_summary(render: Callable[[int], str]) -> None:
+    """In GitHub Actions, put Markdown on the page of the job. That it cannot be written does not
+    change how a command ends."""
+    if in_github_actions():
+        from rfe_helpers.workbook import github
+
+        try:
+            github.append_summary(render)
+        except OSError as error:
+            print(f"rfe: no summary of the job: {error}", file=sys.stderr)
+
+
+def print_inert(text: str, stream: TextIO) -> None:
+    """Print a text of others, such as the message of an error in a notebook, which GitHub Actions
+    must not obey. Commands in it, which it would find at the beginning of lines (::) and within
+    them (##[), are stopped by a token that nobody can know."""
+    if in_github_actions() and ("::" in text or "##[" in text):
+        token = secrets.token_hex(16)
+        text = f"::stop-commands::{token}\n{text}\n::{token}::"
+    print(text, file=stream, flush=True)
 
 
 def print_json(value: object) -> None:

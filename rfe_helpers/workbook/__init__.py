@@ -2,11 +2,18 @@
 
 For example:
 
-    from rfe_helpers.workbook import Progress, Table, check
-
-    with Progress("Composing") as progress:
-        artifact = compose(lab, "edge", on_progress=progress)
-    check(artifact.path.exists(), "the artifact is in the lab")
+>>> from rfe_helpers.workbook import Progress, Table, check
+>>> with Progress("Reading the commit") as progress:
+...     packages = commit.packages()
+… Reading the commit · 0:00
+✔ Reading the commit · 0:00 · done
+>>> check(packages, "the commit lists its packages")
+✔ the commit lists its packages
+>>> Table(("package", "architecture"), [(each.name, each.arch) for each in packages[:2]])
+package  architecture
+-------  ------------
+adduser  all
+apt      amd64
 """
 
 import lazy_loader

@@ -33,4 +33,13 @@ NEEDS = {
     "80": ("10",),
     "85": ("80",),
     "95": ("20",),
+    "100": ("60",),
 }
+
+
+def number_of(name: str) -> str:
+    """The number at the beginning of a notebook's name: "20" of "20-build-a-commit.ipynb".
+
+    Numbers have two digits or three, so that they are ordered as integers, not as texts.
+    """
+    return name.partition("-")[0]

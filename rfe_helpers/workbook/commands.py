@@ -1,7 +1,8 @@
 """What was run: the commands below each cell, and a whole run as a shell script.
 
 Both are made of the journal (core/journal.py). A request to Image Builder is shown as the
-`composer-cli` line that does the same, and as the `curl` line that sends it.
+`composer-cli` line that does the same, and as the `curl` line that sends it; below cells also as
+the line of `image-builder`, where the lab's release has it.
 """
 
 from __future__ import annotations
@@ -20,9 +21,11 @@ from typing import Any
 from IPython.core.getipython import get_ipython
 
 from rfe_helpers.build.composer_cli import composer_cli, curl, document_name
+from rfe_helpers.build.image_builder import image_builder
 from rfe_helpers.core import journal
 from rfe_helpers.core.journal import Place, Record
 from rfe_helpers.lab.lab import Lab
+from rfe_helpers.workbook.chapters import number_of
 from rfe_helpers.workbook.notebooks import all_notebooks
 from rfe_helpers.workbook.show import Markup, display, in_notebook
 
@@ -87,12 +90,13 @@ def _repeats(earlier: Record, later: Record) -> bool:
     return tried and _has_failed(earlier)
 
 
-def below(entries: Iterable[Record]) -> Markup:
-    """What was run as a folded list that can be pasted into a shell; empty for nothing."""
+def below(entries: Iterable[Record], distro: str = "") -> Markup:
+    """What was run as a folded list that can be pasted into a shell; empty for nothing. With a
+    `distro`, the commands of image-builder for it are named as well."""
     shown = steps(entries)
     if not shown:
         return Markup("", "")
-    lines = "\n".join(text for step in shown for text in _plain(step))
+    lines = "\n".join(text for step in shown for text in _plain(step, distro))
     seconds = sum(step.entry.seconds for step in shown)
     number = len(shown)
     title = f"What was run: {number} command{'s' if number != 1 else ''}, {seconds:.1f} s"
@@ -104,10 +108,12 @@ def below(entries: Iterable[Record]) -> Markup:
     )
 
 
-def _plain(step: ShownRecord) -> Iterator[str]:
+def _plain(step: ShownRecord, distro: str) -> Iterator[str]:
     """The lines of a step, as they were run."""
     if step.comment:
         yield f"# {step.comment}"
+    if distro and step.entry.request and (line := image_builder(step.entry.request, distro)):
+        yield f"# without the service: {' '.join(line.split())}"
     if step.entry.file:
         yield _heredoc(shlex.quote(step.entry.file), step.entry.text, quoted=True)
         return
@@ -148,10 +154,10 @@ def _heredoc(target: str, text: str, *, quoted: bool) -> str:
 # below cells ----------------------------------------------------------------------------------
 
 
-def watch(number: str) -> None:
-    """From now on, show below each cell of notebook `number` what it has run. Outside of a kernel
-    only the journal says it."""
-    watcher = _Watcher(number)
+def watch(number: str, distro: str = "") -> None:
+    """From now on, show below each cell of notebook `number` what it has run (see `below`). Outside
+    of a kernel only the journal says it."""
+    watcher = _Watcher(number, distro)
     journal.set_place(watcher.place)
     if in_notebook():
         events: Any = get_ipython().events  # type: ignore[union-attr]
@@ -169,7 +175,8 @@ def _is_ours(callback: Any) -> bool:
 class _Watcher:
     """Notes the section of each cell in the journal, and shows what the cell has run."""
 
-    def __init__(self, number: str) -> None:
+    def __init__(self, number: str, distro: str) -> None:
+        self.distro = distro
         self.began = self.at = time.time()
         self.number = number
         self._sections = sections(number)
@@ -185,7 +192,7 @@ class _Watcher:
         journal.set_place(self.place)
 
     def after_cell(self, _: Any) -> None:
-        shown = below(journal.since(self.at, self.section))
+        shown = below(journal.since(self.at, self.section), self.distro)
         if shown.text:
             display(shown)
 
@@ -195,7 +202,7 @@ def sections(number: str) -> dict[str, str]:
     headings = {}
     for path in all_notebooks():
         heading = ""
-        if path.name.startswith(number):
+        if number_of(path.name) == number:
             for cell in json.loads(path.read_text())["cells"]:
                 text = "".join(cell["source"])
                 if cell["cell_type"] == "code":

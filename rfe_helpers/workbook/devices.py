@@ -30,7 +30,10 @@ def watch(
     `versions` are names of images by digest; the rest is as in `fleet.survey.watch`, which raises
     DeadlineExceededError.
 
-        watch(nodes, lambda state: state.staged, Deadline(900), "the update is staged")
+    >>> from rfe_helpers.workbook import watch
+    >>> states = watch([node], lambda state: state.answers, 60, "it answers")
+    device...
+    edge-1...
     """
     show = Live()
     return survey.watch(
@@ -67,7 +70,15 @@ def _row(state: DeviceState, versions: Mapping[str, str]) -> tuple[str, ...]:
 
 def timer_table(timers: Sequence[TimerStatus], units: Sequence[str]) -> Table:
     """A table of those timers that are named in `units`. Raises CheckFailedError if one is
-    missing."""
+    missing.
+
+    >>> from rfe_helpers import fleet
+    >>> from rfe_helpers.workbook import timer_table
+    >>> timer_table(fleet.timers(node), ["fstrim.timer"])
+    timer         next (UTC)    starts
+    ------------  ------------  --------------
+    fstrim.timer  Mon ...       fstrim.service
+    """
     known = {timer.unit: timer for timer in timers}
     if missing := [unit for unit in units if unit not in known]:
         raise CheckFailedError(f"the device has no {', '.join(missing)}")

@@ -1,8 +1,8 @@
 """What this host has for the workbook, what it lacks, and the commands that fix that.
 
-The packages come from `tools.tsv`, the table that `./set-up` installs from, too. Every call looks
-at the host again, except for whether KVM boots a guest, which rfe_helpers.machine.accelerator
-records.
+The packages come from `tools.tsv`; the script `install-packages` beside it, which `./set-up` runs,
+too, installs those that are missing. Every call looks at the host again, except for whether KVM
+boots a guest, which rfe_helpers.machine.accelerator records.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NoReturn
 
 from rfe_helpers.core import files, run
 from rfe_helpers.core.network import port_is_free
@@ -41,7 +41,7 @@ _NO_VERSION = {"newuidmap", "ssh-keygen", "pasta", "mke2fs"}
 
 # Bytes that each step adds, measured with the sandbox profile and rounded up.
 DISK_STEPS = (
-    ("20 build a commit: package cache and base tree", "cache", 1 * GIB),
+    ("20 build a commit: package cache and base tree", "cache", 2 * GIB),
     ("20 build a commit: the tree in work and the artifact", "lab", 2 * GIB),
     ("30 inspect the commit: a second commit to compare with", "lab", 1 * GIB),
     ("40 serve the commit: container image and repository", "lab", 1 * GIB),
@@ -49,6 +49,11 @@ DISK_STEPS = (
     ("50 install a machine: its disk", "lab", 2 * GIB),
     ("60 update and roll back: another commit", "lab", 1 * GIB),
 )
+# Users of Debian's packages have ids below 60000 (Debian policy 9.2.2); usermod gives 65536, but a
+# rootless container has fewer left for its users.
+SUBORDINATE_IDS = 60000
+KVM = Path("/dev/kvm")
+CONTAINER_MARKS = ("/run/.containerenv", "/.dockerenv")  # of podman and of Docker
 MEMORY_NEEDED = 3 * GIB
 PORTS = (("the web server", ports.WEB), ("SSH to the machine", ports.SSH))
 
@@ -56,7 +61,13 @@ PORTS = (("the web server", ports.WEB), ("SSH to the machine", ports.SSH))
 @dataclass(frozen=True)
 class Diagnosis:
     """The state of one thing that the workbook needs. `remedy` is the command or the action that
-    fixes it."""
+    fixes it.
+
+    >>> from rfe_helpers.workbook import doctor
+    >>> finding = doctor.examine_tool(doctor.tools()[0])
+    >>> finding.name, finding.status, finding.stops
+    ('ostree', 'ok', False)
+    """
 
     name: str
     status: Status
@@ -74,7 +85,13 @@ class Diagnosis:
 class Tool:
     """A line of tools.tsv. `probe` has alternatives, each a command or an absolute glob; `minimum`
     is the oldest version that works, "-" for any; `debian` and `fedora` are names of packages;
-    `need` is essential, optional, or the number of the only notebook that needs it."""
+    `need` is essential, optional, or the numbers of the notebooks that need it: 85,100.
+
+    >>> from rfe_helpers.workbook import doctor
+    >>> [ostree] = [tool for tool in doctor.tools() if tool.name == "ostree"]
+    >>> ostree.essential, ostree.purpose
+    (True, 'repositories and commits')
+    """
 
     probe: tuple[str, ...]
     minimum: str
@@ -87,6 +104,15 @@ class Tool:
     def essential(self) -> bool:
         """Whether the workbook cannot run without it."""
         return self.need == "essential"
+
+    def is_for(self, number: str) -> bool:
+        """Whether a notebook cannot do without it."""
+        return self.essential or number in self.notebooks
+
+    @property
+    def notebooks(self) -> list[str]:
+        """The numbers of the only notebooks that need it; [] if all do, or none must."""
+        return self.need.split(",") if self.need[:1].isdigit() else []
 
     @property
     def package(self) -> str:
@@ -115,15 +141,16 @@ def examine() -> list[Diagnosis]:
 
     For example:
 
-        for finding in examine():
-            print(finding.status, finding.name, finding.detail, finding.remedy)
+    >>> from rfe_helpers.workbook import doctor
+    >>> [finding.name for finding in doctor.examine() if finding.stops]
+    []
     """
     return [
         _python(),
         *map(examine_tool, tools()),
-        _user_namespaces(),
+        examine_user_namespaces(),
         *_subordinate_ids(),
-        _accelerator(),
+        examine_accelerator(),
         _memory(),
         *examine_disk(),
         *(examine_port(purpose, ports.of_user(port)) for purpose, port in PORTS),
@@ -131,16 +158,33 @@ def examine() -> list[Diagnosis]:
 
 
 def install_command(findings: list[Diagnosis]) -> str:
-    """One command that installs all packages that are missing or too old, "" if none are."""
-    names = {finding.name for finding in findings if finding.status in ("missing", "too old")}
+    """One command that installs all packages that are missing, "" if none are.
+
+    >>> from rfe_helpers.workbook import doctor
+    >>> missing = doctor.Diagnosis("jq", "missing", "", remedy="apt-get install jq", essential=True)
+    >>> doctor.install_command([missing])
+    ''
+    """
+    names = {finding.name for finding in findings if finding.status == "missing"}
     packages = sorted({tool.package for tool in tools() if tool.name in names})
     return _install(*packages) if packages else ""
 
 
+def install(*arguments: str) -> NoReturn:
+    """Install the packages that are missing, and then become `rfe` with these arguments."""
+    script = str(resources.files("rfe_helpers.workbook") / "install-packages")
+    run.become(["sh", script, sys.executable, "-m", "rfe_helpers.cli", *arguments], env={})
+
+
 def tools() -> list[Tool]:
-    """The lines of tools.tsv, except for those that only the tests of the workbook need."""
+    """The lines of tools.tsv, except for those that only a room and the tests need.
+
+    >>> from rfe_helpers.workbook import doctor
+    >>> [tool.name for tool in doctor.tools()]
+    ['ostree', 'mmdebstrap', ...]
+    """
     text = (resources.files("rfe_helpers.workbook") / "tools.tsv").read_text()
-    return [tool for tool in parse_tools(text) if tool.need != "dev"]
+    return [tool for tool in parse_tools(text) if tool.need not in ("dev", "room")]
 
 
 def parse_tools(text: str) -> Iterator[Tool]:
@@ -152,17 +196,19 @@ def parse_tools(text: str) -> Iterator[Tool]:
 
 
 def require_tools(number: str) -> None:
-    """Check that all tools of a notebook are installed. Raises ToolMissingError with the command
-    that installs what is missing.
+    """Check that all tools of a notebook are installed, without a number those that every notebook
+    needs. Raises ToolMissingError with the command that installs what is missing.
 
-    require_tools("67")
+    >>> from rfe_helpers.workbook import doctor
+    >>> doctor.require_tools("30")
     """
-    missing = [t for t in tools() if t.need in ("essential", number) and t.find() is None]
+    missing = [t for t in tools() if t.is_for(number) and t.find() is None]
     if missing:
         packages = sorted({tool.package for tool in missing})
         names = ", ".join(tool.name for tool in missing)
+        notebook = f"notebook {number}" if number else "this notebook"
         raise ToolMissingError(
-            f"notebook {number} needs what is not installed: {names}", remedy=_install(*packages)
+            f"{notebook} needs what is not installed: {names}", remedy=_install(*packages)
         )
 
 
@@ -190,7 +236,8 @@ def examine_tool(tool: Tool) -> Diagnosis:
     version = _version(path)
     if tool.minimum != "-" and version and _numbers(version) < _numbers(tool.minimum):
         detail = f"{version}, at least {tool.minimum} is needed for {tool.purpose}"
-        return Diagnosis(tool.name, "too old", detail, _install(tool.package), tool.essential)
+        remedy = f"upgrade the system: it has an older version of the package {tool.package}"
+        return Diagnosis(tool.name, "too old", detail, remedy, tool.essential)
     return Diagnosis(tool.name, "ok", version or str(path), essential=tool.essential)
 
 
@@ -209,17 +256,40 @@ def _numbers(version: str) -> tuple[int, ...]:
     return tuple(int(part) for part in version.split("."))
 
 
-def _user_namespaces() -> Diagnosis:
+def examine_user_namespaces() -> Diagnosis:
+    """Whether an ordinary user may make a user namespace, with ids of other users in it."""
     name = "user namespaces"
     if os.getuid() == 0:
         return Diagnosis(name, "ok", "not needed by root")
     result = run.run(["unshare", "--user", "--map-root-user", "true"], seconds=20, check=False)
-    if result.status == 0:
-        return Diagnosis(name, "ok", "allowed", essential=True)
+    if result.status != 0:
+        detail = result.stderr.strip() or "refused"
+        return Diagnosis(name, "missing", detail, _allow_user_namespaces(), essential=True)
+    mapped = ["unshare", "--user", "--map-auto", "--map-root-user", "true"]
+    result = run.run(mapped, seconds=20, check=False)
+    if result.status != 0 and in_container():
+        detail = f"no ids of other users: {result.stderr.strip()}"
+        remedy = (
+            "start the container without --cap-drop and without --security-opt no-new-privileges"
+        )
+        return Diagnosis(name, "missing", detail, remedy, essential=True)
+    return Diagnosis(name, "ok", "allowed", essential=True)
+
+
+def _allow_user_namespaces() -> str:
+    if in_container():
+        return (
+            "start the container with podman, or with --security-opt seccomp=unconfined; if that "
+            "changes nothing, see `rfe doctor` outside it"
+        )
     settings = ("kernel.apparmor_restrict_unprivileged_userns=0", "user.max_user_namespaces=15000")
     apparmor = Path("/proc/sys/kernel/apparmor_restrict_unprivileged_userns").exists()
-    remedy = f"sudo sysctl -w {settings[0 if apparmor else 1]}"
-    return Diagnosis(name, "missing", result.stderr.strip() or "refused", remedy, essential=True)
+    return f"sudo sysctl -w {settings[0 if apparmor else 1]}"
+
+
+def in_container() -> bool:
+    """Whether this runs in a container of podman or Docker."""
+    return any(Path(name).exists() for name in CONTAINER_MARKS)
 
 
 def _subordinate_ids() -> Iterator[Diagnosis]:
@@ -240,43 +310,53 @@ def user_name() -> str:
 
 
 def examine_subordinate_ids(user: str, path: Path, option: str) -> Diagnosis:
-    """Whether `user` has at least 65536 ids in `path`, which has lines of name or uid, first id and
-    count (subuid(5)); `option` is that of usermod which adds some."""
+    """Whether `user` has as many ids as a Debian tree needs in `path`, which has lines of name or
+    uid, first id and count (subuid(5)); `option` is that of usermod which adds some."""
     lines = path.read_text().splitlines() if path.exists() else []
     ranges = [line.split(":") for line in lines if line.count(":") == 2]
     names = (user, str(os.getuid()))
     count = sum(int(number) for name, _, number in ranges if name in names)
-    if count >= 65536:
+    if count >= SUBORDINATE_IDS:
         return Diagnosis(path.name, "ok", f"{count} ids for {user}", essential=True)
     first = max([100000, *(int(start) + int(number) for _, start, number in ranges)])
     remedy = f"sudo usermod {option} {first}-{first + 65535} {user}"
     return Diagnosis(path.name, "missing", f"{count} ids for {user}", remedy, essential=True)
 
 
-def _accelerator() -> Diagnosis:
+def examine_accelerator() -> Diagnosis:
+    """Whether KVM boots a guest here, and what hinders it if not."""
     try:
         accelerator = find_accelerator()
     except RfeError as error:
         return Diagnosis("KVM", "warning", error.message, error.remedy)
     if accelerator == "kvm":
         return Diagnosis("KVM", "ok", "boots a guest")
-    device = Path("/dev/kvm")
-    if not device.exists():
+    if not KVM.exists() and in_container():
+        detail = "no /dev/kvm in this container"
+        remedy = "start it with --device /dev/kvm, or do nothing: it works, only slowly"
+    elif not KVM.exists():
         detail = "no /dev/kvm"
         remedy = "enable virtualisation in the firmware, or do nothing: it works, only slowly"
-    elif not os.access(device, os.R_OK | os.W_OK):
+    elif not os.access(KVM, os.R_OK | os.W_OK):
         detail = "you may not use /dev/kvm"
         remedy = f"sudo usermod --append --groups kvm {user_name()}, then log in again"
+        if in_container():
+            remedy = "start the container with --group-add keep-groups, as a user who may use it"
     else:
         detail = "/dev/kvm exists, but a guest does not boot"
         remedy = "do nothing: it works, only slowly"
     return Diagnosis("KVM", "warning", f"{detail}: machines are emulated, ten times slower", remedy)
 
 
-def _memory() -> Diagnosis:
+def available_memory() -> int:
+    """The bytes of memory that programs can take without swapping."""
     text = Path("/proc/meminfo").read_text()
     match = re.search(r"^MemAvailable:\s+(\d+) kB", text, re.MULTILINE)
-    available = int(match[1]) * 1024 if match else 0
+    return int(match[1]) * 1024 if match else 0
+
+
+def _memory() -> Diagnosis:
+    available = available_memory()
     detail = f"{available / GIB:.1f} GiB free, {MEMORY_NEEDED / GIB:.0f} GiB are enough"
     if available >= MEMORY_NEEDED:
         return Diagnosis("memory", "ok", detail)

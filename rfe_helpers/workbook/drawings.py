@@ -77,7 +77,11 @@ def deployments(entries: Iterable[Deployment]) -> Markup:
     """The deployments of a system in the order of its boot menu, the /etc of each, and /var, which
     they share.
 
-        deployments(node.status().deployments)
+    >>> from rfe_helpers.workbook import deployments
+    >>> deployments(node.status().deployments)
+    13.2...
+    ... ● booted; boot menu: ...
+    /var is one for all of them
     """
     listed = list(entries)
     lines = [
@@ -127,6 +131,10 @@ def connections(site: Site, *, inside: int, machine: str = "the machine") -> Mar
     """Who asks whom while a machine is installed and updated, with addresses and ports.
 
     `inside` is the port of the web server in its container.
+
+    >>> from rfe_helpers.workbook import connections
+    >>> connections(site, inside=lab.profile.container.port, machine="edge-1")
+    edge-1 (10.0.2.15) asks http://10.0.2.2:... for /repo/...; 10.0.2.2 is this machine, ...
     """
     paths = ["/repo/", *(f"/{name}" for name in site.kickstarts)]
     server = f"{site.engine}, port {site.port}" if site.engine == "nginx" else site.container
@@ -165,7 +173,9 @@ def tree(commit: Commit, parent: Commit | None = None, *, most: int = 8) -> Mark
     """The tree of a commit as directories that can be opened, the largest first, and its packages,
     if it knows their files; with a `parent`, also what an update shares with that.
 
-        tree(open_commit(artifact.path), open_commit(earlier.path))
+    >>> from rfe_helpers.workbook import tree
+    >>> tree(update, commit)
+    3... MB in files: /usr ... MB; ... MB are shared with the parent, ... are new
 
     `most` is how many entries of a directory are listed. Raises CommitError.
     """

@@ -19,6 +19,8 @@ from rfe_helpers.workbook.exercises import is_solution
 from rfe_helpers.workbook.progress import PROGRESS, Sparing
 
 NAME = "rfe"
+# In the metadata of what a cell displays, such as a check: when the kernel sent it, as ISO 8601.
+SENT = "sent"
 
 
 class Engine(NBClientEngine):  # type: ignore[misc]
@@ -90,7 +92,10 @@ class _Client(PapermillNotebookClient):  # type: ignore[misc]
         if line and line != self._shown and (ends or self.worth_telling(line)):
             self._shown = line
             self.tell(f"            {line}")
-        return super().process_message(message, cell, index)
+        output = super().process_message(message, cell, index)
+        if output is not None and output.output_type == "display_data":
+            output.metadata[SENT] = message["header"]["date"].isoformat()
+        return output
 
 
 def has_number(cell: Any) -> bool:

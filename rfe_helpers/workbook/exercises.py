@@ -18,8 +18,7 @@ tested, too: the code stands in front of the cell with the check.
 from __future__ import annotations
 
 import html
-import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from rfe_helpers.errors import RfeError
@@ -30,14 +29,16 @@ if TYPE_CHECKING:
 
 TAG = "solution"
 _OPEN = "○ still open: "
-_FENCE = re.compile(r"^```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 
 def exercise(task: str, done: Callable[[], object], to_do: str) -> Markup:
     """Whether an optional exercise is done, and if not, what to do. It never fails a run, whatever
     `done()` returns or raises of the errors that an open exercise causes.
 
-        exercise("htop is in the commit", lambda: "htop" in names, "Add it to the blueprint.")
+    >>> from rfe_helpers.workbook import exercise
+    >>> names = ["tmux"]
+    >>> exercise("htop is in the commit", lambda: "htop" in names, "Add it to the blueprint.")
+    ○ still open: htop is in the commit. Add it to the blueprint.
     """
     reason = ""
     try:
@@ -56,7 +57,20 @@ def exercise(task: str, done: Callable[[], object], to_do: str) -> Markup:
 def solution(markdown: str) -> str:
     """The code in the folded part of an exercise, "" for other texts."""
     _, _, folded = markdown.partition("<details>")
-    return "\n".join(_FENCE.findall(folded)).rstrip()
+    return "\n".join(_fenced(folded.split("\n"))).rstrip()
+
+
+def _fenced(lines: Iterable[str]) -> Iterator[str]:
+    """The text of each fence of Python, which begins and ends with a line of its own."""
+    fenced: list[str] | None = None
+    for line in lines:
+        if fenced is None:
+            fenced = [] if line == "```python" else None
+        elif line == "```":
+            yield "".join(f"{each}\n" for each in fenced)
+            fenced = None
+        else:
+            fenced.append(line)
 
 
 def is_solution(cell: NotebookNode) -> bool:
@@ -73,7 +87,8 @@ def insert_solutions(notebook: NotebookNode) -> None:
         if cell.cell_type == "markdown":
             code = solution(cell.source)
         elif code and "exercise(" in cell.source:
-            cells.append(new_code_cell(code, id=f"{cell.id}-solution", metadata={"tags": [TAG]}))
+            identity = f"{cell.get('id', 'exercise')[:50]}-solution"  # of at most 64 characters
+            cells.append(new_code_cell(code, id=identity, metadata={"tags": [TAG]}))
             code = ""
         cells.append(cell)
     notebook.cells = cells

@@ -7,6 +7,7 @@ compose. After a headless run of a notebook in the lab, the time of that run is 
 
 from __future__ import annotations
 
+import base64
 import html
 import json
 from typing import Any
@@ -15,7 +16,7 @@ from rfe_helpers.core.units import size
 from rfe_helpers.lab.cache import cache_directory
 from rfe_helpers.lab.lab import Lab
 from rfe_helpers.machine.accelerator import find_accelerator
-from rfe_helpers.workbook.chapters import LIFE_CYCLE, NEEDS, STEPS
+from rfe_helpers.workbook.chapters import LIFE_CYCLE, NEEDS, STEPS, number_of
 from rfe_helpers.workbook.commands import watch
 from rfe_helpers.workbook.doctor import DISK_STEPS, require_tools
 from rfe_helpers.workbook.notebooks import all_notebooks
@@ -39,8 +40,10 @@ _SECONDS = {
     "85": (120, 300),
     "90": (27, 27),
     "95": (30, 30),
+    "100": (150, 330),
+    "105": (30, 30),
 }
-_WITH_BUILDER = ("10", "15", "20", "30", "60", "70", "80")
+_WITH_BUILDER = ("10", "15", "20", "30", "60", "70", "80", "100")
 _FIRST_BASE = 82  # in addition, if the base tree is not in the cache yet
 _FIRST_ISO = 90  # in addition, if the boot ISO is not in the cache yet
 _REAL_BUILDER = 600  # in addition, with osbuild-composer: for its start or a compose
@@ -56,25 +59,13 @@ _STYLE = """
 """
 
 
-class Drawing:
-    """An SVG with a text for where it cannot be shown."""
-
-    def __init__(self, svg: str, text: str) -> None:
-        self.svg = svg
-        self.text = text
-
-    def _repr_mimebundle_(self, **_: object) -> dict[str, str]:
-        return {"image/svg+xml": self.svg, "text/plain": self.text}
-
-    def __repr__(self) -> str:
-        return self.text
-
-
-def life_cycle(lab: Lab) -> Drawing:
+def life_cycle(lab: Lab) -> Markup:
     """The steps of the workbook as a picture: which ones this lab has done, which is next, and the
     time and disk space that the others take on this host.
 
-        life_cycle(lab)  # at the end of a cell, to display it
+    >>> from rfe_helpers.workbook import life_cycle
+    >>> life_cycle(lab)
+    Image Builder ✔ → commit ✔ → look inside ✔ → serve ✔ → install ✔ → update, roll back ✔
     """
     steps = lab.state["steps"]
     following = next((number for number, _, step in LIFE_CYCLE if step not in steps), "")
@@ -94,14 +85,17 @@ def life_cycle(lab: Lab) -> Drawing:
     text = " → ".join(texts)
     svg = (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_WIDTH} {_HIGH}" width="{_WIDTH}" '
-        f'height="{_HIGH}" font-family="system-ui, sans-serif" role="img" '
-        f'aria-label="{html.escape(text)}"><style>{_STYLE}</style>'
+        f'height="{_HIGH}" font-family="system-ui, sans-serif"><style>{_STYLE}</style>'
         '<defs><marker id="h" viewBox="0 0 8 8" refX="7" refY="4" markerWidth="7" '
         'markerHeight="7" orient="auto"><path d="M0 0 8 4 0 8z" fill="#3a6ea5"/></marker></defs>'
         f'<rect width="{_WIDTH}" height="{_HIGH}" rx="10" fill="#fff"/>'
         f"{''.join(boxes)}{''.join(arrows)}</svg>"
     )
-    return Drawing(svg, text)
+    # As a picture of its own, so that its style and marker are not those of the page.
+    source = f"data:image/svg+xml;base64,{base64.b64encode(svg.encode()).decode()}"
+    style = "max-width: 100%; height: auto"
+    picture = f'<img src="{source}" alt="{html.escape(text)}" width="{_WIDTH}" style="{style}">'
+    return Markup(picture, text)
 
 
 def _left(index: int) -> int:
@@ -144,29 +138,42 @@ def _about(seconds: float) -> str:
 
 
 def times(lab: Lab) -> Table:
-    """How long each notebook takes on this machine."""
+    """How long each notebook takes on this machine.
+
+    >>> from rfe_helpers.workbook import times
+    >>> times(lab)
+    notebook                        on this machine  from
+    ------------------------------  ---------------  --------
+    00-start-here                   about ...
+    ...
+    """
     last = _last_runs(lab)
     rows = [
         (path.stem, _about(estimate(lab, number)[0]), "last run" if number in last else "estimate")
         for path in all_notebooks()
-        if (number := path.name[:2]) in _SECONDS
+        if (number := number_of(path.name)) in _SECONDS
     ]
     return Table(("notebook", "on this machine", "from"), rows)
 
 
-def begin(lab: Lab, number: str) -> None:
+def begin(lab: Lab, number: str = "") -> None:
     """At the beginning of notebook `number`: check that it can run, say how long it takes on this
-    machine, and show below each further cell what it has run.
+    machine, and show below each further cell what it has run. A notebook of your own has no number.
 
-        begin(lab, "65")
+    >>> from rfe_helpers.workbook import begin
+    >>> begin(lab, "30")
+    This notebook takes about ... on this machine (as in its last run in this lab).
 
     Raises ToolMissingError with the names of all tools that are missing and the command that
     installs them, StepMissingError if a notebook that it needs was not run.
     """
     require_tools(number)
-    watch(number)
+    release = lab.profile
+    watch(number, release.distro if release.install.image_builder else "")
     for needed in NEEDS.get(number, ()):
         lab.step(STEPS[needed])
+    if not number:
+        return
     source = "as in its last run in this lab" if number in _last_runs(lab) else "an estimate"
     text = f"This notebook takes {_about(estimate(lab, number)[0])} on this machine ({source})."
     show(Markup(text, text))
@@ -174,7 +181,7 @@ def begin(lab: Lab, number: str) -> None:
 
 def estimate(lab: Lab, number: str) -> tuple[float, int]:
     """The seconds and the bytes on disk that a notebook takes on this host, with this profile."""
-    steps = [entry for entry in DISK_STEPS if entry[0].startswith(number)]
+    steps = [entry for entry in DISK_STEPS if entry[0].startswith(f"{number} ")]
     cached = _in_cache()
     needed = sum(size for _, place, size in steps if place != "cache" or not cached[number])
     last = _last_runs(lab)
@@ -201,7 +208,7 @@ def _last_runs(lab: Lab) -> dict[str, float]:
     """The seconds of each notebook in the last headless run of the lab in which it passed, by
     number."""
     return {
-        result["name"][:2]: float(result["seconds"])
+        number_of(result["name"]): float(result["seconds"])
         for path in sorted(lab.folder("runs").glob("2*/summary.json"))  # the newest last
         for result in json.loads(path.read_text())["notebooks"]
         if result["status"] == "passed"

@@ -36,13 +36,16 @@ from rfe_helpers.core.progress import OnProgress, Say, say
 from rfe_helpers.core.units import elapsed
 from rfe_helpers.errors import LabError, ParameterError, RfeError
 from rfe_helpers.lab.lab import Lab
-from rfe_helpers.workbook import engine, exercises, report
-from rfe_helpers.workbook.chapters import FURTHER, LIFE_CYCLE, NEEDS
+from rfe_helpers.workbook import activity, engine, exercises, notebook_file, report
+from rfe_helpers.workbook.chapters import FURTHER, LIFE_CYCLE, NEEDS, number_of
 from rfe_helpers.workbook.notebooks import all_notebooks
 from rfe_helpers.workbook.results import Failure, NotebookResult, Status, Summary
 
 KERNEL = "python3"
 _TAIL_BYTES = 8192
+# Of the cell that failed: the last lines of what it has shown, and the last characters of those.
+_OUTPUT_LINES, _OUTPUT_LENGTH = 60, 8192
+_PAPERMILL_MARKER = "papermill-error-cell-tag"
 # The facts of a run: the step that records each, and its name there.
 _RECORDED = {
     "commit": ("commit", "commit"),
@@ -56,28 +59,38 @@ _RECORDED = {
 }
 
 
-def find_notebooks(names: Sequence[str] = ()) -> list[Path]:
-    """The notebooks with these names: "20", "20-build-a-commit", a path, or a step of the lab.
+def find_notebooks(names: Sequence[str] = (), own: Path | None = None) -> list[Path]:
+    """The notebooks with these names: "20", "20-build-a-commit", a path, a step of the lab, or one
+    in the directory `own`, which is that of a lab's notebooks.
 
-    Without names, all but the optional ones, in order. Raises ParameterError for an unknown name.
+    Without names, all but the optional ones, in order. Raises ParameterError for an unknown name,
+    InputError for a file that is not a notebook.
+
+    >>> from rfe_helpers.workbook import headless
+    >>> [path.name for path in headless.find_notebooks(["20", "serve"])]
+    ['20-build-a-commit.ipynb', '40-serve-the-commit.ipynb']
     """
     known = all_notebooks()
     if not names:
-        return [path for path in known if path.name[:2] not in FURTHER]
-    return [_find_notebook(name, known) for name in names]
+        return [path for path in known if number_of(path.name) not in FURTHER]
+    return [_find_notebook(name, known, own) for name in names]
 
 
-def _find_notebook(name: str, known: Sequence[Path]) -> Path:
+def _find_notebook(name: str, known: Sequence[Path], own: Path | None) -> Path:
     if name.endswith(".ipynb") and Path(name).is_file():
-        return Path(name).absolute()
+        return notebook_file.read(Path(name).absolute()).path
     # A step of the lab, as in the message of StepMissingError.
     number = next((number for number, _, step in LIFE_CYCLE if step == name), name)
     for path in known:
-        if number in (path.name, path.stem, path.name[:2]):
+        if number in (path.name, path.stem, number_of(path.name)):
             return path
+    if own is not None and name and "/" not in name:
+        path = own.absolute() / f"{name.removesuffix('.ipynb')}.ipynb"
+        if path.is_file():
+            return notebook_file.read(path).path
     raise ParameterError(
         f"there is no notebook {name!r}",
-        remedy=f"choose from: {', '.join(path.stem for path in known)}",
+        remedy=f"choose from: {', '.join(path.stem for path in known)}, or a path",
     )
 
 
@@ -100,22 +113,27 @@ def run_notebooks(
     progress in the lab. Everything after that, including Ctrl-C, is reported in the Summary, which
     is on disk with the report when this returns.
 
-        summary = run_notebooks(find_notebooks(["20"]), lab, {"packages": "htop"}, print)
-        print(summary.status, summary.report)
+    >>> from rfe_helpers.workbook import headless
+    >>> notebooks = headless.find_notebooks(["20"])
+    >>> summary = headless.run_notebooks(notebooks, lab, {"packages": "htop"})  # doctest: +SKIP
+    >>> summary.status, summary.report  # doctest: +SKIP
+    ('passed', PosixPath('/home/anna/rfe-lab/runs/2026-01-05T12-00-00/report.html'))
     """
     tell = say(on_progress)
     values = _values(notebooks, parameters or {}, lab)
     results: list[NotebookResult] = []
     with running(lab):
         started = datetime.now(UTC)
-        directory = _new_directory(lab, started)
+        directory = new_directory(lab.folder("runs"), started)
         began = time.monotonic()
         for path, arguments in zip(notebooks, values, strict=True):
             if obstacle := _obstacle(path, results, keep_going):
-                results.append(NotebookResult(path.stem, "not run", reason=obstacle))
+                results.append(NotebookResult(path.stem, "not run", reason=obstacle, path=path))
                 continue
             tell(path.stem)
+            activity.record(lab.directory, path.name, "running")
             results.append(_run_one(path, directory / path.name, arguments, tell, solve))
+            _note_end(lab, results[-1])
             tell(f"    {results[-1].status} in {elapsed(results[-1].seconds)}")
         summary = Summary(
             directory=directory,
@@ -165,7 +183,7 @@ def _obstacle(path: Path, results: Sequence[NotebookResult], keep_going: bool) -
         ended = "failed" if result.status == "failed" else f"was {result.status}"
         if result.status == "interrupted" or not keep_going:
             return result.reason or f"{result.name} {ended}"
-        if result.name[:2] in NEEDS.get(path.name[:2], ()):
+        if number_of(result.name) in NEEDS.get(number_of(path.name), ()):
             return f"it needs {result.name}, which {ended}"
     return ""
 
@@ -185,21 +203,21 @@ def _facts(lab: Lab, started: datetime) -> dict[str, Any]:
     return {fact: value for fact, value in values.items() if value is not None}
 
 
-def _new_directory(lab: Lab, started: datetime) -> Path:
-    """Create runs/<time>, in local time, and point runs/latest to it; a second run within the same
-    second gets a suffix."""
+def new_directory(parent: Path, started: datetime) -> Path:
+    """Create <time> in `parent`, in local time, and point `latest` to it; a second one within the
+    same second gets a suffix."""
     name = started.astimezone().strftime("%Y-%m-%dT%H-%M-%S")
     for suffix in ("", *(f".{number}" for number in range(2, 100))):
-        directory = lab.path("runs", name + suffix)
+        directory = parent / (name + suffix)
         try:
             directory.mkdir()
         except FileExistsError:
             continue
-        temporary = lab.path("runs", f".latest-{directory.name}")
+        temporary = parent / f".latest-{directory.name}"
         temporary.symlink_to(directory.name)
-        temporary.replace(lab.path("runs", "latest"))
+        temporary.replace(parent / "latest")
         return directory
-    raise RfeError(f"too many runs in {lab.path('runs')} within the same second")
+    raise RfeError(f"too many runs in {parent} within the same second")
 
 
 def _values(
@@ -235,6 +253,10 @@ def typed(name: str, text: str, parameter: Mapping[str, Any]) -> str | int | flo
 
     Types other than bool, int and float are left as text. Raises ParameterError if it does not
     fit.
+
+    >>> from rfe_helpers.workbook import headless
+    >>> headless.typed("minutes", "45", {"inferred_type_name": "float", "default": "30.0"})
+    45.0
     """
     kind = str(parameter["inferred_type_name"])
     try:
@@ -250,6 +272,16 @@ def typed(name: str, text: str, parameter: Mapping[str, Any]) -> str | int | flo
             remedy=f"its default is {parameter['default']}; {parameter['help']}".rstrip("; "),
         ) from None
     return text
+
+
+def _note_end(lab: Lab, result: NotebookResult) -> None:
+    """Note for a trainer how a notebook ended."""
+    error = ""
+    if result.status != "passed":
+        failure = result.failure
+        error = f"{failure.error}: {failure.text}" if failure else result.status
+    event: activity.Event = "done" if result.status == "passed" else "failed"
+    activity.record(lab.directory, result.name, event, error=error)
 
 
 def _run_one(
@@ -287,20 +319,30 @@ def _run_one(
         seconds=time.monotonic() - began,
         failure=failure,
         executed=executed,
+        path=path,
     )
 
 
 def _failure(error: PapermillExecutionError, executed: Path) -> Failure:
     log = re.search(r"^log: (.+)$", error.evalue, re.MULTILINE)
     path = Path(log[1]) if log else executed.with_suffix(".log")
+    cells = nbformat.read(executed, as_version=4).cells
+    # Papermill counts without the two cells that it adds to the copy, to lead to the failing one.
+    own = [
+        i for i, cell in enumerate(cells) if _PAPERMILL_MARKER not in cell.metadata.get("tags", ())
+    ]
+    index = own[error.cell_index]
+    message, remedy = RfeError.split(mask(error.evalue))
     return Failure(
-        cell=int(error.cell_index),
+        cell=index,
         source=error.source,
         error=error.ename,
-        message=mask(error.evalue),
+        message=message,
         number=error.exec_count,
         log=str(path),
         tail=_tail(path),
+        remedy=remedy,
+        output=_output(cells[index]),
     )
 
 
@@ -314,6 +356,7 @@ def _death(executed: Path) -> Failure:
     ]
     log = executed.with_suffix(".log")
     return Failure(
+        output=_output(cells[begun[-1]]) if begun else "",
         cell=begun[-1] if begun else -1,
         source=cells[begun[-1]].source if begun else "",
         error="DeadKernelError",
@@ -322,6 +365,22 @@ def _death(executed: Path) -> Failure:
         log=str(log),
         tail=_tail(log),
     )
+
+
+def _output(cell: nbformat.NotebookNode) -> str:
+    """The end of what a cell has shown, as text without secrets. An error that shows no more than
+    its message, as ours do, is left out: a failure has it already."""
+    texts = []
+    for output in cell.get("outputs", ()):
+        if output.output_type == "stream":
+            texts.append(output.text)
+        elif output.output_type == "error":
+            trace = "\n".join(output.traceback)
+            texts.append("" if trace == f"{output.ename}: {output.evalue}" else trace)
+        else:
+            texts.append(output.data.get("text/plain", ""))
+    shown = "\n".join(text.rstrip("\n") for text in texts if text)
+    return run.tail_of(mask(shown), _OUTPUT_LINES)[-_OUTPUT_LENGTH:]
 
 
 def _tail(log: Path) -> str:
@@ -348,7 +407,9 @@ def _remove_secrets(executed: Path) -> Failure | None:
         if kinds and first is None:
             message = f"an output contained {' and '.join(sorted(set(kinds)))}; it was removed"
             number = cell.execution_count
-            first = Failure(index, cell.source, "SecretInOutput", message, number)
+            first = Failure(
+                index, cell.source, "SecretInOutput", message, number, output=_output(cell)
+            )
     if first is not None:
         nbformat.write(notebook, executed)
     return first
@@ -362,7 +423,9 @@ def _open_exercise(executed: Path) -> Failure | None:
         return None
     index, text = remark
     cell = notebook.cells[index]
-    return Failure(index, cell.source, "OpenExercise", text, cell.execution_count)
+    return Failure(
+        index, cell.source, "OpenExercise", text, cell.execution_count, output=_output(cell)
+    )
 
 
 def _texts(output: Any) -> list[tuple[Any, Any, str]]:

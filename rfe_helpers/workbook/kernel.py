@@ -4,6 +4,7 @@ its own output.
 JupyterLab loads it through `jupyter_settings/kernels/python3`, a kernelspec that it finds through
 JUPYTER_PATH. What is to happen after a cell is a function in AFTER_CELL, which gets IPython's
 ExecutionResult: of the cell as it ran, with its id and its error. Headless runs have none of it.
+What ran is noted in the lab for a trainer (workbook/activity.py).
 """
 
 from __future__ import annotations
@@ -17,6 +18,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from rfe_helpers.workbook import activity
+from rfe_helpers.workbook.chapters import number_of
 from rfe_helpers.workbook.show import Markup, display
 
 # Set by Jupyter's server for the kernel of a document: the path of its file.
@@ -37,8 +40,30 @@ window.rfeErrors.add(ID);"""
 def load_ipython_extension(shell: Any) -> None:
     """Called by IPython when the kernel starts."""
     if DOCUMENT in os.environ:
+        shell.events.register("pre_run_cell", note_beginning)
         for function in AFTER_CELL:
             shell.events.register("post_run_cell", function)
+
+
+def note_beginning(info: Any) -> None:
+    """Before a cell: note that it runs."""
+    _note("running", info.cell_id)
+
+
+def note_end(result: Any) -> None:
+    """After a cell: note whether it failed, or was the last one that the notebook needs."""
+    cell = result.info.cell_id
+    error = result.error_before_exec or result.error_in_exec
+    if error is not None:
+        _note("failed", cell, _first_line(error))
+    else:
+        _note("done" if cell and cell == _last_cell() else "ran", cell)
+
+
+def _note(event: activity.Event, cell: str | None, error: str = "") -> None:
+    lab, number = os.environ.get("RFE_LAB"), number_of(Path(os.environ[DOCUMENT]).name)
+    if lab and number.isdigit():
+        activity.record(Path(lab), number, event, cell=cell or "", error=error)
 
 
 def say_run_above(result: Any) -> None:
@@ -59,16 +84,38 @@ def go_to_error(result: Any) -> None:
         display({JAVASCRIPT: script}, raw=True, metadata={TRANSIENT: True})
 
 
-AFTER_CELL = (say_run_above, go_to_error)
+AFTER_CELL = (note_end, say_run_above, go_to_error)
+
+
+def _first_line(error: BaseException) -> str:
+    lines = str(error).splitlines()
+    return f"{type(error).__name__}: {lines[0] if lines else ''}"
+
+
+def _cells() -> list[Any]:
+    """The cells of the notebook, as it was last saved."""
+    try:
+        cells = json.loads(Path(os.environ[DOCUMENT]).read_text())["cells"]
+    except (OSError, ValueError, LookupError, TypeError):
+        return []
+    return list(cells)
+
+
+def _last_cell() -> str:
+    """The id of the last cell with code in front of the exercise."""
+    last = ""
+    for each in _cells():
+        source = "".join(each.get("source", ()))
+        if each.get("cell_type") == "markdown" and source.startswith("## Exercise"):
+            break
+        if each.get("cell_type") == "code" and source.strip():
+            last = each.get("id", "")
+    return last
 
 
 def _names_above(cell: str) -> Iterator[str]:
-    """The names that cells above `cell` define, as the notebook was last saved."""
-    try:
-        notebook = json.loads(Path(os.environ[DOCUMENT]).read_text())
-    except (OSError, ValueError):
-        return
-    for each in notebook.get("cells", ()):
+    """The names that cells above `cell` define."""
+    for each in _cells():
         if each.get("id") == cell:
             return
         if each.get("cell_type") == "code":

@@ -1,7 +1,6 @@
 """The page of a machine: its screen and its console, live, in the Jupyter server of its lab.
 
-`rfe lab open` loads this as an extension of its server (jupyter_settings/jupyter_server_config.d),
-which adds to the server's address, behind its login:
+The workbook's extension of the server (workbook/server.py) adds to its address, behind its login:
 
     rfe/machines/NAME            the page, which is in static/, with noVNC and xterm.js
     rfe/machines/NAME/screen     a websocket: QEMU's VNC connection, one for each viewer
@@ -28,14 +27,12 @@ from typing import Any, BinaryIO
 from jupyter_server.auth.decorator import authorized
 from jupyter_server.base.handlers import FileFindHandler, JupyterHandler
 from jupyter_server.base.websocket import WebSocketMixin
-from jupyter_server.serverapp import ServerApp
 from jupyter_server.utils import url_path_join
 from tornado import web
 from tornado.websocket import WebSocketClosedError, WebSocketHandler
 
 from rfe_helpers.lab.lab import Lab
 from rfe_helpers.machine.qemu import CONSOLE, SCREEN
-from rfe_helpers.workbook.jupyter import MACHINE_PAGES
 
 STATIC = resources.files("rfe_helpers.workbook") / "static"
 # A name that is one part of a path; a machine of another name has no page.
@@ -259,19 +256,3 @@ def handlers(base_url: str) -> list[tuple[Any, ...]]:
         (f"{machine}/console", Console),
         (url_path_join(base_url, "rfe/static/(.*)"), _Static, {"path": str(STATIC)}),
     ]
-
-
-def _jupyter_server_extension_points() -> list[dict[str, str]]:
-    """jupyter_server asks a module for this."""
-    return [{"module": __name__}]
-
-
-def _load_jupyter_server_extension(server: ServerApp) -> None:
-    """Add the pages to a server whose lab is RFE_LAB, and tell its kernels."""
-    directory = os.environ.get("RFE_LAB")
-    if not directory:
-        return
-    server.web_app.settings.update(rfe_lab=Lab(directory), rfe_keyboards={})
-    routes = handlers(server.base_url)
-    server.web_app.add_handlers(".*$", routes)  # type: ignore[no-untyped-call]
-    os.environ[MACHINE_PAGES] = url_path_join(server.base_url, "rfe/machines")

@@ -64,8 +64,12 @@ class Progress:
 
     Give it to functions as `on_progress`, best inside `with`, which adds the final line:
 
-        with Progress("Building the commit") as progress:
-            client.wait(compose, deadline, on_progress=progress)
+    >>> from rfe_helpers.workbook import Progress
+    >>> with Progress("Building the commit") as progress:
+    ...     progress("installing packages")
+    … Building the commit · 0:00
+    ...
+    ✔ Building the commit · 0:00 · done
 
     In a notebook and in a terminal one line is updated in place, at most every `every` seconds,
     with a bar if the status line says how much is done ("40 of 182 MB", "45%", "3/12"); into a
@@ -141,6 +145,11 @@ class Live:
     """Shows one thing in the place of the one before, such as a table that refreshes.
 
     Outside a notebook it is printed, when it is another than before.
+
+    >>> from rfe_helpers.workbook import Live, facts
+    >>> live = Live()
+    >>> live(facts({"Devices": 2}))
+    Devices 2
     """
 
     def __init__(self) -> None:

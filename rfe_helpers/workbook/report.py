@@ -12,33 +12,19 @@ import html
 import mimetypes
 import re
 from pathlib import Path
-from typing import Any
 
 import nbformat
 from nbconvert import HTMLExporter
 from nbconvert.filters import ansi2html
 from pygments.formatters import HtmlFormatter
 
-from rfe_helpers.core.units import elapsed, size
-from rfe_helpers.workbook.results import NotebookResult, Summary
+from rfe_helpers.core.units import elapsed
+from rfe_helpers.workbook.results import SIGNS, NotebookResult, Summary
 
 _PAPERMILL_MARKER = "papermill-error-cell-tag"
 _PICTURE = re.compile(r"!\[[^]]*\]\(([^):]+)\)")
-_SIGNS = {"passed": "✔", "failed": "✘", "interrupted": "■", "not run": "–"}
 
-_FACTS = {
-    "commit": "Commit",
-    "version": "Version",
-    "packages": "Packages",
-    "tree_bytes": "Size",
-    "artifact_bytes": "Size of the archive",
-    "update": "Update",
-    "update_bytes": "Bytes of the update",
-    "reboot_seconds": "Reboot into it",
-    "rollback_seconds": "Rollback",
-}
-
-_STYLE = """
+STYLE = """
 :root { color-scheme: light dark; --line: #8884; --soft: #8881; --good: #1b7f3b; --bad: #b3261e;
   --jp-success-color0: var(--good); --jp-border-color1: var(--line) }
 @media (prefers-color-scheme: dark) { :root { --good: #6fd08c; --bad: #ff8a80 }
@@ -80,7 +66,7 @@ def render(summary: Summary) -> str:
 <html lang="en"><head><meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <title>RHEL for Edge workbook: {summary.status}</title>
-<style>{code_style}{_STYLE}</style></head><body>
+<style>{code_style}{STYLE}</style></head><body>
 <h1>RHEL for Edge workbook: <span class="{summary.status}">{summary.status}</span></h1>
 <p>Profile {html.escape(summary.profile)}, started {started}, took {elapsed(summary.seconds)}.</p>
 {failures}{_facts(summary)}
@@ -93,21 +79,11 @@ def render(summary: Summary) -> str:
 
 def _facts(summary: Summary) -> str:
     """The facts of the run as a box, without those that its notebooks did not record."""
-    facts = {name: _readable(name, value) for name, value in summary.facts.items()}
     pairs = "".join(
-        f"<div><dt>{name}</dt><dd>{html.escape(value)}</dd></div>"
-        for fact, name in _FACTS.items()
-        if (value := facts.get(fact))
+        f"<div><dt>{title}</dt><dd>{html.escape(value)}</dd></div>"
+        for title, value in summary.readable_facts().items()
     )
     return f'<dl class="facts">{pairs}</dl>' if pairs else ""
-
-
-def _readable(name: str, value: Any) -> str:
-    if name.endswith("_bytes"):
-        return size(value)
-    if name.endswith("_seconds"):
-        return f"{value} s"
-    return str(value)[:12] if name in ("commit", "update") else str(value)
 
 
 def _row(result: NotebookResult) -> str:
@@ -115,7 +91,7 @@ def _row(result: NotebookResult) -> str:
     link = f'<a href="#{name}">{name}</a>' if result.executed else name
     took = elapsed(result.seconds) if result.executed else "–"
     reason = f": {result.reason}" if result.reason else ""
-    label = html.escape(f"{_SIGNS[result.status]} {result.status}{reason}")
+    label = html.escape(f"{SIGNS[result.status]} {result.status}{reason}")
     return f'<tr><td>{link}</td><td class="{result.status}">{label}</td><td>{took}</td></tr>'
 
 
@@ -129,7 +105,7 @@ def _failure(result: NotebookResult) -> str:
         log = f"<p>The end of {html.escape(failure.log)}:</p><pre>{ansi2html(failure.tail)}</pre>"
     return (
         f'<section class="failure"><h2>{title}</h2>'
-        f"<p><b>{html.escape(failure.error)}</b></p><pre>{ansi2html(failure.message)}</pre>"
+        f"<p><b>{html.escape(failure.error)}</b></p><pre>{ansi2html(failure.text)}</pre>"
         f"{log}<p>The cell:</p><pre>{html.escape(failure.source)}</pre></section>"
     )
 

@@ -40,7 +40,9 @@ def check(condition: object, promise: str, remedy: str = "") -> None:
     """Show `promise` with a green tick if the condition is true; otherwise raise CheckFailedError
     with the promise and the remedy.
 
-        check(site.answers, "the web server answers", "run the cell above again")
+    >>> from rfe_helpers.workbook import check
+    >>> check(2 + 2 == 4, "the sum is right", "add again")
+    ✔ the sum is right
     """
     if not condition:
         raise CheckFailedError(f"this does not hold: {promise}", remedy=remedy)
@@ -57,7 +59,12 @@ def show(thing: object) -> None:
 
 @dataclass(frozen=True, repr=False)
 class Markup:
-    """HTML with its equivalent in plain text."""
+    """HTML with its equivalent in plain text.
+
+    >>> from rfe_helpers.workbook import Markup
+    >>> Markup("<b>staged</b>", "staged")
+    staged
+    """
 
     html: str
     text: str
@@ -75,7 +82,13 @@ class Table:
 
     For example:
 
-        Table(("package", "bytes"), [("curl", 512_000), ("jq", 89_000)], "Largest packages")
+    >>> from rfe_helpers.workbook import Table
+    >>> Table(("package", "bytes"), [("curl", 512_000), ("jq", 89_000)], "Largest packages")
+    Largest packages
+    package  bytes
+    -------  -------
+    curl     512,000
+    jq       89,000
     """
 
     columns: Sequence[str]
@@ -96,7 +109,8 @@ class Table:
         for row in self.rows:
             pairs = zip(row, align, strict=True)
             cells = "".join(
-                f'<td style="text-align: {a}">{html.escape(_cell(value))}</td>'
+                f'<td style="text-align: {a}; white-space: pre-line">'
+                f"{html.escape(_cell(value))}</td>"
                 for value, a in pairs
             )
             parts.append(f"<tr>{cells}</tr>")
@@ -120,7 +134,13 @@ class Table:
 
 
 def facts(values: Mapping[str, object], caption: str = "") -> Table:
-    """A table of names and values, without column heads."""
+    """A table of names and values, without column heads.
+
+    >>> from rfe_helpers.workbook import facts
+    >>> facts({"Engine": "nginx", "Port": 8000})
+    Engine  nginx
+    Port    8000
+    """
     return Table(("", ""), [(name, value) for name, value in values.items()], caption)
 
 
@@ -133,7 +153,13 @@ def _cell(value: object) -> str:
 
 
 class Picture:
-    """A PNG with a text for where pictures cannot be shown; `width` is in CSS pixels."""
+    """A PNG with a text for where pictures cannot be shown; `width` is in CSS pixels.
+
+    >>> from pathlib import Path
+    >>> from rfe_helpers.workbook import Picture
+    >>> Picture.open(machine.screenshot(Path("screen.png")), "The screen of edge-1")
+    The screen of edge-1
+    """
 
     def __init__(self, png: bytes, text: str, width: int = 800) -> None:
         self.png = png
@@ -152,9 +178,12 @@ class Picture:
         figure.savefig(buffer, format="png", dpi=130, facecolor="white")
         return cls(buffer.getvalue(), text, width)
 
-    def _repr_mimebundle_(self, **_: object) -> tuple[dict[str, str], dict[str, Any]]:
-        data = {"image/png": base64.b64encode(self.png).decode(), "text/plain": self.text}
-        return data, {"image/png": {"width": self.width, "alt": self.text}}
+    def _repr_html_(self) -> str:
+        # JupyterLab gives an image/png no text for those who do not see it.
+        source = f"data:image/png;base64,{base64.b64encode(self.png).decode()}"
+        style = "max-width: 100%; height: auto"
+        alt = html.escape(self.text)
+        return f'<img src="{source}" alt="{alt}" width="{self.width}" style="{style}">'
 
     def __repr__(self) -> str:
         return self.text
@@ -164,6 +193,10 @@ def bars(panels: Mapping[str, Mapping[str, float]], unit: str, *, most: int = 12
     """Horizontal bar charts, one per title, of the `most` largest values and the sum of the others.
 
     Drawn on white, so that they look the same in a light and a dark theme.
+
+    >>> from rfe_helpers.workbook import bars
+    >>> bars({"by directory": {"/usr": 371.4, "/var": 0.2}}, "MB")
+    by directory: /usr 371.4 MB, /var 0.2 MB
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure

@@ -19,7 +19,8 @@ from rfe_helpers.lab import keys
 from rfe_helpers.lab.lab import Lab
 from rfe_helpers.machine import disks
 from rfe_helpers.machine.vm import Machine
-from rfe_helpers.workbook.chapters import FURTHER, LIFE_CYCLE, NEEDS, STEPS
+from rfe_helpers.workbook import activity
+from rfe_helpers.workbook.chapters import FURTHER, LIFE_CYCLE, NEEDS, STEPS, number_of
 from rfe_helpers.workbook.headless import find_notebooks, run_notebooks
 from rfe_helpers.workbook.results import Summary
 
@@ -37,17 +38,19 @@ _BUILT_ON = {
 def missing(lab: Lab, notebook: str) -> list[Path]:
     """The notebooks to run, in order, to bring the lab to its state after `notebook`."""
     target = find_notebooks([notebook])[0]
+    last = number_of(target.name)
     notebooks: list[Path] = []
     repeated: set[str] = set()
     for path in find_notebooks():
-        step = _STEPS.get(path.name[:2])
-        if step is None or path.name[:2] > target.name[:2]:
+        number = number_of(path.name)
+        step = _STEPS.get(number)
+        if step is None or int(number) > int(last):
             continue
         if not _holds(lab, step) or _BUILT_ON.get(step) in repeated:
             notebooks.append(path)
             repeated.add(step)
-    if target.name[:2] not in _STEPS and target not in notebooks:
-        for number in NEEDS.get(target.name[:2], ()):
+    if last not in _STEPS and target not in notebooks:
+        for number in NEEDS.get(last, ()):
             step = FURTHER.get(number)
             if step and (not lab.has(step) or _BUILT_ON.get(step) in repeated):
                 notebooks += find_notebooks([number])
@@ -108,19 +111,20 @@ def reset(lab: Lab, notebook: str) -> list[str]:
 
     Returns what was done, in words. Raises InputError for a notebook that leaves nothing behind.
     """
-    number = find_notebooks([notebook])[0].name[:2]
-    if number in FURTHER or number > max(_STEPS):
+    number = number_of(find_notebooks([notebook])[0].name)
+    if number in FURTHER or int(number) > max(map(int, _STEPS)):
         raise InputError(
             f"notebook {number} leaves nothing behind that others need",
             remedy="run it again as it is; "
             f"`{lab.command('lab reset 60')}` goes back before the update",
         )
-    steps = [step for each, step in _STEPS.items() if each >= number]
+    steps = [step for each, step in _STEPS.items() if int(each) >= int(number)]
     done: list[str] = []
     for step in reversed(steps):
         done += _UNDO[step](lab, removed=steps)
         lab.forget(step)
-    lab.forget(*(step for each, step in FURTHER.items() if each > number))
+    lab.forget(*(step for each, step in FURTHER.items() if int(each) > int(number)))
+    activity.record(lab.directory, number, "reset")
     return done if "serve" in steps else done + _serve_first_commit(lab)
 
 

@@ -9,6 +9,7 @@ import pytest
 from rfe_helpers.errors import CheckFailedError
 from rfe_helpers.install import kickstart
 from rfe_helpers.workbook import check
+from rfe_helpers.workbook.chapters import number_of
 from rfe_helpers.workbook.notebooks import all_notebooks
 
 SHORT_PATH = ("00", "10", "20", "30", "40", "50", "60", "90")
@@ -17,12 +18,12 @@ SHORT_PATH = ("00", "10", "20", "30", "40", "50", "60", "90")
 def checks():
     """The number of the notebook and the condition of each check."""
     for path in all_notebooks():
-        if path.name[:2] in SHORT_PATH:
+        if number_of(path.name) in SHORT_PATH:
             for cell in nbformat.read(path, as_version=4).cells:
                 if cell.cell_type == "code":
                     for node in ast.walk(ast.parse(cell.source)):
                         if isinstance(node, ast.Call) and ast.unparse(node.func) == "check":
-                            yield path.name[:2], ast.unparse(node.args[0])
+                            yield number_of(path.name), ast.unparse(node.args[0])
 
 
 def deployments(*checksums):

@@ -15,7 +15,7 @@ from rfe_helpers.core.run import ProcessId
 from rfe_helpers.core.wait import Deadline, wait_for
 from rfe_helpers.errors import LabError, ParameterError
 from rfe_helpers.workbook import notebooks
-from rfe_helpers.workbook.chapters import FURTHER
+from rfe_helpers.workbook.chapters import FURTHER, number_of
 from rfe_helpers.workbook.headless import find_notebooks, run_notebooks
 
 pytestmark = pytest.mark.timeout(180)
@@ -83,7 +83,11 @@ def test_a_failing_cell_ends_the_run_and_comes_first_in_the_report(lab, make):
     assert [result.status for result in summary.notebooks] == ["failed", "not run"]
     failure = summary.to_json()["notebooks"][0]["failure"]
     assert failure["error"] == "CheckFailedError"
-    assert failure["message"] == "this does not hold: the number is four\nto do: give another"
+    assert failure["message"] == "this does not hold: the number is four"
+    assert failure["remedy"] == "give another"
+    assert failure["output"].endswith("✔ Working · 0:00 · done")
+    executed_copy = nbformat.read(summary.notebooks[0].executed, as_version=4)
+    assert executed_copy.cells[failure["cell"]].source == failure["source"]
     assert failure["source"].strip() == PROGRESS.strip()
     assert failure["number"] == 2
     assert summary.to_json()["notebooks"][1]["reason"] == "10-first failed"
@@ -262,7 +266,7 @@ def test_what_does_not_need_the_failed_notebook_is_run_and_ci_gets_its_files(lab
     assert cases == ["one & all", "runs to its end"]
     assert suites["20-second"].get("failures") == "1"
     failure = suites["20-second"].find("testcase/failure")
-    assert failure.get("message") == "cell [3]: it broke"
+    assert failure.get("message") == "cell [3]: it broke (to do: try <again>)"
     assert "raise RfeError" in failure.text
     assert "line 99" in failure.text
     skipped = suites["30-third"].find("testcase/skipped")
@@ -279,10 +283,11 @@ def test_notebooks_are_found_by_number_name_step_and_path(make):
     names = [path.name for path in find_notebooks()]
     assert names[0] == "00-start-here.ipynb"
     assert names == sorted(names)
-    assert {name[:2] for name in names}.isdisjoint(FURTHER)
+    assert {number_of(name) for name in names}.isdisjoint(FURTHER)
     all_notebooks = notebooks.all_notebooks()
     assert set(find_notebooks()) <= set(all_notebooks)
-    assert all_notebooks == sorted(all_notebooks)
+    numbers = [int(number_of(path.name)) for path in all_notebooks]
+    assert numbers == sorted(numbers)
     build = notebooks.NOTEBOOKS / "20-build-a-commit.ipynb"
     for name in ("20", "20-build-a-commit", "commit", str(build)):
         assert find_notebooks([name]) == [build]

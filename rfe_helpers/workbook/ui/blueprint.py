@@ -49,7 +49,10 @@ class BlueprintEditor(Panel):
 
     For example:
 
-        BlueprintEditor(lab, build.connect(lab), "edge")
+    >>> from rfe_helpers.workbook import BlueprintEditor
+    >>> editor = BlueprintEditor(lab, client, "edge")
+    >>> editor.is_pushed, editor.candidate.name
+    (True, 'edge')
 
     `solved`, `missing` and `problem` are what the last solving of its dependencies gave: all
     packages, those that no repository has, and why it failed.

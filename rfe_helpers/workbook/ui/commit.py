@@ -12,7 +12,7 @@ from typing import Any
 import ipywidgets as widgets
 
 from rfe_helpers.commit.commit import Commit, diff, open_commit
-from rfe_helpers.commit.ostree import File
+from rfe_helpers.commit.listing import File
 from rfe_helpers.core.masking import mask
 from rfe_helpers.core.progress import Say
 from rfe_helpers.core.units import size
@@ -33,7 +33,11 @@ class CommitBrowser(Panel):
 
     For example:
 
-        CommitBrowser(lab, artifact.path)
+    >>> from rfe_helpers.workbook import CommitBrowser
+    >>> browser = CommitBrowser(lab, artifact.path)
+    >>> browser.packages(str(artifact.path), "tmux")
+    1 package
+    package  version  ...
     """
 
     title = "Commit browser"
@@ -205,7 +209,12 @@ class CommitBrowser(Panel):
         self._path.observe(lambda _: self.attempt(self._follow), "value")
         self._where = region("path")
         self._directories = widgets.HBox(layout=ROW)
-        self._list = widgets.Select(rows=12, layout={"width": "46%", "min_width": "20em"})
+        self._list = widgets.Select(
+            description="Files",
+            rows=12,
+            layout={"width": "46%", "min_width": "20em"},
+            style={"description_width": "initial"},
+        )
         self._list.observe(lambda _: self.attempt(self._read), "value")
         self._content = region("content")
         view = scrolling(self._content, "17em")

@@ -34,7 +34,10 @@ class ComposePanel(Panel):
 
     For example:
 
-        ComposePanel(lab, build.connect(lab), "edge")
+    >>> from rfe_helpers.workbook import ComposePanel
+    >>> panel = ComposePanel(lab, client, "edge")
+    >>> panel.size(artifact.compose) == artifact.path.stat().st_size
+    True
     """
 
     title = "Composes"

@@ -40,8 +40,10 @@ class MachinePanel(Panel):
 
     For example:
 
-        MachinePanel(lab, "edge-1")
-        MachinePanel(lab, "by-hand", VmSpec("by-hand", disk=disk, cdrom=iso))
+    >>> from rfe_helpers.workbook import MachinePanel
+    >>> panel = MachinePanel(lab, "edge-1")
+    >>> panel.machine.alive, panel.node.name
+    (True, 'edge-1')
     """
 
     every = 2.0
@@ -127,6 +129,7 @@ class MachinePanel(Panel):
         """A picture, and the last lines of the console."""
         self._screen = widgets.Image(format="png", layout={"width": "48%", "min_width": "22em"})
         self._screen.layout.object_fit = "contain"
+        self._screen.tooltip = "the machine's screen"
         self._console = region("console")
         console = scrolling(self._console, "24em")
         console.layout.width = "50%"

@@ -26,7 +26,11 @@ class NodePanel(Panel):
 
     For example:
 
-        NodePanel(Node(lab, "edge-1", port=2222))
+    >>> from rfe_helpers.workbook import NodePanel
+    >>> NodePanel(node)
+    System on edge-1
+    <BLANKLINE>
+    13.2... ● booted; boot menu: ...
     """
 
     every = 30.0

@@ -299,7 +299,10 @@ def shown(part: Markup | Table) -> str:
 
 
 def scrolling(child: Any, height: str = "16em") -> Any:
-    """A widget that may be long, in a box with a scroll bar."""
+    """A widget that may be long, in a box with a scroll bar. Text takes the focus, so that it is
+    moved by the arrow keys."""
+    if isinstance(child, widgets.HTML):
+        child.tabbable = True
     return widgets.VBox([child], layout={"max_height": height, "overflow": "auto"})
 
 

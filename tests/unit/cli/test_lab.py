@@ -59,11 +59,12 @@ def test_lab_clean_asks_and_says_what_would_go(lab, capsys, terminal, answer, st
     lab.path("notebooks", "mine.ipynb").write_text("{}")
     os.write(terminal, answer)
     assert main.main(["lab", "clean", "--lab", str(lab.directory)]) == status
-    out = capsys.readouterr().out
+    out, err = capsys.readouterr()
     assert "report: runs/2026-01-01/report.html" in out
     assert "notebook of yours: notebooks/mine.ipynb" in out
     assert lab.directory.exists() == (status == 1)
-    assert ("nothing was deleted" in out) == (status == 1)
+    assert err.startswith("Delete all of it? [y/N]: ")
+    assert ("nothing was deleted" in err) == (status == 1)
 
 
 def test_lab_clean_deletes_nothing_where_nobody_can_answer(lab):

@@ -201,6 +201,19 @@ def test_fleet_plan_as_json_with_own_figures(capsys):
     assert told["smallest_splay"] is None  # no limit was given
 
 
+def test_fleet_plan_with_layers_has_their_cost_and_the_timer_of_bootc(capsys):
+    layers = ["fleet", "plan", "--devices", "20000", "--pull", "layers"]
+    assert main.main(layers) == 0
+    out = capsys.readouterr().out
+    assert re.search(r"^One device: 4 requests, .* \(as recorded for .* layer", out, re.MULTILINE)
+    assert re.search(r"^ +no splay +splay 2h$", out, re.MULTILINE)
+    assert main.main([*layers, "--bytes", "152e6", "--mirror-mbit", "1000", "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told["cost"]["bytes"] == 152e6
+    # 20,000 devices fetch within ten hours, unless the server is too slow: it is not.
+    assert told["plans"][-1]["all_staged"] < 10.5 * 3600
+
+
 def test_fleet_plan_takes_what_happens_to_devices(capsys):
     def all_staged(*options):
         assert main.main([*PLAN, "--json", "--horizon", "14d", *options]) == 0

@@ -13,6 +13,17 @@ from support.command_line import commands, parse
 from rfe_helpers.cli import main, shared, vm
 
 
+def test_the_message_of_an_error_is_no_command_for_github(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    monkeypatch.setenv("GITHUB_ACTIONS", "true")
+    assert main.main(["commit", "show", str(tmp_path / "a\n::add-mask::e")]) == 1
+    first, *lines, last = capsys.readouterr().err.splitlines()
+    assert first.startswith("::stop-commands::")
+    assert "::add-mask::e" in "\n".join(lines)
+    assert last == f"::{first.rpartition(':')[2]}::"
+
+
 @pytest.mark.parametrize("line", [main.rfe, vm.vm], ids=["rfe", "vm"])
 def test_every_page_of_help_has_an_example_that_is_a_command(line: click.Command) -> None:
     """Those of groups, too."""

@@ -54,6 +54,16 @@ def test_a_request_is_shown_as_composer_cli_and_as_curl():
     assert f"# 2.0 s: composer-cli compose status {ID}\ncurl --silent" in text
 
 
+def test_image_builder_is_named_beside_composer_cli_where_a_release_has_it():
+    types = ApiRequest("/run/weldr/api.socket", "GET", "/api/v1/compose/types?distro=rhel-9.7")
+    text = below([Record(1.0, 2.0, 200, request=types)], "rhel-9.7").text
+    assert (
+        "# 2.0 s: composer-cli compose types\n"
+        "# without the service: image-builder list --filter distro:rhel-9.7\ncurl" in text
+    )
+    assert "image-builder" not in below([Record(1.0, 2.0, 200, request=types)]).text
+
+
 def test_a_command_on_a_device_is_named_without_the_options_of_ssh():
     entry = command("ssh", "-F", "none", "-p", "2222", "core@127.0.0.1", "rpm-ostree status")
     assert "# on 127.0.0.1, rpm-ostree status\nssh -F none" in below([entry]).text

@@ -7,10 +7,12 @@ import sys
 from pathlib import Path
 
 import pytest
+from support.command_line import rfe
 from support.missing_commands import without
 
 from rfe_helpers.cli.main import main
 from rfe_helpers.workbook import doctor
+from rfe_helpers.workbook.chapters import number_of
 from rfe_helpers.workbook.doctor import Diagnosis, Tool
 from rfe_helpers.workbook.notebooks import all_notebooks
 
@@ -65,13 +67,18 @@ def test_a_version_on_stderr_counts_too(bin_directory):
     assert doctor.examine_tool(tool("frob")).detail == "1.2"
 
 
-def test_a_tool_that_is_too_old_stops_with_the_command_that_fixes_it(bin_directory):
+def test_a_tool_that_is_too_old_stops_and_is_not_installed_but_upgraded(bin_directory):
     command(bin_directory, "frob", "echo 2.9.9")
     finding = doctor.examine_tool(tool("frob", minimum="2.10"))
     assert finding.status == "too old"
     assert finding.stops
     assert "2.9.9, at least 2.10" in finding.detail
-    assert "the-package" in finding.remedy
+    assert finding.remedy.startswith("upgrade the system: ")
+    old = Diagnosis("ostree", "too old", "2020.1, at least 2022.7", essential=True)
+    assert doctor.install_command([old]) == ""
+    assert (
+        doctor.install_command([old, Diagnosis("xz", "missing", "")]).split()[-1].startswith("xz")
+    )
 
 
 def test_a_missing_tool_stops_only_if_it_is_essential():
@@ -99,11 +106,13 @@ def test_a_notebook_names_all_tools_that_it_lacks_and_the_command_that_installs_
             assert result.stderr.rstrip().endswith(f"--no-install-recommends {packages}")
 
 
-def test_a_tool_that_only_one_notebook_needs_names_that_notebook():
-    numbers = {path.name[:2] for path in all_notebooks()}
-    needs = {tool.need for tool in doctor.tools()}
-    assert needs - numbers == {"essential", "optional"}
-    assert "67" in needs
+def test_a_tool_that_only_some_notebooks_need_names_them():
+    numbers = {number_of(path.name) for path in all_notebooks()}
+    for tool in doctor.tools():
+        assert tool.need in ("essential", "optional") or {*tool.notebooks} <= numbers
+    registry = next(tool for tool in doctor.tools() if tool.name == "docker-registry")
+    assert registry.is_for("100")
+    assert not registry.is_for("60")
 
 
 def test_alternatives_and_paths_are_probed(tmp_path):
@@ -118,6 +127,7 @@ def test_alternatives_and_paths_are_probed(tmp_path):
     [
         ("tester:100000:65536\n", "ok", ""),
         (f"{os.getuid()}:100000:65536\n", "ok", ""),
+        ("tester:1001:64535\n", "ok", ""),  # what a user of a rootless container can have
         ("tester:100000:1000\n", "missing", "101000-166535 tester"),
         ("other:100000:65536\n", "missing", "--add-subuids 165536-231071 tester"),
         ("", "missing", "--add-subuids 100000-165535 tester"),
@@ -129,6 +139,30 @@ def test_subordinate_ids_are_counted_and_a_free_range_proposed(tmp_path, content
     finding = doctor.examine_subordinate_ids("tester", path, "--add-subuids")
     assert finding.status == status
     assert remedy in finding.remedy
+
+
+@pytest.mark.parametrize(
+    ("mark", "words", "remedies"),
+    [
+        (True, ("--user",), ["--security-opt seccomp=unconfined", "--device /dev/kvm"]),
+        (True, ("--map-auto",), ["without --cap-drop", "--device /dev/kvm"]),
+        (False, ("--user",), ["sudo sysctl -w", "firmware"]),
+    ],
+)
+def test_in_a_container_the_remedies_are_flags_of_the_container(
+    tmp_path, bin_directory, monkeypatch, mark, words, remedies
+):
+    command(bin_directory, "unshare", f'case "$*" in *{words[0]}*) echo no >&2; exit 1;; esac')
+    if mark:
+        (tmp_path / "mark").touch()
+    monkeypatch.setattr(doctor, "CONTAINER_MARKS", (str(tmp_path / "mark"),))
+    monkeypatch.setattr(doctor.os, "getuid", lambda: 1000)
+    monkeypatch.setattr(doctor, "find_accelerator", lambda: "tcg")
+    monkeypatch.setattr(doctor, "KVM", tmp_path / "kvm")
+    namespaces, kvm = doctor.examine_user_namespaces(), doctor.examine_accelerator()
+    assert (namespaces.status, kvm.status) == ("missing", "warning")
+    assert remedies[0] in namespaces.remedy
+    assert remedies[1] in kvm.remedy
 
 
 def test_a_port_in_use_is_a_warning():
@@ -159,6 +193,12 @@ def test_this_host_is_ready_and_json_says_so(capsys):
     assert {"python", "ostree", "KVM", "memory", "port 8000", "user namespaces"} <= names
     for finding in answer["findings"]:
         assert finding["status"] == "ok" or finding["remedy"]
+
+
+def test_yes_is_an_answer_to_install_only():
+    result = rfe("doctor", "--yes")
+    assert (result.returncode, result.stdout) == (1, "")
+    assert result.stderr == "rfe: --yes needs --install\n"
 
 
 def test_a_missing_tool_fails_the_command_and_is_named(tmp_path):

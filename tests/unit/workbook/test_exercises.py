@@ -1,3 +1,4 @@
+import pytest
 from nbformat import v4
 
 from rfe_helpers.errors import NodeError
@@ -46,6 +47,13 @@ def test_an_answer_of_another_type_fails_nothing():
 def test_a_solution_is_the_code_of_the_folded_part():
     assert exercises.solution(TEXT) == "number = 4"
     assert exercises.solution("```python\nnumber = 0\n```") == ""
+    two = "<details>\n```python\na = 1\n```\nand\n```python\nb = 2\n```\n```python\nc = 3\n"
+    assert exercises.solution(two) == "a = 1\n\nb = 2"
+
+
+@pytest.mark.timeout(2)
+def test_fences_that_nothing_closes_take_no_time():
+    assert exercises.solution("<details>\n" + "```python\n" * 10_000) == ""
 
 
 def test_solutions_stand_in_front_of_their_checks():

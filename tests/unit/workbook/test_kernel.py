@@ -11,7 +11,7 @@ from jupyter_client.kernelspec import KernelSpecManager
 
 from rfe_helpers.core import journal
 from rfe_helpers.lab.lab import Lab
-from rfe_helpers.workbook import jupyter, kernel
+from rfe_helpers.workbook import activity, jupyter, kernel
 
 CELLS = {
     "one": "import os.path\nfrom a import b as my_lab\n",
@@ -105,3 +105,17 @@ def test_what_it_does_to_the_window_is_not_saved(shell):
     model = {"type": "notebook", "content": {"cells": [cell]}}
     config.ContentsManager.pre_save_hook(model=model)
     assert cell["outputs"] == [kept]
+
+
+def test_a_trainer_sees_what_ran_what_failed_and_that_all_is_done(shell, tmp_path, monkeypatch):
+    lab = Lab(tmp_path / "lab")
+    monkeypatch.setenv("RFE_LAB", str(lab.directory))
+    shown(shell, "1 / 0", "one")
+    seen = activity.of(lab.directory)
+    assert (seen.notebook, seen.running) == ("20", False)
+    assert seen.notebooks["20"].error == "ZeroDivisionError: division by zero"
+    shown(shell, "1", "one")
+    assert activity.of(lab.directory).notebooks["20"].status == "begun"
+    shown(shell, "later = 1", "below")  # the last cell
+    assert activity.of(lab.directory).notebooks["20"].status == "done"
+    journal.open_journal(None)

@@ -22,6 +22,7 @@ from rfe_helpers.core import journal
 from rfe_helpers.core.wait import Deadline, wait_for
 from rfe_helpers.lab.lab import Lab
 from rfe_helpers.workbook import jupyter, machine_page
+from rfe_helpers.workbook import server as extension
 
 STATIC = Path(str(resources.files("rfe_helpers.workbook") / "static"))
 
@@ -130,7 +131,7 @@ def test_what_others_wrote_is_pinned_and_has_its_licence() -> None:
 def test_jupyterlab_of_a_lab_loads_it() -> None:
     settings = STATIC.parent / "jupyter_settings" / "jupyter_server_config.d" / "rfe.json"
     extensions = json.loads(settings.read_text())["ServerApp"]["jpserver_extensions"]
-    assert extensions == {machine_page.__name__: True}
+    assert extensions == {extension.__name__: True, "nbdime": False}
 
 
 def test_a_kernel_knows_the_page_of_a_machine_of_its_servers_lab(

@@ -11,6 +11,7 @@ from rfe_helpers.errors import InputError, MachineError, ParameterError
 from rfe_helpers.lab.lab import Lab
 from rfe_helpers.machine import disks
 from rfe_helpers.workbook import solve
+from rfe_helpers.workbook.chapters import number_of
 
 QEMU_IO = ("qemu-io", "-c")
 
@@ -22,7 +23,7 @@ def lab(tmp_path):
 
 
 def names(paths: list[Path]) -> list[str]:
-    return [path.name[:2] for path in paths]
+    return [number_of(path.name) for path in paths]
 
 
 def built(lab: Lab) -> Path:

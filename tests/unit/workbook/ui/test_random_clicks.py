@@ -93,7 +93,7 @@ Make = Callable[[], Panel]
 
 
 @pytest.fixture
-def makers(lab: Lab, service: Running, client: Client, ssh: Path) -> dict[str, Make]:
+def makers(lab: Lab, service: Running, client: Client, ssh: Path, sshd: int) -> dict[str, Make]:
     """Each panel, in a lab with two commits, an installed machine and an Image Builder."""
     service.builder.open()
     archive = ""
@@ -125,7 +125,7 @@ def makers(lab: Lab, service: Running, client: Client, ssh: Path) -> dict[str, M
         "missing commit": lambda: CommitBrowser(lab, lab.directory / "nothing.tar"),
         "machine": lambda: MachinePanel(lab, "m"),
         "no machine": lambda: MachinePanel(lab, "other"),
-        "system": lambda: NodePanel(Node(lab, "m", port=22)),
+        "system": lambda: NodePanel(Node(lab, "m", port=sshd)),
     }
 
 
