@@ -2,12 +2,13 @@
 
 For example:
 
-    from rfe_helpers.build import Blueprint, compose
-    from rfe_helpers.lab import Lab
-
-    lab = Lab("~/rfe-lab")
-    artifact = compose(lab, Blueprint("edge", packages=["tmux"]))
-    print(artifact.path, artifact.compose.seconds)
+>>> from rfe_helpers.build import connect, to_toml
+>>> client = connect(lab)
+>>> print(to_toml(client.blueprint("edge")))
+name = "edge"
+...
+>>> len(client.depsolve("edge"))
+2...
 """
 
 import lazy_loader

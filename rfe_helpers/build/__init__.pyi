@@ -3,7 +3,16 @@ from .answers import Compose
 from .artifact import Artifact, compose
 from .blueprint import Blueprint, PackageSpec, parse_toml, to_toml
 from .client import Client
-from .connect import boot_iso, builder_of, connect, fill_cache, guest_image, status, stop
+from .connect import (
+    base_image,
+    boot_iso,
+    builder_of,
+    connect,
+    fill_cache,
+    guest_image,
+    status,
+    stop,
+)
 from .linter import Finding, lint
 
 __all__ = [
@@ -13,6 +22,7 @@ __all__ = [
     "Compose",
     "Finding",
     "PackageSpec",
+    "base_image",
     "boot_iso",
     "builder_of",
     "compose",

@@ -84,7 +84,12 @@ class Started(Struct, frozen=True):
 
 
 class Compose(Answer, frozen=True):
-    """A compose in the queue or after it. `status`: WAITING, RUNNING, FINISHED or FAILED."""
+    """A compose in the queue or after it. `status`: WAITING, RUNNING, FINISHED or FAILED.
+
+    >>> [compose] = [one for one in client.composes() if one.id == artifact.compose.id]
+    >>> compose.blueprint, compose.type, compose.status
+    ('edge', 'edge-container', 'FINISHED')
+    """
 
     id: str = ""
     blueprint: str = ""

@@ -18,7 +18,13 @@ SECONDS = 1800
 
 @dataclass(frozen=True)
 class Artifact:
-    """The file that a compose produced, in the lab, and the finished compose."""
+    """The file that a compose produced, in the lab, and the finished compose.
+
+    >>> artifact.path
+    PosixPath('...-container.tar')
+    >>> artifact.compose.blueprint, artifact.seconds > 0
+    ('edge', True)
+    """
 
     path: Path
     compose: Compose
@@ -44,8 +50,11 @@ def compose(
 ) -> Artifact:
     """Compose a blueprint and download the artifact into the lab's `composes/`.
 
-        artifact = compose(lab, Blueprint("edge", packages=["tmux"]), on_progress=print)
-        commit = open_commit(artifact.path)
+    >>> from rfe_helpers import open_commit
+    >>> from rfe_helpers.build import Blueprint, compose
+    >>> artifact = compose(lab, Blueprint("edge", packages=["tmux"]))  # doctest: +SKIP
+    >>> open_commit(artifact.path).ref
+    'debian/13/x86_64/edge'
 
     `blueprint` is pushed first; a string is the name of one that Image Builder has already.
     `image_type` "" stands for the type with which the lab's release serves a commit. `client` is

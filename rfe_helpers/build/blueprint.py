@@ -10,7 +10,7 @@ ignore, are kept.
 Whether an image type supports a customization is not decided here: the server checks that when a
 compose starts.
 
-The keys and their types are those of osbuild/blueprint (pkg/blueprint, as of 2026).
+keys.py has the keys and their types.
 """
 
 from __future__ import annotations
@@ -24,8 +24,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any
 
-from rfe_helpers.build import checks, toml
+from rfe_helpers.build import checks
 from rfe_helpers.build.checks import Problem
+from rfe_helpers.build.keys import ANY, BLUEPRINT, CUSTOMIZATIONS, Passed
+from rfe_helpers.core import toml
 from rfe_helpers.errors import BlueprintError
 
 NAME = re.compile(r"[a-zA-Z0-9._-]+")
@@ -48,123 +50,18 @@ _SEMVER = re.compile(
     rf"({_NUMBER})\.({_NUMBER})\.({_NUMBER})(?:-[0-9A-Za-z.-]+)?(?:\+[0-9A-Za-z.-]+)?", re.ASCII
 )
 
-# The keys of a table and their types: a Python type, a tuple for a union, {…} for a table, [x] for
-# a list of x, ANY for a value that is passed on unchanged, Passed(x) for one of known keys.
-ANY = object()
-
-
-class Passed:
-    """A value that is passed on unchanged; that its keys are known serves to notice others."""
-
-    def __init__(self, shape: Any) -> None:
-        self.shape = shape
-
-
-def _any(*keys: str) -> dict[str, Any]:
-    return dict.fromkeys(keys, ANY)
-
-
-_NAMED = {"name": str}
-_FIREWALL = {
-    "ports": [str],
-    "services": {"enabled": [str], "disabled": [str]},
-    "zones": [{"name": str, "sources": [str]}],
-}
-_USER = {
-    **dict.fromkeys(("name", "description", "password", "key", "home", "shell"), str),
-    "groups": [str],
-    **dict.fromkeys(("uid", "gid", "expiredate"), int),
-    "force_password_reset": bool,
-}
-_OWNED = {"path": str, "user": (str, int), "group": (str, int), "mode": str}
-_FDO = (
-    "manufacturing_server_url",
-    "diun_pub_key_insecure",
-    "diun_pub_key_hash",
-    "diun_pub_key_root_certs",
-    "di_mfg_string_type_mac_iface",
-)
-# fmt: off
-_REPOSITORY = (
-    "id", "name", "filename", "baseurls", "metalink", "mirrorlist", "priority", "enabled",
-    "gpgkeys", "gpgcheck", "repo_gpgcheck", "sslverify", "module_hotfixes", "install_from",
-)
-# fmt: on
-_OPENSCAP = {
-    **_any("datastream", "profile_id", "policy_id"),
-    "tailoring": _any("selected", "unselected"),
-    "json_tailoring": _any("profile_id", "filepath"),
-}
-_RHSM = {
-    "dnf_plugins": {"product_id": _any("enabled"), "subscription_manager": _any("enabled")},
-    "subscription_manager": {
-        "rhsm": _any("manage_repos", "auto_enable_yum_plugins"),
-        "rhsmcertd": _any("auto_registration"),
-    },
-}
-_SSHD = (
-    "password_authentication",
-    "challenge_response_authentication",
-    "client_alive_interval",
-    "permit_root_login",
-)
-CUSTOMIZATIONS: dict[str, Any] = {
-    "hostname": str,
-    "kernel": {"name": str, "append": str},
-    "sshkey": [{"user": str, "key": str}],
-    "user": [_USER],
-    "group": [{"name": str, "gid": int}],
-    "timezone": {"timezone": str, "ntpservers": [str]},
-    "locale": {"languages": [str], "keyboard": str},
-    "firewall": _FIREWALL,
-    "services": {"enabled": [str], "disabled": [str], "masked": [str]},
-    "filesystem": [{"mountpoint": str, "minsize": (int, str), "size": (int, str)}],
-    "disk": ANY,
-    "installation_device": str,
-    "partitioning_mode": str,
-    "fdo": dict.fromkeys(_FDO, str),
-    "openscap": Passed(_OPENSCAP),
-    "ignition": {"embedded": {"config": str}, "firstboot": {"url": str, "empty": bool}},
-    "directories": [{**_OWNED, "ensure_parents": bool}],
-    "files": [{**_OWNED, "data": str, "uri": str}],
-    "repositories": [Passed(_any(*_REPOSITORY))],
-    "fips": bool,
-    "installer": {
-        "unattended": bool,
-        "sudo-nopasswd": [str],
-        "kickstart": {"contents": str},
-        "modules": {"enable": [str], "disable": [str]},
-        "menu-timeout": int,
-        "bootloader": ANY,
-        "payload": ANY,
-    },
-    "rpm": Passed({"import_keys": _any("files")}),
-    "rhsm": Passed({"config": _RHSM}),
-    "containers-storage": Passed(_any("destination-path")),
-    "dnf": Passed({"config": _any("set_releasever")}),
-    "iso": Passed(_any("application_id", "publisher", "volume_id")),
-    "sshd": Passed(_any(*_SSHD)),
-    "firstboot": ANY,
-    "bootloader": ANY,
-    "cacerts": {"pem_certs": [str]},
-}
-_SPECS = [{"name": str, "version": str}]
-BLUEPRINT: dict[str, Any] = {
-    **dict.fromkeys(("name", "description", "version", "distro", "architecture"), str),
-    "packages": _SPECS,
-    "modules": _SPECS,
-    "enabled_modules": [{"name": str, "stream": str}],
-    "groups": [_NAMED],
-    "containers": [{"source": str, "name": str, "tls-verify": bool, "local-storage": bool}],
-    "customizations": CUSTOMIZATIONS,
-    "minimal": bool,
-}
-
 
 @dataclass(frozen=True)
 class PackageSpec:
     """A requested package, or group of packages. Name and version may be globs; "" and "*" mean
-    any version. `other` holds unknown keys."""
+    any version. `other` holds unknown keys.
+
+    >>> from rfe_helpers.build import PackageSpec
+    >>> PackageSpec("podman", "5.*")
+    PackageSpec(name='podman', version='5.*')
+    >>> PackageSpec.parse("tmux=3.4").version
+    '3.4'
+    """
 
     name: str
     version: str = ""
@@ -185,8 +82,10 @@ class PackageSpec:
 class Blueprint:
     """A description of what to build.
 
-        blueprint = Blueprint("edge", packages=["tmux", PackageSpec("podman", "5.*")])
-        print(to_toml(blueprint))
+    >>> from rfe_helpers.build import Blueprint, PackageSpec
+    >>> blueprint = Blueprint("edge", packages=["tmux", PackageSpec("podman", "5.*")])
+    >>> [package.name for package in blueprint.packages]
+    ['tmux', 'podman']
 
     `packages`, `modules` and `groups` take names, too, and "tmux htop" or "podman=5.*" in one
     string.
@@ -221,7 +120,13 @@ class Blueprint:
 
 
 def parse_toml(text: str | bytes) -> Blueprint:
-    """A blueprint from TOML (bytes are UTF-8). Raises BlueprintError."""
+    r"""A blueprint from TOML (bytes are UTF-8). Raises BlueprintError.
+
+    >>> from rfe_helpers.build import parse_toml
+    >>> blueprint = parse_toml('name = "edge"\npackages = [{name = "tmux"}]')
+    >>> blueprint.name, blueprint.version
+    ('edge', '0.0.0')
+    """
     return parse_json(load_toml(text))
 
 
@@ -338,6 +243,13 @@ def to_toml(blueprint: Blueprint) -> str:
     """The blueprint as TOML; `parse_toml` makes the same blueprint of it.
 
     Raises BlueprintError for a value that TOML cannot hold.
+
+    >>> from rfe_helpers.build import Blueprint, to_toml
+    >>> print(to_toml(Blueprint("edge", description="A shop", version="0.0.1")))
+    name = "edge"
+    description = "A shop"
+    version = "0.0.1"
+    ...
     """
     try:
         return toml.dumps(to_json(blueprint))

@@ -48,7 +48,7 @@ class Problem:
 
 def checked(customizations: Mapping[str, Any], problems: list[Problem]) -> dict[str, Any]:
     """The customizations with all sizes in bytes, under `minsize`; adds what is refused to
-    `problems`. They have the shape of blueprint.CUSTOMIZATIONS."""
+    `problems`. They have the shape of keys.CUSTOMIZATIONS."""
     result = dict(customizations)
     for key in ("directories", "files"):
         for number, entry in enumerate(result.get(key, [])):

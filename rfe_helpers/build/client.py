@@ -55,11 +55,14 @@ _STAGE = re.compile(r"^Stage: *(.+?) *$", re.MULTILINE)
 class Client:
     """An Image Builder behind a unix socket.
 
-        client = connect(lab)                         # or Client("/run/weldr/api.socket")
-        client.push('name = "edge"')
-        started = client.start_compose("edge", "edge-commit")
-        client.wait(started.id, Deadline(1800), print)
-        path = client.download(started.id, lab.folder("composes"))
+    >>> from rfe_helpers import connect
+    >>> client = connect(lab)  # or Client("/run/weldr/api.socket")
+    >>> client.search("tmux*")
+    ('tmux',...)
+    >>> started = client.start_compose("edge", "edge-commit", test=2)  # only pretends to compose
+    >>> client.wait(started.id, 60).status
+    'FINISHED'
+    >>> client.delete_compose(started.id)
 
     `logs` is the directory for logs of failed composes, `timeout` the seconds that an answer may
     take, `patience` the seconds that the service may be unreachable while it is restarted.

@@ -75,8 +75,10 @@ def connect(
 ) -> Client:
     """A client of an Image Builder that answers.
 
-        client = connect(lab)                          # the lab's own, see `builder_of`
-        client = connect(lab, "ssh://root@builder")    # osbuild-composer on another machine
+    >>> from rfe_helpers import connect
+    >>> client = connect(lab)  # the lab's own, see `builder_of`
+    >>> client.status().backend
+    'osbuild-composer'
 
     `builder` is "sandbox" (started if it does not run in this lab; several callers may do so at
     once), "local" (osbuild-composer on this machine), "vm" (the guest that notebook 10 sets up,
@@ -107,7 +109,12 @@ def connect(
 
 def builder_of(lab: Lab) -> str:
     """The builder that notebook 10 has set up in this lab; before that "sandbox" for the sandbox's
-    profile and "vm" for a release."""
+    profile and "vm" for a release.
+
+    >>> from rfe_helpers import build
+    >>> build.builder_of(lab)
+    'sandbox'
+    """
     recorded = lab.state["steps"].get("image-builder", {}).get("builder", "")
     return recorded or ("sandbox" if lab.profile.backend == "sandbox" else remote.VM)
 
@@ -130,6 +137,12 @@ def guest_image(lab: Lab, image: str = "", on_progress: OnProgress = None) -> Pa
 
     The sandbox makes its own, once for each lab; that of a release is expected in the cache, where
     `rfe fetch` puts it. Raises MediaError, with where to get it, if it is missing.
+
+    >>> from rfe_helpers import build
+    >>> build.guest_image(lab, "rhel-9.6-x86_64-kvm.qcow2")
+    Traceback (most recent call last):
+        ...
+    rfe_helpers.errors.MediaError: there is no guest image rhel-9.6-x86_64-kvm.qcow2...
     """
     if image or lab.profile.backend != "sandbox":
         path = Path(image).expanduser() if image else download.kept(lab.profile.media.guest_image)
@@ -172,7 +185,13 @@ def _remote(lab: Lab, builder: str, on_progress: OnProgress) -> Client:
 
 
 def stop(lab: Lab) -> bool:
-    """End the lab's sandbox service and its running composes; return whether it was running."""
+    """End the lab's sandbox service and its running composes; return whether it was running.
+
+    >>> from rfe_helpers import build
+    >>> from rfe_helpers.lab import Lab
+    >>> build.stop(Lab("another-lab"))  # nothing runs there
+    False
+    """
     with _alone(lab):
         process = lab.process(PROCESS)
         if process is not None:
@@ -182,7 +201,14 @@ def stop(lab: Lab) -> bool:
 
 
 def status(lab: Lab) -> BuilderStatus:
-    """The state of the lab's sandbox service."""
+    """The state of the lab's sandbox service.
+
+    >>> from rfe_helpers import build
+    >>> print(build.status(lab))
+    osbuild-composer rfe-sandbox-... runs as process ..., 0 running and 0 waiting composes
+    socket: ...
+    log: ...
+    """
     process = lab.process(PROCESS)
     socket, log = _socket(lab), lab.log(PROCESS)
     if process is None:
@@ -207,6 +233,10 @@ def boot_iso(
     The sandbox's is built at the first call and then taken from the cache. Raises MediaError if it
     cannot be built (with the last lines of the log), is missing (with where to get it), or belongs
     to another release.
+
+    >>> from rfe_helpers import build
+    >>> build.boot_iso(lab)  # /home/anna/.cache/rfe/boot-…/boot.iso
+    PosixPath('....iso')
     """
     if iso or lab.profile.backend != "sandbox":
         path = Path(iso).expanduser() if iso else download.kept(lab.profile.media.boot_iso)
@@ -215,8 +245,34 @@ def boot_iso(
             raise MediaError(f"there is no boot ISO {path}", remedy=advice)
         mkksiso.check_release(media.read(path), lab.profile)
         return path
-    log = lab.log("boot-iso")
-    program = [sys.executable, "-m", "rfe_helpers.sandbox.installer"]
+    return _from_sandbox(lab, "installer", "boot ISO", "boot-iso", on_progress, deadline)
+
+
+def base_image(
+    lab: Lab, on_progress: OnProgress = None, *, deadline: Deadline | float | None = None
+) -> Path:
+    """The path of the sandbox's base image for bootable containers, an OCI archive; built at the
+    first call and then taken from the cache. Raises MediaError, with the last lines of the log, if
+    it cannot be built.
+
+    >>> from rfe_helpers import build
+    >>> build.base_image(lab)  # /home/anna/.cache/rfe/edge-base-…/…
+    PosixPath('...')
+    """
+    return _from_sandbox(lab, "base_image", "base image", "edge-base", on_progress, deadline)
+
+
+def _from_sandbox(
+    lab: Lab,
+    module: str,
+    what: str,
+    log_name: str,
+    on_progress: OnProgress,
+    deadline: Deadline | float | None,
+) -> Path:
+    """The file that a program of the sandbox makes, or has made, in the cache."""
+    log = lab.log(log_name)
+    program = [sys.executable, "-m", f"rfe_helpers.sandbox.{module}"]
     try:
         result = run.run(
             [*program, "--cache", cache_directory()],
@@ -226,14 +282,14 @@ def boot_iso(
         )
     except CommandFailedError as error:
         raise MediaError(
-            f"the boot ISO could not be made:\n{error.tail}",
+            f"the {what} could not be made:\n{error.tail}",
             remedy=error.remedy or "install what `rfe doctor` names, then try again",
             log=log,
         ) from None
     lines = result.stdout.split("\n")
     path = Path(next((line for line in reversed(lines) if line.strip()), ""))
     if not path.is_file():
-        raise MediaError("the boot ISO was made, but its file is missing", log=log)
+        raise MediaError(f"the {what} was made, but its file is missing", log=log)
     return path
 
 
@@ -249,6 +305,10 @@ def fill_cache(
 
     Returns the directory of the packages. Raises InputError for packages that do not exist,
     CommandFailedError with the last lines of output.
+
+    >>> from rfe_helpers import build
+    >>> build.fill_cache("tmux jq", print)  # doctest: +SKIP
+    PosixPath('/home/anna/.cache/rfe/packages')
     """
     program = [sys.executable, "-m", "rfe_helpers.sandbox.fetch"]
     names = packages.split() if isinstance(packages, str) else packages

@@ -2,7 +2,7 @@
 
 The facts come from section 12 of the weldr API contract (osbuild/images v0.274, 2026-06, and
 reports on older servers), from support.toml and from issues of osbuild-composer, which are named
-where they are used; known keys are those of `blueprint.BLUEPRINT`, time zones those of this machine
+where they are used; known keys are those of `keys.BLUEPRINT`, time zones those of this machine
 or of tzdata.
 Not every finding is an error: some versions of the server accept what others refuse, and each
 finding says which.
@@ -27,7 +27,7 @@ from rfe_helpers.errors import BlueprintError
 from rfe_helpers.lab.profile import Profile
 
 # Fields of profile.Types: image types that make a commit, and those that deploy an existing one.
-_COMMIT_TYPES = ("commit", "container", "bootable")
+_COMMIT_TYPES = ("commit", "container")
 _DEPLOYED_TYPES = ("installer", "raw", "simplified", "ami", "vsphere", "qcow2")
 _FILE_ROOTS = ("/etc", "/root", "/usr/local/bin", "/usr/local/sbin")
 _DENIED = ("/etc/fstab", "/etc/shadow", "/etc/passwd", "/etc/group")
@@ -54,8 +54,15 @@ _OUTCOMES = {
 
 @dataclass(frozen=True)
 class Finding:
-    """One problem: where it is in the blueprint, what happens, what to do, and on which releases
-    it matters; in a text also line and column, 0 where they are not known."""
+    r"""One problem: where it is in the blueprint, what happens, what to do, and on which releases
+    it matters; in a text also line and column, 0 where they are not known.
+
+    >>> from rfe_helpers.build import lint
+    >>> from rfe_helpers.lab import profile
+    >>> [finding] = lint('name = "edge"\npackage = []', profile.load("rhel-9.6"))
+    >>> finding.where, finding.remedy
+    ('package', 'did you mean `packages`?')
+    """
 
     where: str
     message: str
@@ -76,10 +83,16 @@ def lint(
     image_type: str = "",
     distros: Sequence[str] = (),
 ) -> tuple[Finding, ...]:
-    """The problems of a blueprint, or of the TOML text of one, on the release of a profile.
+    r"""The problems of a blueprint, or of the TOML text of one, on the release of a profile.
 
-        for finding in lint(text, lab.profile):
-            print(finding)
+    >>> from rfe_helpers.build import lint
+    >>> from rfe_helpers.lab import profile
+    >>> text = 'name = "edge"\npackage = [{name = "tmux"}]'
+    >>> for finding in lint(text, profile.load("rhel-9.6")):
+    ...     print(finding)
+    package: unknown key, which Image Builder ignores without a warning
+      to do: did you mean `packages`?
+      matters for: all releases
 
     `image_type` is the type to compose, "" for the release's edge commit; `distros` are those that
     the server builds (Client.distros()), () if they are not known. The keys that a text misspells

@@ -40,7 +40,12 @@ _PREFIX = "/opt/image-builder"
 
 
 def is_remote(builder: str) -> bool:
-    """Whether a builder is on another machine."""
+    """Whether a builder is on another machine.
+
+    >>> from rfe_helpers.build import remote
+    >>> remote.is_remote("ssh://root@builder"), remote.is_remote("sandbox")
+    (True, False)
+    """
     return builder == VM or builder.startswith(URL)
 
 
@@ -55,6 +60,11 @@ def start_guest(
     """Start the lab's guest for Image Builder, unless it runs already, and wait for cloud-init.
 
     The image is not changed: the guest writes to an overlay of its own.
+
+    >>> from rfe_helpers import build
+    >>> guest = build.remote.start_guest(lab, build.guest_image(lab))  # doctest: +SKIP
+    >>> guest.host.line, guest.console_url  # doctest: +SKIP
+    ('ssh -i ...', 'https://127.0.0.1:9090/')
     """
     builder = guest.find(lab, NAME)
     if builder is None:
@@ -97,6 +107,19 @@ def steps(
     The sandbox's own process and an Image Builder of this machine need none: for them these are the
     steps in a guest of the release, to read; with the sandbox's profile that of `release`. Raises
     ProfileError for a release without edge images.
+
+    >>> from rfe_helpers.build import remote
+    >>> for step in remote.steps(lab, "sandbox", release="rhel-9.6"):
+    ...     print(step.title)
+    register with Red Hat
+    set its role
+    set its service level
+    set its usage
+    look for room
+    install Image Builder
+    enable osbuild-composer.socket
+    enable cockpit.socket
+    let root into the web console
     """
     if not is_remote(builder):
         own = lab.profile.backend == "osbuild" or not release
@@ -119,7 +142,12 @@ def install(
     lab: Lab, builder: str, planned: tuple[Step, ...], on_progress: OnProgress = None
 ) -> tuple[provision.StepOutcome, ...]:
     """Carry out the steps; without steps the machine is not contacted. The log is
-    `logs/install-image-builder.log` of the lab."""
+    `logs/install-image-builder.log` of the lab.
+
+    >>> from rfe_helpers.build import remote
+    >>> remote.install(lab, "sandbox", ())  # nothing to do
+    ()
+    """
     if not planned:
         return ()
     shell = host(lab, builder, on_progress)
@@ -187,7 +215,12 @@ def stop(lab: Lab) -> bool:
 
 
 def stop_guest(lab: Lab) -> bool:
-    """Switch the lab's guest off; return whether it was running."""
+    """Switch the lab's guest off; return whether it was running.
+
+    >>> from rfe_helpers.build import remote
+    >>> remote.stop_guest(lab)
+    False
+    """
     stop(lab)
     running = guest.find(lab, NAME)
     if running is None:
@@ -239,8 +272,8 @@ def service_tar() -> bytes:
             for name, content in _files(resources.files(package), package):
                 _add(tar, name, content)
         # The service reports its version.
-        described = f"Metadata-Version: 2.1\nName: rfe-helpers\nVersion: {__version__}\n"
-        _add(tar, "rfe_helpers.dist-info/METADATA", described.encode())
+        described = f"Metadata-Version: 2.1\nName: rfe-workbook\nVersion: {__version__}\n"
+        _add(tar, "rfe_workbook.dist-info/METADATA", described.encode())
     return gzip.compress(buffer.getvalue(), mtime=0)
 
 

@@ -13,7 +13,7 @@ from functools import cache
 from importlib import resources
 from typing import Any
 
-from rfe_helpers.build.blueprint import CUSTOMIZATIONS
+from rfe_helpers.build.keys import CUSTOMIZATIONS
 from rfe_helpers.lab.profile import Profile
 
 TAKES, WARNS, IGNORES, REFUSES = "takes", "warns", "ignores", "refuses"
@@ -33,7 +33,7 @@ _SPLIT = {
 _TOP = ("packages", "modules", "groups", "containers", "enabled_modules")
 _SHOWN = {TAKES: "✓", WARNS: "warns", IGNORES: "ignores", REFUSES: "**refuses**"}
 _PURPOSES = {
-    **dict.fromkeys(("commit", "container", "bootable"), "commit"),
+    **dict.fromkeys(("commit", "container"), "commit"),
     **dict.fromkeys(("raw", "ami", "vsphere", "qcow2"), "raw"),
 }
 

@@ -2,11 +2,12 @@
 
 For example:
 
-    from rfe_helpers.lab import Lab
-
-    lab = Lab("~/rfe-lab")           # made if it is not there
-    print(lab.profile.title, lab.processes())
-    print(lab.path("logs"))
+>>> from rfe_helpers.lab import Lab
+>>> lab = Lab("my-lab")  # made if it is not there
+>>> print(lab.profile.title, lab.processes())
+Sandbox (Debian 13, no subscription needed) {}
+>>> lab.path("logs")
+PosixPath('.../my-lab/logs')
 """
 
 import lazy_loader

@@ -33,7 +33,9 @@ def cache_directory() -> Path:
 
     If RFE_CACHE belongs to somebody else, it is the user's own, and has all that RFE_CACHE has.
 
-        print(cache_directory())  # /home/anna/.cache/rfe
+    >>> from rfe_helpers.lab import cache_directory
+    >>> cache_directory()  # /home/anna/.cache/rfe
+    PosixPath('...')
     """
     base = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
     own = Path(base).expanduser() / "rfe"

@@ -11,6 +11,7 @@ On disk, all in the lab directory, which only its owner can read:
     registry/           container images of devices, and their sources
     machines/<name>/    disk, console, screenshots and QMP socket of a machine
     runs/<time>/        executed notebooks and reports of headless runs
+    matrix/             runs in many combinations, and their labs (rfe_helpers.workbook.matrix)
     sandbox/            the state of the sandbox Image Builder
     notebooks/          the lab's own copies of the notebooks (rfe_helpers.workbook.notebooks)
     jupyter/            what JupyterLab keeps while it runs
@@ -56,6 +57,8 @@ NOTEBOOK_OF = {
     "fleet": "80",
     "applications": "85",
     "playground": "95",
+    "imagemode": "100",
+    "layers": "105",
 }
 _DIRECTORIES = (
     "logs",
@@ -65,6 +68,7 @@ _DIRECTORIES = (
     "registry",
     "machines",
     "runs",
+    "matrix",
     "sandbox",
     "sockets",
     "notebooks",
@@ -80,10 +84,13 @@ def default_directory() -> str:
 class Lab:
     """A lab directory, created if it does not exist; several programs may open it at once.
 
-        lab = Lab("~/rfe-lab")                        # the sandbox
-        lab = Lab("~/rhel-lab", "rhel-9.6")           # a release
-        lab.record("compose", commit=commit.id)       # for the notebooks after this one
-        print(lab.step("compose")["commit"], lab.log("image-builder"))
+    >>> from rfe_helpers.lab import Lab
+    >>> lab = Lab("rhel-lab", "rhel-9.6")  # without a name: the sandbox
+    >>> lab.record("compose", commit="0f3a")  # for the notebooks after this one
+    >>> lab.step("compose")["commit"]
+    '0f3a'
+    >>> lab.log("image-builder")
+    PosixPath('.../rhel-lab/logs/image-builder.log')
 
     `profile_name` is used when the lab is created ("sandbox" if it is None); later it must be the
     same or None. Raises LabError if the directory cannot be used, ProfileError for an unknown
@@ -304,12 +311,18 @@ class Lab:
         return ended
 
     def clean(self, remove_container: Callable[[str], None] | None = None) -> list[str]:
-        """End everything, then delete the files of the lab; the cache stays.
+        """End everything, then delete the files of the lab and the labs of its matrix; the cache
+        stays.
 
         The directory is removed, too, unless something else is in it: a home directory that was
         given as a lab by mistake must survive.
         """
-        ended = self.sweep(remove_container)
+        ended = [
+            line
+            for path in sorted(self.directory.glob("matrix/labs/*/lab.json"))
+            for line in Lab(path.parent).clean(remove_container)
+        ]
+        ended += self.sweep(remove_container)
         labs.forget(self.id)
         journal.open_journal(None)
         for name in _DIRECTORIES:

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from rfe_helpers.core import files
 from rfe_helpers.core.run import ProcessId
 
 _MOST_BYTES = 4_000_000  # of a lab.json, which another user may have written
@@ -23,14 +24,23 @@ _MOST_BYTES = 4_000_000  # of a lab.json, which another user may have written
 
 @dataclass(frozen=True)
 class LabEntry:
-    """A lab as its files show it. `state` is the content of lab.json, empty if the lab was deleted;
-    `processes` are those that are alive, by name; `orphans` work in a directory that is gone."""
+    """A lab of the user `uid` as its files show it. `state` is the content of lab.json, empty if
+    the lab was deleted; `processes` are those that are alive, by name; `orphans` work in a
+    directory that is gone."""
 
     directory: Path
-    user: str
+    uid: int
     state: dict[str, Any]
     processes: dict[str, int]
     orphans: tuple[int, ...] = ()
+
+    @property
+    def user(self) -> str:
+        """The name of the user, or the number where there is no name, as in some containers."""
+        try:
+            return pwd.getpwuid(self.uid).pw_name
+        except KeyError:
+            return str(self.uid)
 
 
 def remember(directory: Path, identity: str) -> None:
@@ -69,6 +79,13 @@ def entries() -> Iterator[LabEntry]:
                     link.unlink(missing_ok=True)
 
 
+def is_own(directory: Path) -> bool:
+    """Whether this user has made the lab, as their state directory says."""
+    with suppress(OSError):
+        return directory in [link.readlink() for link in _own().iterdir() if link.is_symlink()]
+    return False
+
+
 def _own() -> Path:
     return _of_home(Path.home(), os.environ.get("XDG_STATE_HOME"))
 
@@ -81,24 +98,19 @@ def _read(directory: Path, uid: int) -> LabEntry | None:
     """The lab in a directory of a user; None if nothing is left of it."""
     path = directory / "lab.json"
     try:
-        if path.stat().st_uid != uid or path.stat().st_size > _MOST_BYTES:
-            return None
-        state = json.loads(path.read_text())
-        known = {name: ProcessId(**entry) for name, entry in state["processes"].items()}
+        path.lstat()
     except FileNotFoundError:
         orphans = tuple(_processes_in(directory, uid))
-        return LabEntry(directory, _name(uid), {}, {}, orphans) if orphans else None
-    except (OSError, ValueError, LookupError, TypeError, AttributeError):
+        return LabEntry(directory, uid, {}, {}, orphans) if orphans else None
+    except OSError:
+        return None
+    try:
+        state = json.loads(files.read_owned(path, uid, _MOST_BYTES))
+        known = {name: ProcessId(**entry) for name, entry in state["processes"].items()}
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
         return None
     alive = {name: process.pid for name, process in known.items() if process.alive}
-    return LabEntry(directory, _name(uid), state, alive)
-
-
-def _name(uid: int) -> str:
-    try:
-        return pwd.getpwuid(uid).pw_name
-    except KeyError:  # as in some containers
-        return str(uid)
+    return LabEntry(directory, uid, state, alive)
 
 
 def _processes_in(directory: Path, uid: int) -> Iterator[int]:

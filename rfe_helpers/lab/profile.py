@@ -19,7 +19,12 @@ from rfe_helpers.errors import InputError, ProfileError
 
 class OstreeFacts(Struct, frozen=True, forbid_unknown_fields=True):
     """The default ref of a commit, the OS name in /ostree/deploy, the remote's name, and whether
-    Image Builder takes a `parent` only with a `url`, or else one of them at most."""
+    Image Builder takes a `parent` only with a `url`, or else one of them at most.
+
+    >>> from rfe_helpers.lab import profile
+    >>> profile.load("rhel-9.6").ostree.ref
+    'rhel/9/x86_64/edge'
+    """
 
     ref: str
     osname: str
@@ -41,7 +46,13 @@ class OstreeFacts(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Types(Struct, frozen=True, forbid_unknown_fields=True):
-    """Image types by purpose; "" where the release has none."""
+    """Image types by purpose; "" where the release has none.
+
+    >>> from rfe_helpers.lab import profile
+    >>> types = profile.load("rhel-9.6").types
+    >>> types.commit, types.served
+    ('edge-commit', 'edge-container')
+    """
 
     commit: str
     container: str = ""
@@ -51,7 +62,6 @@ class Types(Struct, frozen=True, forbid_unknown_fields=True):
     ami: str = ""
     vsphere: str = ""
     qcow2: str = ""
-    bootable: str = ""
 
     @property
     def served(self) -> str:
@@ -84,12 +94,15 @@ class IsoFacts(Struct, frozen=True, forbid_unknown_fields=True):
 
 class InstallFacts(Struct, frozen=True, forbid_unknown_fields=True):
     """How Image Builder is installed on the release: the package tool, the packages, the sockets
-    to enable, and how many bytes must be free for composes: a full disk is an obscure failure."""
+    to enable, and how many bytes must be free for composes: a full disk is an obscure failure.
+    `image_builder` tells whether the release has the command `image-builder`, too, which builds
+    from a blueprint in a file, without the service."""
 
     tool: Literal["", "yum", "dnf", "apt-get"] = ""
     packages: tuple[str, ...] = ()
     sockets: tuple[str, ...] = ("osbuild-composer.socket", "cockpit.socket")
     room: int = 20_000_000_000
+    image_builder: bool = False
 
 
 class RegistrationFacts(Struct, frozen=True, forbid_unknown_fields=True):
@@ -121,9 +134,32 @@ class DeviceFacts(Struct, frozen=True, forbid_unknown_fields=True):
     apply: bool = True
 
 
+class ImageModeFacts(Struct, frozen=True, forbid_unknown_fields=True):
+    """Image mode, where the operating system is a container image; all "" where the release does
+    not have it.
+
+    `base` is the image that a Containerfile begins with, `packager` the command that installs
+    packages in it, `builder` the image of bootc-image-builder, which makes disks and installers of
+    an image, and `bootc` the version of bootc in the base, "" if it is not known. `next_base` is
+    the base of the next major release, if a machine can go there by a switch of its image.
+    """
+
+    base: str = ""
+    packager: Literal["", "apt", "dnf"] = ""
+    builder: str = ""
+    bootc: str = ""
+    next_base: str = ""
+
+
 class Profile(Struct, frozen=True, forbid_unknown_fields=True):
     """The facts of one release. `instead` is "" or says what to do where the release has no edge
-    images any more."""
+    images any more.
+
+    >>> from rfe_helpers.lab import profile
+    >>> release = profile.load("rhel-9.6")
+    >>> release.title, release.ostree.ref, release.types.served
+    ('Red Hat Enterprise Linux 9.6', 'rhel/9/x86_64/edge', 'edge-container')
+    """
 
     name: str
     title: str
@@ -139,6 +175,7 @@ class Profile(Struct, frozen=True, forbid_unknown_fields=True):
     registration: RegistrationFacts = RegistrationFacts()
     media: MediaFacts = MediaFacts()
     device: DeviceFacts = DeviceFacts()
+    image_mode: ImageModeFacts = ImageModeFacts()
     instead: str = ""
     sources: Mapping[str, str] = {}
 
@@ -153,7 +190,12 @@ _OWN = ("title", "distro")
 
 
 def names() -> list[str]:
-    """The names of all profiles: the sandbox, then the releases in their order."""
+    """The names of all profiles: the sandbox, then the releases in their order.
+
+    >>> from rfe_helpers.lab import profile
+    >>> profile.names()
+    ['sandbox', 'centos-stream-9', ...]
+    """
     directory = resources.files("rfe_helpers.lab") / "profiles"
     stems = [item.name[:-5] for item in directory.iterdir() if item.name.endswith(".toml")]
     return sorted(stems, key=lambda name: (name != "sandbox", _parts(name)))
@@ -166,12 +208,24 @@ def _parts(name: str) -> list[tuple[int, str]]:
 
 
 def load(name: str = "sandbox") -> Profile:
-    """The profile `name`. Raises ProfileError if it is unknown or does not fit."""
+    """The profile `name`. Raises ProfileError if it is unknown or does not fit.
+
+    >>> from rfe_helpers.lab import profile
+    >>> profile.load("rhel-9.6").kickstart.version
+    'RHEL9'
+    """
     return parse(name, read(name))
 
 
 def read(name: str) -> str:
-    """The text of a profile's file. Raises ProfileError if there is none."""
+    """The text of a profile's file. Raises ProfileError if there is none.
+
+    >>> from rfe_helpers.lab import profile
+    >>> print(profile.read("rhel-9.6"))
+    #...
+    title = "Red Hat Enterprise Linux 9.6"
+    ...
+    """
     if name not in names():
         raise ProfileError(
             f"unknown profile {name!r}", remedy=f"choose one of: {', '.join(names())}"
@@ -180,7 +234,13 @@ def read(name: str) -> str:
 
 
 def parse(name: str, text: str) -> Profile:
-    """A profile from its TOML text. Raises ProfileError naming the key that does not fit."""
+    """A profile from its TOML text. Raises ProfileError naming the key that does not fit.
+
+    >>> from rfe_helpers.lab import profile
+    >>> text = profile.read("rhel-9.6").replace("rhel/9", "shops/9")
+    >>> profile.parse("shops", text).ostree.ref
+    'shops/9/x86_64/edge'
+    """
     data = {**_extended(name, _toml(name, text)), "name": name}
     try:
         return convert(data, Profile)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import threading
 import time
+import weakref
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -247,6 +249,30 @@ def test_reading_waits_a_second_at_most_for_large_pushes(
         read_all(service)
         assert push.answer is None
     assert push.end().status == 200
+
+
+def test_full_collections_of_garbage_are_made_between_requests(service: Running) -> None:
+    class Loop:
+        """What only the garbage collector frees."""
+
+        def __init__(self) -> None:
+            self.itself = self
+
+    large = json.dumps({"name": "Large", "packages": [{"name": f"p{n}"} for n in range(20_000)]})
+    usual = gc.get_threshold()
+    gc.set_threshold(700, 10, 100_000)  # as in the service's process
+    try:
+        old = Loop()
+        loop = weakref.ref(old)
+        gc.collect()  # now it is in the oldest generation
+        del old
+        for _ in range(20):
+            if loop() is None:
+                break
+            assert service.ask(NEW, large, JSON).status == 200
+        assert loop() is None
+    finally:
+        gc.set_threshold(*usual)
 
 
 @pytest.mark.parametrize("route", ["info", "depsolve", "freeze", "changes"])

@@ -189,10 +189,17 @@ def test_packages_of_a_source_without_signatures_say_so(service: Running, tmp_pa
     }
 
 
-def test_a_version_that_does_not_exist_is_named(service: Running) -> None:
-    service.push(packages=[{"name": "tmux", "version": "9.9"}])
-    assert "no package tmux in version 9.9" in depsolve(service)
-    assert "no package tmux in version 9.9" in compose(service).json["errors"][0]["msg"]
+def test_everything_that_does_not_exist_is_named_at_once(service: Running) -> None:
+    service.push(packages=[{"name": "tmux", "version": "9.9"}, {"name": "vim"}, {"name": "nosuch"}])
+    expected = (
+        "DepsolveError: There was a problem depsolving tmux, vim, nosuch:"
+        "\n  - no package tmux in version 9.9\n  - no package vim\n  - no package nosuch"
+    )
+    assert depsolve(service) == f"Edge: {expected}"
+    assert compose(service).json["errors"] == [{"id": "DepsolveError", "msg": expected}]
+    answer = service.ask("GET /api/v1/projects/depsolve/nosuch,vim").json
+    text = answer["errors"][0]["msg"]
+    assert text.endswith(" nosuch, vim:\n  - no package nosuch\n  - no package vim")
 
 
 def test_an_explanation_is_bounded(service: Running) -> None:

@@ -30,7 +30,7 @@ ENABLED = [
 RELEASES = {
     **{f"rhel-8.{minor}": [*_OLD, _YUM] for minor in (3, 4)},
     **{f"rhel-8.{minor}": [*_NEW, _YUM] for minor in range(5, 11)},
-    **{f"rhel-9.{minor}": [*_NEW, _DNF] for minor in range(7)},
+    **{f"rhel-9.{minor}": [*_NEW, _DNF] for minor in range(9)},
     "centos-stream-9": [_DNF],
     "fedora-iot": [_DNF.replace("cockpit-composer", "cockpit-image-builder")],
 }

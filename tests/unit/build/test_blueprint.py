@@ -1,13 +1,12 @@
 from __future__ import annotations
 
 import time
-import tomllib
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rfe_helpers.build import blueprint, toml
+from rfe_helpers.build import blueprint
 from rfe_helpers.build.blueprint import Blueprint, PackageSpec
 from rfe_helpers.errors import BlueprintError
 
@@ -183,27 +182,3 @@ def test_comments_count_as_parts_beyond_as_many_as_there_may_be_parts() -> None:
     assert blueprint.parse_toml(few).name == "x"
     with pytest.raises(BlueprintError, match="more than 300000 parts"):
         blueprint.parse_toml(many)
-
-
-VALUES = st.recursive(
-    st.text(st.characters(exclude_categories=["Cs"]), max_size=8)
-    | st.integers(-(2**63), 2**63 - 1)
-    | st.floats(allow_nan=False, allow_infinity=False)
-    | st.booleans(),
-    lambda inner: (
-        st.lists(inner, max_size=3)
-        | st.dictionaries(st.text(max_size=3).filter(str.isprintable), inner, max_size=3)
-    ),
-    max_leaves=12,
-)
-
-
-@given(st.dictionaries(st.sampled_from(["a", "b c", "\x7f", "d.e", ""]), VALUES))
-def test_any_document_is_written_so_that_it_reads_the_same(document: dict[str, object]) -> None:
-    assert tomllib.loads(toml.dumps(document)) == document
-
-
-@pytest.mark.parametrize("value", [None, float("inf"), [{"a": None}]])
-def test_what_toml_cannot_hold_is_refused(value: object) -> None:
-    with pytest.raises(ValueError, match=r"not a value of TOML|not JSON compliant"):
-        toml.dumps({"a": value})

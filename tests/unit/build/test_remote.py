@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from rfe_helpers import __version__
 from rfe_helpers.build import registration, remote
 from rfe_helpers.core import run
 from rfe_helpers.errors import InputError, ProfileError
@@ -32,8 +33,8 @@ def test_the_service_runs_from_what_is_copied(tmp_path: Path) -> None:
     (tmp_path / "packed.tar.gz").write_bytes(packed)
     run.run(["tar", "-xzf", tmp_path / "packed.tar.gz", "-C", tmp_path])
     script = (
-        "import rfe_helpers.sandbox.__main__ as service, pykickstart, importlib.metadata as m\n"
-        "print(service.__file__, pykickstart.__file__, m.version('rfe-helpers'))"
+        "import rfe_helpers, rfe_helpers.sandbox.__main__ as service, pykickstart\n"
+        "print(service.__file__, pykickstart.__file__, rfe_helpers.__version__)"
     )
     ran = subprocess.run(
         [sys.executable, "-c", script],
@@ -46,7 +47,7 @@ def test_the_service_runs_from_what_is_copied(tmp_path: Path) -> None:
     service, pykickstart, version = ran.stdout.split()
     assert Path(service).is_relative_to(tmp_path)
     assert Path(pykickstart).is_relative_to(tmp_path)
-    assert version
+    assert version == __version__
 
 
 def test_a_guest_of_the_sandbox_gets_its_service_in_place_of_a_package(tmp_path: Path) -> None:

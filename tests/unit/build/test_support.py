@@ -26,6 +26,7 @@ VALUES: dict[str, Any] = {
     "firewall": {"ports": ["22:tcp"]},
     "group": [{"name": "ops"}],
     "hostname": "edge",
+    "ignition": {"firstboot": {"url": "http://127.0.0.1/x.ign"}},
     "installation_device": "/dev/vda",
     "installer.kickstart": {"contents": "poweroff\n"},
     "installer.menu-timeout": 30,

@@ -1,12 +1,13 @@
 import re
 import tomllib
+from pathlib import Path
 
 import pytest
 from msgspec.structs import asdict
 from pykickstart.version import versionMap
 
 from rfe_helpers.errors import InputError, ProfileError
-from rfe_helpers.lab import profile
+from rfe_helpers.lab import profile, releases
 from rfe_helpers.lab.lab import Lab
 
 GOOD = """
@@ -46,7 +47,7 @@ def test_the_releases_come_in_their_order():
     assert names[0] == "sandbox"
     assert names.index("rhel-8.9") + 1 == names.index("rhel-8.10")
     assert {f"rhel-8.{minor}" for minor in range(3, 11)} <= set(names)
-    assert {f"rhel-9.{minor}" for minor in range(7)} <= set(names)
+    assert {f"rhel-9.{minor}" for minor in range(9)} <= set(names)
 
 
 @pytest.mark.parametrize("name", profile.names())
@@ -105,7 +106,7 @@ def test_what_differs_between_releases():
     assert loaded["fedora-iot"].types.container == "iot-container"
 
 
-@pytest.mark.parametrize("name", ["rhel-10", "centos-stream-10"])
+@pytest.mark.parametrize("name", ["rhel-10", "rhel-10.1", "centos-stream-10"])
 def test_a_release_without_edge_images_says_what_to_do(name, tmp_path):
     loaded = profile.load(name)
     assert set(asdict(loaded.types).values()) == {""}
@@ -115,6 +116,37 @@ def test_a_release_without_edge_images_says_what_to_do(name, tmp_path):
     named = re.search(r"profile (\S+)\)", caught.value.remedy)
     assert named is not None
     assert named[1] in EDGE
+
+
+def test_image_mode_begins_with_rhel_9_4_in_images_of_the_release():
+    facts = {name: profile.load(name).image_mode for name in profile.names()}
+    without = [name for name in facts if not facts[name].base]
+    assert {name.rpartition(".")[0] for name in without} == {"rhel-8", "rhel-9"}
+    assert "rhel-9.3" in without
+    assert "rhel-9.4" not in without
+    for name in without:
+        assert facts[name] == profile.ImageModeFacts(), name
+    for minor in range(4, 9):
+        assert facts[f"rhel-9.{minor}"].base.endswith(f"/rhel9/rhel-bootc:9.{minor}")
+        assert facts[f"rhel-9.{minor}"].builder.endswith(f":9.{minor}")
+    assert facts["rhel-10.1"].base == "registry.redhat.io/rhel10/rhel-bootc:10.1"
+    assert facts["rhel-10"].bootc == "1.1.6"
+    for name in ("rhel-10", "rhel-10.1", "centos-stream-10"):
+        assert facts[name].next_base == ""
+    assert facts["sandbox"].packager == "apt"
+
+
+def test_the_command_image_builder_is_where_a_source_says_so():
+    named = {name for name in profile.names() if profile.load(name).install.image_builder}
+    assert {"rhel-9.7", "rhel-9.8", "rhel-10.1", "centos-stream-9", "fedora-iot"} <= named
+    assert not named & {"sandbox", "rhel-8.10", "rhel-9.6", "rhel-10"}
+
+
+def test_no_profile_names_a_type_that_is_gone():
+    assert all(
+        "iot-bootable-container" not in asdict(profile.load(name).types).values()
+        for name in profile.names()
+    )
 
 
 def test_a_lab_that_was_refused_can_have_another_profile(tmp_path):
@@ -184,3 +216,10 @@ def test_later_releases_look_a_parent_up_at_the_url(name: str) -> None:
     facts.check_parent("", "")
     with pytest.raises(InputError, match="looks the parent some/ref up"):
         facts.check_parent("some/ref", "")
+
+
+def test_the_page_of_the_releases_is_written_from_the_profiles():
+    page = Path(__file__).parents[3] / "docs/releases.md"
+    assert page.read_text() == releases.document(), (
+        "run: python -m rfe_helpers.lab.releases > docs/releases.md"
+    )
