@@ -5,7 +5,7 @@
 
 Builds three real commits: a system, and the same with a small and with several large packages in
 addition. A real ostree client that has the first pulls each of the others from the host's nginx,
-over loopback and over a link of 2 Mbit/s and 200 ms (rfe_helpers.prove.link, a proxy that delays
+over loopback and over a link of 2 Mbit/s and 200 ms (rfe_helpers.core.link, a proxy that delays
 and limits every byte but does not lose packets). Prints a Markdown table.
 """
 
@@ -20,10 +20,10 @@ from rfe_helpers import serve
 from rfe_helpers.build.blueprint import Blueprint
 from rfe_helpers.commit.ostree import Repo
 from rfe_helpers.core import run
+from rfe_helpers.core.link import DISTANT, FAST, Link, Quality
 from rfe_helpers.core.wait import Deadline
 from rfe_helpers.lab.cache import cache_directory
 from rfe_helpers.lab.lab import Lab
-from rfe_helpers.prove.link import DISTANT, FAST, Link, Quality
 from rfe_helpers.sandbox.build import tree
 from rfe_helpers.serve.publication import Publication
 

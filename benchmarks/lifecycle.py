@@ -45,7 +45,7 @@ def plain(directory: Path) -> None:
     """Build the same packages with mmdebstrap and `ostree commit` alone."""
     tar = directory / "plain.tar"
     options = ['--aptopt=APT::Install-Recommends "false"', "--dpkgopt=force-unsafe-io"]
-    options += [f"--dpkgopt=path-exclude=/usr/share/{path}" for path in base.EXCLUDED]
+    options += [f"--dpkgopt=path-exclude={path}" for path in base.EXCLUDED]
     mode = "root" if os.geteuid() == 0 else "unshare"
     packages = ",".join((*base.PACKAGES, "htop"))
     options += [f"--mode={mode}", "--variant=apt", "--skip=output/dev", f"--include={packages}"]
@@ -101,7 +101,7 @@ def headless(directory: Path) -> None:
             seconds.update(our_processor_seconds())
             time.sleep(0.2)
     total = time.monotonic() - began
-    subprocess.run([rfe, "lab", "clean", "--lab", lab], env=environment, check=True)
+    subprocess.run([rfe, "lab", "clean", "--yes", "--lab", lab], env=environment, check=True)
     if process.returncode != 0:
         raise SystemExit(f"rfe run failed: {(directory / 'run.log').read_text()[-2000:]}")
     own = sum(seconds.values())

@@ -3,13 +3,16 @@
     python benchmarks/service.py [--clients 200] [--seconds 10]
 
 Prints requests per second and the median and 99th percentile of the latency, for a service in its
-own process on this host. The compose only waits, so that the figures are those of the service and
-not of mmdebstrap.
+own process on this host, and how many requests for `/api/status` alone it answers in a second. The
+compose only waits, so that the figures are those of the service and not of mmdebstrap.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
+import selectors
+import socket
 import statistics
 import sys
 import tempfile
@@ -67,6 +70,31 @@ def load(process: Process, clients: int, seconds: float) -> tuple[list[float], l
     return latencies, failures
 
 
+def status_rate(socket_path: Path, connections: int, seconds: float) -> float:
+    """Answers per second to GET /api/status; each connection has one request under way."""
+    request = b"GET /api/status HTTP/1.1\r\nHost: localhost\r\n\r\n"
+    answers = 0
+    received: dict[int, bytes] = {}
+    with selectors.DefaultSelector() as selector, contextlib.ExitStack() as held:
+        for _ in range(connections):
+            client = held.enter_context(socket.socket(socket.AF_UNIX))
+            client.connect(str(socket_path))
+            client.sendall(request)
+            selector.register(client, selectors.EVENT_READ, client)
+        end = time.monotonic() + seconds
+        while time.monotonic() < end:
+            for key, _ in selector.select(1):
+                answer = received[key.fd] = received.get(key.fd, b"") + key.data.recv(65536)
+                if not answer.startswith(b"HTTP/1.1 200 OK"):
+                    raise SystemExit(f"the service answered {answer[:100]!r}")
+                if not answer.endswith(b"}"):  # head and body may come one after the other
+                    continue
+                received[key.fd] = b""
+                answers += 1
+                key.data.sendall(request)
+    return answers / seconds
+
+
 def start_service(directory: Path) -> Process:
     """A service with a blueprint, ten finished composes and one that is running."""
     process = Process(directory)
@@ -87,10 +115,12 @@ def main() -> int:
     with tempfile.TemporaryDirectory(prefix="rfe-service-") as directory:
         process = start_service(Path(directory))
         try:
+            rate = status_rate(process.socket, 16, arguments.seconds)
             latencies, failures = load(process, arguments.clients, arguments.seconds)
         finally:
             process.terminate()
     hundredths = statistics.quantiles(latencies, n=100)
+    print(f"status per second    {rate:.0f}")
     print(f"clients              {arguments.clients}")
     print(f"requests             {len(latencies)}")
     print(f"failures             {len(failures)}")

@@ -1,4 +1,17 @@
-from . import build, commit, core, errors, fleet, install, lab, machine, prove, serve, workbook
+from . import (
+    build,
+    commit,
+    core,
+    errors,
+    fleet,
+    imagemode,
+    install,
+    lab,
+    machine,
+    prove,
+    serve,
+    workbook,
+)
 from .build import Blueprint, compose, connect
 from .commit import open_commit
 from .core import Deadline
@@ -21,6 +34,7 @@ __all__ = [
     "core",
     "errors",
     "fleet",
+    "imagemode",
     "install",
     "lab",
     "machine",

@@ -41,6 +41,12 @@ class RfeError(Exception):
 
     `message` is one sentence without the remedy; `str(error)` has all three parts, each on its own
     line, ready to print.
+
+    >>> from rfe_helpers import errors
+    >>> error = errors.RfeError("the disk is full", remedy="delete old composes")
+    >>> print(error)
+    the disk is full
+    to do: delete old composes
     """
 
     def __init__(self, message: str, *, remedy: str = "", log: Path | None = None) -> None:
@@ -57,17 +63,37 @@ class RfeError(Exception):
             lines.append(f"to do: {self.remedy}")
         return "\n".join(lines)
 
+    @staticmethod
+    def split(text: str) -> tuple[str, str]:
+        """What `str(error)` of another process says, and its remedy, "" if it has none."""
+        before, mark, after = text.rpartition("\nto do: ")
+        return (before, after) if mark else (text, "")
+
     def _render_traceback_(self) -> list[str]:
         """What IPython shows instead of a traceback: the reader can act on these errors."""
         return f"{type(self).__name__}: {self}".splitlines()
 
 
 class InputError(RfeError):
-    """An argument of the caller is wrong; nothing was started."""
+    """An argument of the caller is wrong; nothing was started.
+
+    >>> from rfe_helpers import Deadline
+    >>> Deadline.of("soon")
+    Traceback (most recent call last):
+        ...
+    rfe_helpers.errors.InputError: 'soon' is neither a number of seconds nor a Deadline...
+    """
 
 
 class BlueprintError(InputError):
-    """A blueprint that cannot be read or used."""
+    """A blueprint that cannot be read or used.
+
+    >>> from rfe_helpers.build import parse_toml
+    >>> parse_toml('name = "edge')
+    Traceback (most recent call last):
+        ...
+    rfe_helpers.errors.BlueprintError: ...
+    """
 
 
 class KickstartError(InputError):
@@ -79,7 +105,16 @@ class ParameterError(InputError):
 
 
 class ProfileError(InputError):
-    """A profile that is unknown or malformed."""
+    """A profile that is unknown or malformed.
+
+    >>> from rfe_helpers import errors
+    >>> from rfe_helpers.lab import profile
+    >>> try:
+    ...     profile.load("rhel-7")
+    ... except errors.ProfileError as error:
+    ...     print(error.message)
+    unknown profile 'rhel-7'
+    """
 
 
 class ToolMissingError(RfeError):
@@ -91,6 +126,14 @@ class CommandFailedError(RfeError):
 
     `status` is the exit status, negative for a signal (as in subprocess); `tail` holds the
     last lines of its output.
+
+    >>> from rfe_helpers import errors
+    >>> from rfe_helpers.core import run
+    >>> try:
+    ...     run.run(["ls", "/nowhere"])
+    ... except errors.CommandFailedError as error:
+    ...     print(error.status, error.tail)
+    2 ...ls: cannot access '/nowhere': No such file or directory
     """
 
     def __init__(
@@ -141,6 +184,13 @@ class ApiError(BuilderError):
 
     `status` is the HTTP status, `id` and `msg` are the server's, `errors` are all entries of the
     answer as (id, msg).
+
+    >>> from rfe_helpers import errors
+    >>> try:
+    ...     client.blueprint("unknown")
+    ... except errors.ApiError as error:
+    ...     print(error.id, error.msg)
+    UnknownBlueprint ...
     """
 
     def __init__(self, status: int, errors: Sequence[tuple[str, str]], *, remedy: str = "") -> None:
@@ -179,11 +229,31 @@ class PodmanError(ServeError):
 
 
 class MediaError(RfeError):
-    """A boot ISO or an image that cannot be downloaded, read or made."""
+    """A boot ISO or an image that cannot be downloaded, read or made.
+
+    >>> from pathlib import Path
+    >>> from rfe_helpers import errors
+    >>> from rfe_helpers.install import media
+    >>> try:
+    ...     media.read(Path("boot.iso"))
+    ... except errors.MediaError as error:
+    ...     print(error.message)
+    boot.iso: No such file or directory
+    """
 
 
 class MachineError(RfeError):
-    """A virtual machine does not start or does not answer."""
+    """A virtual machine does not start or does not answer.
+
+    >>> from pathlib import Path
+    >>> from rfe_helpers import errors
+    >>> from rfe_helpers.machine import Machine, VmSpec
+    >>> try:
+    ...     Machine.start(lab, VmSpec("edge-9", disk=Path("missing.qcow2")))
+    ... except errors.MachineError as error:
+    ...     print(error.message)
+    QEMU of edge-9 ended: ... Could not open 'missing.qcow2': No such file or directory
+    """
 
 
 class GuestPanicError(MachineError):

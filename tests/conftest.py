@@ -20,14 +20,17 @@ from typing import Any
 
 import hypothesis
 import pytest
+from support import browser
 from support.sandbox_service import debian_repository
 
+from rfe_helpers.lab import cache_directory
 from rfe_helpers.sandbox.service.packages import Index
 
 # How long an example takes says nothing on a busy machine.
 hypothesis.settings.register_profile("rfe", deadline=None)
 hypothesis.settings.load_profile("rfe")
 RFE = Path(sys.executable).parent / "rfe"
+ROOT = Path(__file__).parents[1]
 
 # The labs of tests are not those of who runs them.
 os.environ["XDG_STATE_HOME"] = tempfile.mkdtemp(prefix="rfe-test-state-")
@@ -81,6 +84,13 @@ def index(tmp_path_factory):
     return Index(directory / "cache", debian_repository(directory / "repository"))
 
 
+@pytest.fixture(scope="module")
+def chromium():
+    """For a module, not for the session: its event loop disturbs other tests while it runs."""
+    with browser.chromium() as program:
+        yield program
+
+
 @pytest.fixture(scope="session")
 def workbook_lab(tmp_path_factory):
     directory = tmp_path_factory.mktemp("workbook") / "lab"
@@ -98,3 +108,14 @@ def workbook_summary(workbook_lab):
     print(result.stderr)
     assert result.returncode == 0, result.stderr[-4000:]
     return json.loads(result.stdout)
+
+
+@pytest.fixture(scope="session")
+def image():
+    """The name of the workbook's container image in podman's storage, with the cache in it."""
+    name = "localhost/rfe-workbook-test"
+    subprocess.run([RFE, "cache"], check=True, timeout=1200)
+    build = [ROOT / "container/build", name, cache_directory()]
+    subprocess.run(build, check=True, timeout=1200)
+    yield name
+    subprocess.run(["podman", "rmi", "--force", name], timeout=300)

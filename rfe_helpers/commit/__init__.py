@@ -2,11 +2,12 @@
 
 For example:
 
-    from rfe_helpers.commit import diff, open_commit
-
-    commit = open_commit("0f3a…-container.tar")      # or a commit.tar, a repository, a URL
-    print(commit.ref, commit.id, len(commit.packages()))
-    print(diff(open_commit("older.tar"), commit).added)
+>>> from rfe_helpers.commit import diff, open_commit
+>>> first = open_commit(artifact.path)  # or a commit.tar, a repository, a URL
+>>> first.ref
+'debian/13/x86_64/edge'
+>>> [package.name for package in diff(first, update, files=False).added]
+['jq', 'libjq1', ...]
 """
 
 import lazy_loader

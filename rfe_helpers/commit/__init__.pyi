@@ -1,4 +1,4 @@
-from .commit import Commit, CommitDiff, diff, open_commit
+from .commit import Commit, CommitDiff, by_delta, diff, open_commit
 from .ostree import Package, Repo
 from .signing import SigningKey, signing_key
 
@@ -8,6 +8,7 @@ __all__ = [
     "Package",
     "Repo",
     "SigningKey",
+    "by_delta",
     "diff",
     "open_commit",
     "signing_key",

@@ -13,7 +13,6 @@ import json
 import os
 import re
 import shlex
-import shutil
 import tarfile
 import zlib
 from collections.abc import Iterator, Mapping
@@ -238,7 +237,7 @@ def _keep(tar: tarfile.TarFile, member: tarfile.TarInfo, name: str, archived: Co
 
 def _unpack(tar: tarfile.TarFile, prefixes: tuple[str, ...], destination: Path) -> bool:
     """Write the files below one of `prefixes`; return whether there are any."""
-    directories: set[Path] = set()
+    directories: set[str] = set()
     for member in tar:
         inner = _below(_normal(member.name), prefixes)
         if inner is None or member.isdir():
@@ -248,12 +247,12 @@ def _unpack(tar: tarfile.TarFile, prefixes: tuple[str, ...], destination: Path) 
             raise CommitError(
                 f"the archive holds {member.name!r}, which does not belong in a repository"
             )
-        target = destination.joinpath(*parts)
-        if target.parent not in directories:
-            target.parent.mkdir(parents=True, exist_ok=True)
-            directories.add(target.parent)
-        with _content(tar, member) as stream, target.open("wb") as file:
-            shutil.copyfileobj(stream, file, 1 << 20)
+        # There are ten thousand files: no Path and no reader for each of them.
+        directory, _, _ = inner.rpartition("/")
+        if directory not in directories:
+            (destination / directory).mkdir(parents=True, exist_ok=True)
+            directories.add(directory)
+        tar.makefile(member, f"{destination}/{inner}")
     if directories:
         for directory in _SKELETON:
             (destination / directory).mkdir(parents=True, exist_ok=True)

@@ -20,15 +20,8 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from rfe_helpers.commit import archive
-from rfe_helpers.commit.ostree import (
-    CommitInfo,
-    File,
-    FileDiff,
-    Package,
-    Repo,
-    compare,
-    is_commit_id,
-)
+from rfe_helpers.commit.listing import File, FileDiff, compare
+from rfe_helpers.commit.ostree import CommitInfo, Load, Package, Repo, is_commit_id
 from rfe_helpers.core import journal
 from rfe_helpers.core.files import writing
 from rfe_helpers.core.wait import Deadline
@@ -47,6 +40,13 @@ class Commit:
 
     `files` and the methods that use it may unpack or download the whole repository once, into a
     temporary directory that is removed with this object.
+
+    >>> commit.ref, commit.info.version
+    ('debian/13/x86_64/edge', '13.2...')
+    >>> [package.name for package in commit.packages()]
+    ['adduser', 'apt', ...]
+    >>> list(commit.size_by_directory())
+    ['/usr/lib', ...]
     """
 
     def __init__(
@@ -166,7 +166,15 @@ class PackageChange:
 
 @dataclass(frozen=True)
 class CommitDiff:
-    """The differences between two commits; `files` is None if they were not compared."""
+    """The differences between two commits; `files` is None if they were not compared.
+
+    >>> from rfe_helpers.commit import diff
+    >>> changes = diff(commit, update)
+    >>> [package.name for package in changes.added]
+    ['jq', 'libjq1', ...]
+    >>> len(changes.files.added) > 0
+    True
+    """
 
     old: str
     new: str
@@ -181,8 +189,11 @@ def open_commit(
 ) -> Commit:
     """The commit in `source`: a commit.tar, container.tar, repository directory or http URL.
 
-        commit = open_commit("0f3a…-commit.tar")
-        commit = open_commit("http://127.0.0.1:8080/repo", "rhel/9/x86_64/edge")
+    >>> from rfe_helpers import open_commit
+    >>> open_commit(artifact.path).ref
+    'debian/13/x86_64/edge'
+    >>> open_commit(site.repo_url, "debian/13/x86_64/edge").info.version
+    '13.2...'
 
     `ref` (a ref or a commit id) is needed only if the source has several. Raises CommitError if it
     has no readable commit.
@@ -203,10 +214,14 @@ def open_commit(
 
 
 def diff(old: Commit, new: Commit, *, files: bool = True) -> CommitDiff:
-    """The differences from `old` to `new`; with files=False nothing is unpacked or downloaded.
+    r"""The differences from `old` to `new`; with files=False nothing is unpacked or downloaded.
 
-        changes = diff(open_commit("1-commit.tar"), open_commit("2-commit.tar"), files=False)
-        print(*changes.changed, sep="\\n")        # tmux 3.2a-4 -> 3.3-1
+    >>> from rfe_helpers.commit import diff
+    >>> changes = diff(commit, update, files=False)
+    >>> print(*changes.added, sep="\n")
+    jq-...
+    libjq1-...
+    ...
 
     Raises CommitError if one of them does not list its packages.
     """
@@ -223,6 +238,23 @@ def diff(old: Commit, new: Commit, *, files: bool = True) -> CommitDiff:
         added += only_new[len(only_old) :]
     listings = compare(old.files(), new.files()) if files else None
     return CommitDiff(old.id, new.id, tuple(added), tuple(removed), tuple(changed), listings)
+
+
+def by_delta(old: Commit, new: Commit) -> Load:
+    """What a client downloads that updates by a static delta from one commit to another; the delta
+    is made for that, in a repository that is removed. Takes seconds.
+
+    >>> from rfe_helpers.commit import by_delta
+    >>> load = by_delta(commit, update)
+    >>> load.requests, load.size < 1_000_000
+    (2, True)
+    """
+    with tempfile.TemporaryDirectory(prefix="rfe-delta-", dir="/var/tmp") as directory:
+        repository = Repo(directory).init("archive")
+        for commit in (old, new):
+            repository.pull_local(commit.repository.path, commit.id)
+        repository.make_delta(old.id, new.id)
+        return repository.delta(old.id, new.id)
 
 
 # sources --------------------------------------------------------------------------------------

@@ -1,8 +1,8 @@
 """Write container images as OCI archives, layer by layer, with the standard library alone.
 
 The format is that of the OCI image specification: a layout, an index, a manifest, a configuration,
-and layers that are gzipped tars. The index has no reference name and no platform, so an archive
-loads as an untagged image.
+and layers that are tars, gzipped or not. The index has no reference name and no platform, so an
+archive loads as an untagged image.
 """
 
 from __future__ import annotations
@@ -25,12 +25,24 @@ _OCI = "application/vnd.oci.image"
 
 @dataclass(frozen=True)
 class Layer:
-    """A gzipped tar: digest and size of the file, and the digest of the tar in it."""
+    """A tar, gzipped or not: digest and size of the file, and the digest of the tar in it."""
 
     path: Path
     digest: str
     size: int
     content_digest: str
+
+    @property
+    def media_type(self) -> str:
+        """The type that a manifest gives it."""
+        return f"{_OCI}.layer.v1.tar" + ("+gzip" if self.digest != self.content_digest else "")
+
+    @classmethod
+    def of_tar(cls, path: Path) -> Layer:
+        """A layer that is an existing tar, not gzipped: for content that is compressed already."""
+        with path.open("rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+        return cls(path, digest, path.stat().st_size, digest)
 
 
 def write_layer(
@@ -67,9 +79,7 @@ def write_archive(
         "schemaVersion": 2,
         "mediaType": f"{_OCI}.manifest.v1+json",
         "config": _described(f"{_OCI}.config.v1+json", config_blob),
-        "layers": [
-            _descriptor(f"{_OCI}.layer.v1.tar+gzip", layer.digest, layer.size) for layer in layers
-        ],
+        "layers": [_descriptor(layer.media_type, layer.digest, layer.size) for layer in layers],
     }
     manifest_blob = _json(manifest)
     index = {
@@ -104,6 +114,7 @@ def add_link(archive: tarfile.TarFile, name: str, target: str) -> None:
     """A symbolic link."""
     entry = tarfile.TarInfo(name)
     entry.type, entry.linkname = tarfile.SYMTYPE, target
+    entry.mode = 0o777  # as on a disk: with another one OSTree's object is not what it is named by
     archive.addfile(entry)
 
 

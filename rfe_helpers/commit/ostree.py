@@ -15,7 +15,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from rfe_helpers.commit import gvariant
+from rfe_helpers.commit import gvariant, listing
 from rfe_helpers.commit.signing import SigningKey, reachable
 from rfe_helpers.core import run
 from rfe_helpers.core.wait import Deadline
@@ -24,11 +24,6 @@ from rfe_helpers.errors import CommandFailedError, CommitError
 PACKAGE_LIST = "rpmostree.rpmdb.pkglist"
 # One argument of a command may have 128 KiB (MAX_ARG_STRLEN of Linux).
 _ARGUMENT_LIMIT = 131_072
-_ENTRY = re.compile(
-    r"(?P<kind>[-dlpcb])(?P<mode>[0-7]{5}) (?P<uid>\d+) (?P<gid>\d+) +(?P<size>\d+) "
-    r"(?P<checksums>[0-9a-f]{64}(?: [0-9a-f]{64})?) (?P<path>/.*)"
-)
-_KINDS = {"-": "file", "d": "directory", "l": "link"}
 
 
 @dataclass(frozen=True, order=True)
@@ -37,6 +32,10 @@ class Package:
 
     `epoch` is a decimal string, "0" for none; `release` is "" for packages without one (native
     Debian packages).
+
+    >>> package = commit.packages()[0]
+    >>> package.name, package.evr, package.arch
+    ('adduser', '3...', 'all')
     """
 
     name: str
@@ -81,33 +80,6 @@ class CommitInfo:
 
 
 @dataclass(frozen=True)
-class File:
-    """An entry of a tree. `kind` is "file", "directory" or "link"; `size` in bytes.
-
-    `checksum` covers content, owner, mode and extended attributes of a file or link; for a
-    directory it covers owner, mode and attributes, but not its entries.
-    """
-
-    path: str
-    kind: str
-    mode: int
-    uid: int
-    gid: int
-    size: int
-    target: str
-    checksum: str
-
-
-@dataclass(frozen=True)
-class FileDiff:
-    """Paths that differ between two trees, sorted."""
-
-    added: tuple[str, ...]
-    removed: tuple[str, ...]
-    modified: tuple[str, ...]
-
-
-@dataclass(frozen=True)
 class Load:
     """What a client downloads: the number of requests, and the bytes of content."""
 
@@ -118,9 +90,12 @@ class Load:
 class Repo:
     """A repository in a directory. Every method raises CommitError with ostree's message.
 
-    repo = Repo("repo").init()
-    repo.pull_local(Path("/srv/edge/repo"), "rhel/9/x86_64/edge")
-    print(repo.refs(), repo.show("rhel/9/x86_64/edge").version)
+    >>> from rfe_helpers.commit import Repo
+    >>> repo = Repo("device").init("bare-user")
+    >>> repo.add_remote("edge", site.repo_url)
+    >>> pulled = repo.pull("edge", "debian/13/x86_64/edge", commit_only=True)
+    >>> repo.refs()
+    {'edge:debian/13/x86_64/edge': '...'}
     """
 
     def __init__(self, path: str | Path) -> None:
@@ -176,10 +151,10 @@ class Repo:
                 return value.strip()
         raise CommitError(f"ostree show printed no ContentChecksum for {rev}")
 
-    def ls(self, rev: str, path: str = "/", *, recursive: bool = True) -> list[File]:
+    def ls(self, rev: str, path: str = "/", *, recursive: bool = True) -> list[listing.File]:
         """The entries of a tree, a directory before its contents."""
         options = ["--checksum", "--recursive"] if recursive else ["--checksum"]
-        return _parse_listing(self._ostree("ls", *options, rev, path))
+        return listing.parse(self._ostree("ls", *options, rev, path))
 
     def read(self, rev: str, path: str) -> str:
         """The content of a text file in a tree."""
@@ -198,7 +173,7 @@ class Repo:
     def objects(self, rev: str) -> list[str]:
         """The objects of a commit, including the commit itself, as <checksum>.<type>, sorted."""
         names = {f"{self.resolve(rev)}.commit"}
-        for match, _ in _listed(self._ostree("ls", "--checksum", "--recursive", rev, "/")):
+        for match, _ in listing.entries(self._ostree("ls", "--checksum", "--recursive", rev, "/")):
             first, *second = match["checksums"].split()
             names.add(f"{first}.{'dirtree' if second else 'file'}")
             names.update(f"{checksum}.dirmeta" for checksum in second)
@@ -216,6 +191,7 @@ class Repo:
         ref: str,
         *,
         subject: str,
+        below: str = "",
         parent: str | None = None,
         version: str = "",
         packages: Iterable[Package] | None = None,
@@ -228,11 +204,12 @@ class Repo:
     ) -> str:
         """Commit the tree in a tar file to `ref` and return the commit's id.
 
-        `parent` is a commit id, which need not be in this repository; None makes a commit
-        without a parent, whatever the ref points at. Values of `metadata` are GVariant text.
-        `bootable` requires a kernel in the tree.
+        `below` is a commit of this repository over whose tree the tar is laid. `parent` is a commit
+        id, which need not be here; None makes a commit without a parent, whatever the ref points
+        at. Values of `metadata` are GVariant text. `bootable` requires a kernel in the tree.
         """
-        options = _metadata_options(metadata or {}, version, packages)
+        options = [f"--tree=ref={below}"] if below else []
+        options += [f"--tree=tar={tar}", *_metadata_options(metadata or {}, version, packages)]
         if timestamp is not None:
             options.append(f"--timestamp=@{int(timestamp.timestamp())}")
         if bootable:
@@ -240,7 +217,6 @@ class Repo:
         printed = self._ostree(
             "commit",
             f"--branch={ref}",
-            f"--tree=tar={tar}",
             f"--subject={subject}",
             f"--parent={parent or 'none'}",
             *options,
@@ -248,7 +224,7 @@ class Repo:
             log=log,
             on_start=on_start,
         )
-        commit = printed.split()[-1] if printed.split() else ""
+        commit = (printed.split() or [""])[-1]
         if not is_commit_id(commit):
             raise CommitError(f"ostree commit printed no commit id: {printed!r}", log=log)
         return commit
@@ -399,8 +375,7 @@ class Repo:
             self._ostree(command, *arguments)
             return
         with reachable(key.home) as home:
-            signature = [f"--gpg-homedir={home}", f"--gpg-sign={key.id}"]
-            self._ostree(command, *signature, *arguments)
+            self._ostree(command, f"--gpg-homedir={home}", f"--gpg-sign={key.id}", *arguments)
 
     def _ostree(
         self,
@@ -433,17 +408,6 @@ def _metadata_options(
     return options
 
 
-def compare(old: Iterable[File], new: Iterable[File]) -> FileDiff:
-    """The paths that differ between two listings."""
-    before = {file.path: (file.kind, file.checksum) for file in old}
-    after = {file.path: (file.kind, file.checksum) for file in new}
-    return FileDiff(
-        added=tuple(sorted(after.keys() - before.keys())),
-        removed=tuple(sorted(before.keys() - after.keys())),
-        modified=tuple(sorted(p for p in before.keys() & after.keys() if before[p] != after[p])),
-    )
-
-
 def is_commit_id(text: str) -> bool:
     """Whether `text` is 64 lower-case hex digits."""
     return re.fullmatch(r"[0-9a-f]{64}", text) is not None
@@ -453,42 +417,6 @@ def _modified_base64(checksum: str) -> str:
     """A checksum as ostree writes it in the names of deltas."""
     encoded = base64.b64encode(bytes.fromhex(checksum)).decode()
     return encoded.rstrip("=").replace("/", "_")
-
-
-def _parse_listing(text: str) -> list[File]:
-    return [_file(match, path) for match, path in _listed(text)]
-
-
-def _listed(text: str) -> list[tuple[re.Match[str], str]]:
-    """Entries of `ostree ls --checksum` with their paths, which may have more than one line."""
-    matches: list[re.Match[str]] = []
-    paths: list[str] = []
-    for line in text.removesuffix("\n").split("\n") if text else ():
-        match = _ENTRY.fullmatch(line)
-        if match is not None:
-            matches.append(match)
-            paths.append(match["path"])
-        elif paths:
-            paths[-1] += f"\n{line}"
-        else:
-            raise CommitError(f"ostree ls printed an unknown line: {line!r}")
-    return list(zip(matches, paths, strict=True))
-
-
-def _file(match: re.Match[str], path: str) -> File:
-    kind = _KINDS.get(match["kind"], "special")
-    path, _, target = path.partition(" -> ") if kind == "link" else (path, "", "")
-    return File(
-        path=path,
-        kind=kind,
-        mode=int(match["mode"], 8),
-        uid=int(match["uid"]),
-        gid=int(match["gid"]),
-        size=int(match["size"]),
-        target=target,
-        # A directory has two: of its contents, and of its own metadata.
-        checksum=match["checksums"].split()[-1],
-    )
 
 
 def _explained(error: CommandFailedError, what: str) -> CommitError:

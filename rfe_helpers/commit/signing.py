@@ -27,7 +27,13 @@ _KIND = ["rsa3072", "sign", "never"]  # algorithm, usage, expiry
 @dataclass(frozen=True)
 class SigningKey:
     """A secret key in the GnuPG directory `home`; `id` is its fingerprint, `public` the public
-    key as armoured text."""
+    key as armoured text.
+
+    >>> from rfe_helpers import serve
+    >>> key = serve.Publication.of(lab).key
+    >>> key.public.splitlines()[0]
+    '-----BEGIN PGP PUBLIC KEY BLOCK-----'
+    """
 
     home: Path
     id: str
@@ -35,7 +41,14 @@ class SigningKey:
 
 
 def signing_key(home: Path, name: str = "RFE lab") -> SigningKey:
-    """The key in `home`, made at the first call, which takes seconds. Raises CommitError."""
+    """The key in `home`, made at the first call, which takes seconds. Raises CommitError.
+
+    >>> from pathlib import Path
+    >>> from rfe_helpers.commit import signing_key
+    >>> key = signing_key(Path("gnupg"), "Shops")
+    >>> len(key.id)
+    40
+    """
     run.require("gpg", "gpgconf")
     home.mkdir(parents=True, exist_ok=True, mode=0o700)
     home.chmod(0o700)

@@ -2,10 +2,12 @@
 
 For example:
 
-    from rfe_helpers.core import Deadline, run, size
-
-    result = run.run(["ostree", "--version"], deadline=Deadline(10))
-    print(result.stdout, size(123_456))
+>>> from rfe_helpers.core import Deadline, run, size
+>>> result = run.run(["ostree", "--version"], deadline=Deadline(10))
+>>> result.stdout
+"libostree:..."
+>>> size(123_456)
+'123.5 kB'
 """
 
 import lazy_loader

@@ -11,6 +11,7 @@ import re
 import secrets
 import shlex
 import shutil
+import stat
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -32,6 +33,12 @@ def replacing(path: Path, *, mode: int = 0o644) -> Iterator[Path]:
 
     If the block raises, the temporary file is removed and `path` stays as it was. Raises
     DiskFullError.
+
+    >>> from pathlib import Path
+    >>> from rfe_helpers.core import files
+    >>> with files.replacing(Path("report.txt")) as temporary:
+    ...     temporary.write_text("all or nothing")
+    14
     """
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
     with writing(path.parent):
@@ -48,7 +55,12 @@ def replacing(path: Path, *, mode: int = 0o644) -> Iterator[Path]:
 
 
 def write(path: Path, data: str | bytes, *, mode: int = 0o644) -> None:
-    """Replace the content of `path` with `data`, all or nothing."""
+    """Replace the content of `path` with `data`, all or nothing.
+
+    >>> from pathlib import Path
+    >>> from rfe_helpers.core import files
+    >>> files.write(Path("token"), "for the owner only", mode=0o600)
+    """
     content = data.encode() if isinstance(data, str) else data
     with replacing(path, mode=mode) as temporary:
         descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
@@ -57,8 +69,34 @@ def write(path: Path, data: str | bytes, *, mode: int = 0o644) -> None:
 
 
 def write_json(path: Path, value: Any, *, mode: int = 0o644) -> None:
-    """Replace the content of `path` with `value` as indented JSON, all or nothing."""
+    """Replace the content of `path` with `value` as indented JSON, all or nothing.
+
+    >>> from pathlib import Path
+    >>> from rfe_helpers.core import files
+    >>> files.write_json(Path("state.json"), {"commit": "0f3a"})
+    >>> print(Path("state.json").read_text())
+    {
+      "commit": "0f3a"
+    }
+    """
     write(path, json.dumps(value, indent=2, sort_keys=True) + "\n", mode=mode)
+
+
+def read_owned(path: Path, owner: int, most: int) -> str:
+    """The text of a regular file of that user, in a directory that they may have prepared; "" of
+    anything else: a link, a pipe, a file of another owner, one of more than `most` bytes."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+    except OSError:
+        return ""
+    try:
+        status = os.fstat(descriptor)
+        if stat.S_ISREG(status.st_mode) and status.st_uid == owner and status.st_size <= most:
+            with open(descriptor, "rb", closefd=False) as file:
+                return file.read(most).decode(errors="replace")
+    finally:
+        os.close(descriptor)
+    return ""
 
 
 def sync_directory(path: Path) -> None:
@@ -77,6 +115,11 @@ def locked(path: Path, *, directory: bool = False, wait: bool = True) -> Iterato
 
     The kernel releases the lock however the program ends. With `wait=False`, BlockingIOError is
     raised if another program holds it; OSError if it cannot be opened.
+
+    >>> from pathlib import Path
+    >>> from rfe_helpers.core import files
+    >>> with files.locked(Path("lab.lock")):
+    ...     files.write(Path("counter"), "1")
     """
     kind = os.O_RDONLY | os.O_DIRECTORY if directory else os.O_RDWR | os.O_CREAT
     descriptor = os.open(path, kind | os.O_NOFOLLOW, 0o666)
@@ -88,7 +131,13 @@ def locked(path: Path, *, directory: bool = False, wait: bool = True) -> Iterato
 
 
 def room(directory: Path) -> int:
-    """The free bytes of the file system that a directory is on."""
+    """The free bytes of the file system that a directory is on.
+
+    >>> from pathlib import Path
+    >>> from rfe_helpers.core import files
+    >>> files.room(Path("/var/tmp")) > 1_000_000
+    True
+    """
     return shutil.disk_usage(directory).free
 
 

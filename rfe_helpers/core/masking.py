@@ -14,7 +14,12 @@ _SECRETS = {
 
 
 def mask(text: str) -> str:
-    """The text with everything that looks like a secret replaced by the kind of the secret."""
+    """The text with everything that looks like a secret replaced by the kind of the secret.
+
+    >>> from rfe_helpers.workbook import mask
+    >>> mask("rootpw --iscrypted $6$saltsaltsalt$0123456789abcdefghij")
+    'rootpw --iscrypted (a password hash, hidden)'
+    """
     for kind, pattern in _SECRETS.items():
         text = pattern.sub(f"({kind}, hidden)", text)
     return text

@@ -23,6 +23,11 @@ def free_port(taken: Iterable[int] = ()) -> int | None:
     It lies below the ports that Linux gives to outgoing connections (if they leave room above
     10000), so that it can be kept: a server that is stopped finds it free again. None if every
     port is in use.
+
+    >>> from rfe_helpers.core import network
+    >>> port = network.free_port()
+    >>> network.port_is_free(port)
+    True
     """
     candidates = list(set(range(10_000, max(_first_ephemeral(), 20_000))) - set(taken))
     random.shuffle(candidates)
@@ -37,7 +42,12 @@ def _first_ephemeral() -> int:
 
 
 def port_is_free(port: int) -> bool:
-    """Whether nothing listens on a TCP port of 127.0.0.1."""
+    """Whether nothing listens on a TCP port of 127.0.0.1.
+
+    >>> from rfe_helpers.core import network
+    >>> network.port_is_free(network.free_port(taken=[8000]))
+    True
+    """
     with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:

@@ -15,13 +15,14 @@ import signal
 import subprocess
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any, NoReturn
+from typing import IO, NoReturn
 
 from rfe_helpers.core import files, journal
+from rfe_helpers.core.signals import noting_interrupts
 from rfe_helpers.core.wait import Deadline
 from rfe_helpers.errors import CommandFailedError, DeadlineExceededError, ToolMissingError
 
@@ -41,7 +42,13 @@ _reapers: dict[ProcessId, threading.Thread] = {}
 
 @dataclass(frozen=True)
 class Result:
-    """A finished command. `stdout` and `stderr` are decoded as UTF-8 with replacement."""
+    r"""A finished command. `stdout` and `stderr` are decoded as UTF-8 with replacement.
+
+    >>> from rfe_helpers.core import run
+    >>> result = run.run(["ls", "/nowhere"], check=False)
+    >>> result.status, result.stderr
+    (2, "...ls: cannot access '/nowhere': No such file or directory\n")
+    """
 
     argv: tuple[str, ...]
     status: int
@@ -78,13 +85,25 @@ def environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
 
 
 def which(tool: str) -> Path | None:
-    """The path of a command, or None; the sbin directories are searched too."""
+    """The path of a command, or None; the sbin directories are searched too.
+
+    >>> from rfe_helpers.core import run
+    >>> run.which("ls")
+    PosixPath('.../bin/ls')
+    """
     path = shutil.which(tool, path=environment()["PATH"])
     return Path(path) if path else None
 
 
 def require(*tools: str) -> None:
-    """Raise ToolMissingError with the names of all `tools` that are not installed."""
+    """Raise ToolMissingError with the names of all `tools` that are not installed.
+
+    >>> from rfe_helpers.core import run
+    >>> run.require("ls", "sl-3000")
+    Traceback (most recent call last):
+        ...
+    rfe_helpers.errors.ToolMissingError: not installed: sl-3000...
+    """
     missing = [tool for tool in tools if which(tool) is None]
     if missing:
         raise ToolMissingError(
@@ -107,7 +126,7 @@ def run(
     on_start: Callable[[ProcessId], None] | None = None,
     remedy: str = "",
 ) -> Result:
-    """Run a command to its end and return its Result.
+    r"""Run a command to its end and return its Result.
 
     `seconds` or `deadline` limits it (default 600 s); after that the whole process group is ended
     and DeadlineExceededError is raised. With `log`, stdout and stderr are appended to that file as
@@ -115,6 +134,14 @@ def run(
     is called with the process. Raises CommandFailedError for a status other than 0 unless `check`
     is false, with a remedy that names the directory if a disk is full; ToolMissingError if the
     command is not installed. Any exception, Ctrl-C too, ends the group first.
+
+    >>> from rfe_helpers.core import run
+    >>> run.run(["echo", "hello"]).stdout
+    'hello\n'
+    >>> run.run(["sleep", "60"], seconds=0.1)
+    Traceback (most recent call last):
+        ...
+    rfe_helpers.errors.DeadlineExceededError: sleep took longer than 0 s and was ended
     """
     command = [str(word) for word in argv]
     limit = Deadline.of(deadline, 600 if seconds is None else seconds)
@@ -123,7 +150,7 @@ def run(
     pipes = {"stdin": stdin, "stdout": subprocess.PIPE, "stderr": stderr_to}
     at, began = time.time(), time.monotonic()
     interrupts: list[int] = []
-    with _noting_interrupts(interrupts):
+    with noting_interrupts(interrupts):
         process = _popen(command, **pipes, env=env, cwd=cwd, bound=True)
     status: int | None = None
     stdout = ""
@@ -182,11 +209,16 @@ def start(
     Returns its identity, which `stop` takes. `on_start` is called with it to record it: whatever
     happens meanwhile, Ctrl-C too, the process is either recorded or ended. Raises ToolMissingError
     if the command is not installed, CommandFailedError if it ended before it could be identified.
+
+    >>> from pathlib import Path
+    >>> from rfe_helpers.core import run
+    >>> process = run.start(["sleep", "60"], log=Path("sleep.log"))
+    >>> run.stop(process)
     """
     command = [str(word) for word in argv]
     log.parent.mkdir(parents=True, exist_ok=True)
     interrupts: list[int] = []
-    with log.open("ab") as file, _noting_interrupts(interrupts):
+    with log.open("ab") as file, noting_interrupts(interrupts):
         at = time.time()
         process = _popen(
             command,
@@ -251,6 +283,13 @@ def stop(process: ProcessId, *, grace: float = 5) -> None:
     """End a process started with `start` and its group: TERM, then KILL after `grace` seconds.
 
     Does nothing if it has ended, or if its pid belongs to another process now.
+
+    >>> from pathlib import Path
+    >>> from rfe_helpers.core import run
+    >>> process = run.start(["sleep", "60"], log=Path("sleep.log"))
+    >>> run.stop(process, grace=1)
+    >>> process.alive
+    False
     """
     if process.alive:
         _signal_group(process.pid, signal.SIGTERM)
@@ -276,41 +315,6 @@ def kill(process: ProcessId) -> None:
 def tail_of(text: str, lines: int = TAIL_LINES) -> str:
     """The last lines of a command's output."""
     return "\n".join(text.rstrip().splitlines()[-lines:])
-
-
-@contextmanager
-def _noting_interrupts(noted: list[int]) -> Iterator[None]:
-    """Defer Ctrl-C while a process is being started, which would otherwise be left behind."""
-    handled = [n for n in (signal.SIGINT, signal.SIGTERM) if callable(signal.getsignal(n))]
-    with _handling(handled, lambda number, _: noted.append(number)):
-        yield
-
-
-@contextmanager
-def ending_in_order() -> Iterator[None]:
-    """Within the block SIGTERM raises KeyboardInterrupt, as Ctrl-C does: processes are ended and
-    unfinished files removed. So does SIGHUP, of a terminal that is closed, unless it is ignored, as
-    under nohup. For the command lines."""
-
-    def interrupt(number: int, _: object) -> NoReturn:
-        raise KeyboardInterrupt
-
-    ends = [signal.SIGTERM, signal.SIGHUP]
-    with _handling([n for n in ends if signal.getsignal(n) is not signal.SIG_IGN], interrupt):
-        yield
-
-
-@contextmanager
-def _handling(numbers: Sequence[int], handler: Callable[[int, Any], object]) -> Iterator[None]:
-    if threading.current_thread() is not threading.main_thread():
-        yield  # Python delivers signals to the main thread only
-        return
-    before = {number: signal.signal(number, handler) for number in numbers}
-    try:
-        yield
-    finally:
-        for number, earlier in before.items():
-            signal.signal(number, signal.SIG_DFL if earlier is None else earlier)
 
 
 def _popen(

@@ -38,10 +38,16 @@ _COMMON = [
 
 @dataclass(frozen=True)
 class Host:
-    """A machine that is reached over SSH. One with a `key` belongs to the lab; `port` 0 and `user`
+    r"""A machine that is reached over SSH. One with a `key` belongs to the lab; `port` 0 and `user`
     "" leave these to the caller's SSH configuration. Commands share a connection, which stays open
     for a little while, if there is a `control` socket for it: a login takes an emulated machine a
-    second."""
+    second.
+
+    >>> from rfe_helpers.core import ssh
+    >>> builder = ssh.Host("builder.example.com", user="root", port=2222)
+    >>> builder.line
+    'ssh -p 2222 root@builder.example.com'
+    """
 
     host: str
     user: str = ""
@@ -146,7 +152,12 @@ def _remedy(host: Host) -> str:
 
 
 def parse(url: str) -> Host:
-    """A host from ssh://[user@]host[:port]. Raises InputError."""
+    """A host from `ssh://[user@]host[:port]`. Raises InputError.
+
+    >>> from rfe_helpers.core import ssh
+    >>> ssh.parse("ssh://root@builder.example.com:2222").name
+    'root@builder.example.com:2222'
+    """
     match = _URL.fullmatch(url)
     if match is None or int(match[3] or 1) not in range(1, 65536):
         raise InputError(

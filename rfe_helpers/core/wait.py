@@ -14,9 +14,12 @@ T = TypeVar("T")
 class Deadline:
     """A moment, `seconds` from now, at which to stop waiting.
 
-    deadline = Deadline(600)                     # both steps together may take ten minutes
-    run.run(["ostree", "fsck"], deadline=deadline)
-    wait_for(socket.exists, deadline, "the socket is there")
+    >>> from rfe_helpers.core import Deadline, run, wait_for
+    >>> deadline = Deadline(600)  # both steps together may take ten minutes
+    >>> run.run(["ostree", "--version"], deadline=deadline).status
+    0
+    >>> wait_for(lambda: run.which("ostree"), deadline, "ostree is installed")
+    PosixPath('...ostree')
 
     Where a function takes a deadline, a number of seconds from now does as well.
     """
@@ -73,6 +76,12 @@ def wait_for(
 
     Raises DeadlineExceededError with `what` ("the machine answers over SSH") when time is up;
     exceptions of `probe` are passed on.
+
+    >>> from pathlib import Path
+    >>> from rfe_helpers.core import files, wait_for
+    >>> files.write(Path("ready"), "yes")
+    >>> wait_for(Path("ready").exists, 60, "the file is there")
+    True
     """
     limit = Deadline.of(deadline)
     while True:

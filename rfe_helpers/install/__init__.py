@@ -2,11 +2,13 @@
 
 For example:
 
-    from rfe_helpers.install import kickstart, media
-
-    text = kickstart.render(lab.profile, url=site.guest_repo_url, user="core", ssh_key=key)
-    print(kickstart.validate(text, "RHEL9"))         # warnings of that release's installer
-    print(media.read(iso).label)
+>>> from rfe_helpers.install import kickstart, media
+>>> url, key = site.guest_repo_url, lab.public_key
+>>> text = kickstart.render(lab.profile, url=url, user="core", ssh_key=key)
+>>> kickstart.validate(text, "RHEL9")  # warnings of that release's installer
+()
+>>> media.read(iso).label
+'Debian-13-Edge-x86_64'
 """
 
 import lazy_loader

@@ -37,12 +37,24 @@ _GNU = re.compile(r"^([0-9a-f]{64}) [ *](\S+)$", re.MULTILINE)
 
 
 def kept(name: str) -> Path:
-    """Where a fetched file is, or is to be put by a person who got it by hand."""
+    """Where a fetched file is, or is to be put by a person who got it by hand.
+
+    >>> from rfe_helpers.install import download
+    >>> download.kept("rhel-9.6-x86_64-boot.iso")
+    PosixPath('.../media/rhel-9.6-x86_64-boot.iso')
+    """
     return cache_directory() / "media" / name
 
 
 def facts(profile: Profile, kind: str) -> tuple[str, str, str]:
-    """File name, URL and URL of the checksums of a profile's "guest" image or boot "iso"."""
+    """File name, URL and URL of the checksums of a profile's "guest" image or boot "iso".
+
+    >>> from rfe_helpers.install import download
+    >>> from rfe_helpers.lab import profile
+    >>> name, url, checksums = download.facts(profile.load("rhel-9.6"), "iso")
+    >>> name
+    'rhel-9.6-x86_64-boot.iso'
+    """
     media = profile.media
     if kind == "guest":
         return media.guest_image, media.guest_url, media.guest_checksums
@@ -53,7 +65,13 @@ _PARAMETERS = {"guest": "`image` of notebook 10", "iso": "`boot_iso` of notebook
 
 
 def advice(profile: Profile, kind: str) -> str:
-    """How a person gets it, as one sentence."""
+    """How a person gets it, as one sentence.
+
+    >>> from rfe_helpers.install import download
+    >>> from rfe_helpers.lab import profile
+    >>> print(download.advice(profile.load("rhel-9.6"), "iso"))
+    log in at https://access.redhat.com/..., get rhel-9.6-x86_64-boot.iso there and put it at ...
+    """
     name, url, _ = facts(profile, kind)
     if url:
         return f"fetch it: `rfe fetch {kind} --profile {profile.name}`"
@@ -72,6 +90,12 @@ def fetch_media(profile: Profile, kind: str, on_progress: OnProgress = None) -> 
     """The profile's guest image or boot ISO, fetched unless it is kept already.
 
     Raises MediaError: with the place to go to for what is behind a login.
+
+    >>> from rfe_helpers.install import download
+    >>> from rfe_helpers.lab import profile
+    >>> release = profile.load("centos-stream-9")
+    >>> download.fetch_media(release, "guest", print)  # doctest: +SKIP
+    PosixPath('/home/anna/.cache/rfe/media/CentOS-Stream-GenericCloud-9-latest.x86_64.qcow2')
     """
     name, url, checksums = facts(profile, kind)
     target = kept(name)
@@ -90,6 +114,11 @@ def checksum_of(text: str, name: str) -> str:
 
     A list of one is of that file, whatever it calls it: "latest" is a link to another name. Raises
     MediaError if there is none. The signature that such a list may have is not checked.
+
+    >>> from rfe_helpers.install import download
+    >>> digest = "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"
+    >>> download.checksum_of(f"{digest}  boot.iso", "boot.iso") == digest
+    True
     """
     digests = dict(_BSD.findall(text)) | {file: digest for digest, file in _GNU.findall(text)}
     if len(digests) == 1:

@@ -26,7 +26,9 @@ CONSOLES = "console=tty0 console=ttyS0,115200"
 def render(
     profile: Profile,
     *,
-    url: str,
+    url: str = "",
+    image: str = "",
+    insecure_registry: bool = False,
     user: str,
     password_hash: str | None = None,
     plain_password: str | None = None,
@@ -45,23 +47,36 @@ def render(
     end: str = "reboot",
     post: str = "",
 ) -> str:
-    """A kickstart that installs the commit `ref` of the repository at `url`.
+    """A kickstart that installs the commit `ref` of the repository at `url`, or the bootable
+    container `image`.
 
-        text = render(lab.profile, url=site.guest_repo_url, user="core", ssh_key=lab.public_key)
-        serve.publish(lab, artifact.path, kickstarts={"edge.ks": text})
+    >>> from rfe_helpers.install import kickstart
+    >>> from rfe_helpers.lab import profile
+    >>> release, key = profile.load("rhel-9.6"), "ssh-ed25519 AAAA anna@example.com"
+    >>> url = "http://10.0.2.2:8000/repo/"
+    >>> text = kickstart.render(release, url=url, user="core", ssh_key=key)
+    >>> print(text)
+    #...
+    ostreesetup ... --url=http://10.0.2.2:8000/repo/ --ref=rhel/9/x86_64/edge
+    ...
 
-    `url` is the address for the machine; `ref` and `filesystem` (of / and /boot) are the profile's
-    if they are None. `user` gets the hashed password, the SSH key (the line of a public key file),
-    or both; `plain_password` is written in clear text, and everyone who can download the kickstart
-    can read it. `verify` requires a signature by a key that the installer has, `signing_key` one
-    by this armoured public key; `ca` is the PEM text of the CA of an HTTPS server. `end` is reboot,
-    poweroff or halt; `post` is a shell script that runs in the installed system: if it fails, so
-    does the installation. Raises KickstartError if the result is not valid for the release.
+    `image` is a reference without a transport ("registry.example/edge/os:1"), or with that of a
+    directory on the boot medium ("oci:/run/install/repo/container"); `insecure_registry` says that
+    its registry has no TLS. `url` is the address for the machine; `ref` and `filesystem` (of / and
+    /boot) are the profile's if they are None. `user` gets the hashed password, the SSH key (the
+    line of a public key file), or both; `plain_password` is written in clear text, and everyone who
+    can download the kickstart can read it. `verify` requires a signature by a key that the
+    installer has, `signing_key` one by this armoured public key; `ca` is the PEM text of the CA of
+    an HTTPS server. `end` is reboot, poweroff or halt; `post` is a shell script that runs in the
+    installed system: if it fails, so does the installation. Raises KickstartError if the result is
+    not valid for the release.
     """
     accounts = _accounts(user, groups, password_hash, plain_password, ssh_key)
+    _refuse_mixture(image, ref=ref, signing_key=signing_key, ca=ca, insecure=insecure_registry)
     text = _template("edge.ks").substitute(
         title=profile.title,
-        url=_word(url),
+        source=_one_line(url or image),
+        payload=_payload(profile, url, image, ref, verify=verify or bool(signing_key)),
         language=_word(language),
         keyboard=_word(keyboard),
         timezone=_word(timezone),
@@ -69,16 +84,63 @@ def render(
         filesystem=_word(filesystem or profile.kickstart.filesystem),
         kernel_arguments=_word(kernel_arguments),
         accounts=accounts,
-        verify="" if verify or signing_key else "--nogpg ",
-        osname=_word(profile.ostree.osname),
-        remote=_word(profile.ostree.remote),
-        ref=_word(ref or profile.ostree.ref),
         end=_word(end),
-        post=_scripts(profile.ostree.remote, url, signing_key, ca, post),
+        post=_scripts(
+            profile.ostree.remote,
+            url,
+            signing_key=signing_key,
+            ca=ca,
+            registry=image.partition("/")[0] if insecure_registry else "",
+            post=post,
+        ),
     )
     text = text.rstrip() + "\n"
     validate(text, profile.kickstart.version)
     return text
+
+
+_REPOSITORY = """\
+# The operating system: an OSTree commit. The remote stays, so updates come from the same URL.
+ostreesetup {verify}--osname={osname} --remote={remote} --url={url} --ref={ref}"""
+_CONTAINER = """\
+# The operating system: a bootable container. Updates come from the same name.
+ostreecontainer --stateroot={osname} {transport}--url={url}{verify}"""
+
+
+def _refuse_mixture(
+    image: str, *, ref: str | None, signing_key: str, ca: str, insecure: bool
+) -> None:
+    """Raise KickstartError for what belongs to the other kind of payload."""
+    if image and (ref or signing_key or ca):
+        raise KickstartError(
+            "ref, signing_key and ca belong to a repository, not to an image",
+            remedy="let `post` write what an image needs: policy.json, /etc/containers/certs.d",
+        )
+    if insecure and not image:
+        raise KickstartError("insecure_registry belongs to an image, not to a repository")
+
+
+def _payload(profile: Profile, url: str, image: str, ref: str | None, *, verify: bool) -> str:
+    """The line of the kickstart that names what is installed."""
+    if bool(url) == bool(image):
+        raise KickstartError("a kickstart installs either a commit or an image: url or image")
+    osname = _word(profile.ostree.osname)
+    if url:
+        return _REPOSITORY.format(
+            verify="" if verify else "--nogpg ",
+            osname=osname,
+            remote=_word(profile.ostree.remote),
+            url=_word(url),
+            ref=_word(ref or profile.ostree.ref),
+        )
+    transport, colon, path = image.partition(":")
+    other = bool(colon) and transport in ("oci", "oci-archive")
+    return _CONTAINER.format(
+        osname=osname,
+        transport=f"--transport={transport} " if other else "",
+        url=_word(path if other else image),
+        verify="" if verify else " --no-signature-verification",
+    )
 
 
 def _accounts(
@@ -134,6 +196,12 @@ def trust_script(remote: str, url: str, signing_key: str = "", ca: str = "") -> 
     commits signed with this armoured public key, from a server with a certificate of this CA (PEM).
 
     Without `signing_key` signatures are not checked; without `ca` the system's CAs are trusted.
+
+    >>> from rfe_helpers.install import kickstart
+    >>> print(kickstart.trust_script("edge", "https://shop.example/repo/"))
+    mkdir -p /etc/ostree
+    ostree remote delete --if-exists edge
+    ostree remote add --no-gpg-verify edge https://shop.example/repo/
     """
     files, options = "", ["--no-gpg-verify"]
     if signing_key:
@@ -146,14 +214,58 @@ def trust_script(remote: str, url: str, signing_key: str = "", ca: str = "") -> 
     return _TRUST_IN_SYSTEM.format(files=files, **words)
 
 
-def _scripts(remote: str, url: str, signing_key: str, ca: str, post: str) -> str:
+_REGISTRY_ADDRESS = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9.-]*[A-Za-z0-9])?(?::[0-9]{1,5})?")
+_REGISTRY = """\
+mkdir -p /etc/containers/registries.conf.d
+cat > /etc/containers/registries.conf.d/50-lab.conf <<'END'
+[[registry]]
+location = "{registry}"
+insecure = true
+END
+"""
+
+
+def registry_script(registry: str) -> str:
+    """A shell script that lets bootc, rpm-ostree and podman use a registry (HOST:PORT) without
+    TLS. Raises KickstartError for what is not the address of one.
+
+    >>> from rfe_helpers.install import kickstart
+    >>> print(kickstart.registry_script("10.0.2.2:5000"))
+    mkdir -p /etc/containers/registries.conf.d
+    cat > /etc/containers/registries.conf.d/50-lab.conf <<'END'
+    [[registry]]
+    location = "10.0.2.2:5000"
+    insecure = true
+    END
+    """
+    return _REGISTRY.format(registry=registry_address(registry))
+
+
+def registry_address(registry: str) -> str:
+    """The address of a registry as it is, HOST or HOST:PORT. Raises KickstartError for anything
+    else.
+
+    >>> from rfe_helpers.install import kickstart
+    >>> kickstart.registry_address("10.0.2.2:5000")
+    '10.0.2.2:5000'
+    """
+    if not _REGISTRY_ADDRESS.fullmatch(registry):
+        raise KickstartError(
+            f"{registry[:80]!a} is not the address of a registry",
+            remedy="write HOST or HOST:PORT, as in registry.example:5000",
+        )
+    return registry
+
+
+def _scripts(remote: str, url: str, *, signing_key: str, ca: str, registry: str, post: str) -> str:
     """The sections %pre and %post."""
-    before = ""
+    before = registry_script(registry) if registry else ""
     if signing_key:
         before += _TRUST_KEY_IN_INSTALLER.format(remote=remote, key=_unarmoured(signing_key))
     if ca:
         before += _TRUST_CA_IN_INSTALLER.format(ca=ca.strip())
-    after = trust_script(remote, url, signing_key, ca) if before else ""
+    after = trust_script(remote, url, signing_key, ca) if signing_key or ca else ""
+    after += registry_script(registry) if registry else ""
     text = ""
     for section, script in (("%pre", before), ("%post", after + post.strip())):
         if script:
@@ -171,10 +283,18 @@ def _unarmoured(key: str) -> str:
 
 
 def validate(text: str, version: str) -> tuple[str, ...]:
-    """Parse a kickstart as Anaconda of a release (such as "RHEL9") does; return the warnings.
+    r"""Parse a kickstart as Anaconda of a release (such as "RHEL9") does; return the warnings.
 
     Raises KickstartError("line N: …") for what that release does not support. Included files are
     not read.
+
+    >>> from rfe_helpers.install import kickstart
+    >>> kickstart.validate("lang en_US.UTF-8\ntimezone UTC", "RHEL9")
+    ()
+    >>> kickstart.validate("ostreecontainer --url shop.example/os", "RHEL8")
+    Traceback (most recent call last):
+        ...
+    rfe_helpers.errors.KickstartError: line 1: ...
     """
     if version not in versionMap:
         raise KickstartError(
@@ -195,7 +315,12 @@ def validate(text: str, version: str) -> tuple[str, ...]:
 
 
 def hash_password(password: str) -> str:
-    """The SHA-512 crypt hash of a password, with a new salt at each call."""
+    """The SHA-512 crypt hash of a password, with a new salt at each call.
+
+    >>> from rfe_helpers.install import kickstart
+    >>> kickstart.hash_password("edge")
+    '$6$...'
+    """
     if not password or "\n" in password:
         raise KickstartError("a password must be one line of text")
     return run.run(["openssl", "passwd", "-6", "-stdin"], input=password + "\n").stdout.strip()

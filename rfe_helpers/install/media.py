@@ -19,7 +19,7 @@ from pathlib import Path
 from rfe_helpers.commit.ostree import Repo
 from rfe_helpers.core import files, run
 from rfe_helpers.core.wait import Deadline
-from rfe_helpers.errors import CommandFailedError, CommitError, MediaError
+from rfe_helpers.errors import CommandFailedError, CommitError, InputError, MediaError
 
 KERNEL = "images/pxeboot/vmlinuz"
 INITRD = "images/pxeboot/initrd.img"
@@ -38,7 +38,15 @@ _PRIMARY = b"\x01CD001"
 @dataclass(frozen=True)
 class BootIso:
     """A boot ISO. `family`, `version` and `arch` are from its .treeinfo, "" without one; `size` is
-    that of its volume in bytes."""
+    that of its volume in bytes.
+
+    >>> from rfe_helpers.install import media
+    >>> boot = media.read(iso)
+    >>> boot.release, boot.arch
+    ('Debian Edge 13', 'x86_64')
+    >>> boot.arguments(site.kickstart_url("edge.ks"))
+    'inst.stage2=hd:LABEL=Debian-13-Edge-x86_64 inst.ks=http://10.0.2.2:.../edge.ks ...'
+    """
 
     path: Path
     label: str
@@ -95,8 +103,10 @@ class BootIso:
 def read(path: Path) -> BootIso:
     """Read the label, size and release of a boot ISO.
 
-        iso = read(boot_iso(lab))
-        print(iso.label, iso.release, iso.size)    # bytes
+    >>> from rfe_helpers.install import media
+    >>> boot = media.read(iso)
+    >>> boot.label, boot.size  # bytes
+    ('Debian-13-Edge-x86_64', ...)
 
     Raises MediaError for a file that is missing, truncated, or not an ISO.
     """
@@ -129,7 +139,14 @@ def read(path: Path) -> BootIso:
 
 @dataclass(frozen=True)
 class IsoCommit:
-    """The commit in an installer ISO, and the kickstart that installs it."""
+    """The commit in an installer ISO, and the kickstart that installs it.
+
+    >>> from pathlib import Path
+    >>> from rfe_helpers.install import media
+    >>> inside = media.payload(Path("edge-installer.iso"))  # doctest: +SKIP
+    >>> inside.ref, inside.version  # doctest: +SKIP
+    ('rhel/9/x86_64/edge', '9.6')
+    """
 
     ref: str
     commit: str
@@ -139,7 +156,14 @@ class IsoCommit:
 
 
 def payload(iso: Path) -> IsoCommit:
-    """The commit in an edge-installer. Raises MediaError if there is none."""
+    """The commit in an edge-installer. Raises MediaError if there is none.
+
+    >>> from rfe_helpers.install import media
+    >>> media.payload(iso)
+    Traceback (most recent call last):
+        ...
+    rfe_helpers.errors.MediaError: ...
+    """
     boot = read(iso)
     with tempfile.TemporaryDirectory(prefix="rfe-iso-") as directory:
         root = Path(directory)
@@ -168,6 +192,10 @@ def check(iso: Path) -> bool:
     """Verify the checksum in an ISO: True if it matches, False if there is none.
 
     Raises MediaError for an ISO that is cut off or altered.
+
+    >>> from rfe_helpers.install import media
+    >>> media.check(iso)
+    True
     """
     read(iso)
     result = run.run(["checkisomd5", iso], check=False, seconds=_CHECKSUM_SECONDS)
@@ -191,6 +219,13 @@ def implant_checksum(iso: Path) -> None:
     """Write the checksum of an ISO into it, where Anaconda reads it, replacing an earlier one.
 
     It detects accidental damage, a bad copy or a worn stick, but not a deliberate change.
+
+    >>> from pathlib import Path
+    >>> import shutil
+    >>> from rfe_helpers.install import media
+    >>> media.implant_checksum(Path(shutil.copy(iso, "copy.iso")))
+    >>> media.check(Path("copy.iso"))
+    True
     """
     try:
         run.run(["implantisomd5", "--force", iso], seconds=_CHECKSUM_SECONDS)
@@ -206,6 +241,10 @@ def verify_written(target: Path, iso: Path) -> int:
 
     Returns the number of bytes compared. Raises MediaError with the offset of the first
     difference, or if the device cannot be read. Nothing is written.
+
+    >>> from rfe_helpers.install import media
+    >>> media.verify_written(iso, iso) == iso.stat().st_size  # the first is a stick: /dev/sdb
+    True
     """
     done = 0
     try:
@@ -247,9 +286,20 @@ def add_files(
 
     The copy boots as the original does; `arguments` are added to the kernel arguments in every
     entry of its menus, and with `timeout` those of GRUB wait as many seconds (-1: for ever). Raises
-    MediaError if xorriso cannot make it, or if it has no boot menu.
+    InputError if there is nothing to add, MediaError if xorriso cannot make it, or if it has no
+    boot menu.
+
+    >>> from pathlib import Path
+    >>> from rfe_helpers.install import media
+    >>> read_me = Path("README")
+    >>> read_me.write_text("The boot ISO of shop 17")
+    23
+    >>> media.add_files(iso, Path("shop.iso"), {"README": read_me}, arguments="quiet")
+    PosixPath('shop.iso')
     """
     read(iso)
+    if not added and not arguments:
+        raise InputError("there is nothing to add", remedy=f"a copy: cp {iso} {target}")
     with (
         tempfile.TemporaryDirectory(prefix="rfe-iso-") as directory,
         files.replacing(target) as unfinished,

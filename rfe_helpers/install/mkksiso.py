@@ -35,6 +35,14 @@ def with_kickstart(iso: Path, kickstart: Path, target: Path) -> Path:
     """Make `target`, a boot ISO that installs by the kickstart without asking anything.
 
     Returns `target`. Raises MediaError with the last lines of the program's output.
+
+    >>> from pathlib import Path
+    >>> from rfe_helpers.core import files
+    >>> from rfe_helpers.install import kickstart, mkksiso
+    >>> text = kickstart.render(lab.profile, url=site.guest_repo_url, user="core", ssh_key="ssh-…")
+    >>> files.write(Path("edge.ks"), text)
+    >>> mkksiso.with_kickstart(iso, Path("edge.ks"), Path("edge.iso"))
+    PosixPath('edge.iso')
     """
     boot = media.read(iso)
     if not kickstart.is_file():
@@ -64,7 +72,11 @@ def with_kickstart(iso: Path, kickstart: Path, target: Path) -> Path:
 
 def check_release(boot: media.BootIso, profile: Profile) -> None:
     """Raise MediaError if a boot ISO and the profile have different releases: one release's
-    installer may not be able to deploy another's commit."""
+    installer may not be able to deploy another's commit.
+
+    >>> from rfe_helpers.install import media, mkksiso
+    >>> mkksiso.check_release(media.read(iso), lab.profile)
+    """
     if boot.label != profile.iso.label:
         raise MediaError(
             f"{boot.path} is {boot.release} (label {boot.label}), this lab is for {profile.title} "

@@ -2,11 +2,12 @@
 
 For example:
 
-    from rfe_helpers.machine import Machine, Node, VmSpec
-
-    machine = Machine.ensure(lab, VmSpec("edge-1", disk=disk, forwards=((2222, 22),)))
-    node = Node(lab, "edge-1", port=2222)
-    print(node.status().booted.version)
+>>> from rfe_helpers.machine import Machine, Node, VmSpec
+>>> spec = VmSpec("edge-1", disk=lab.path("machines", "edge-1", "disk.qcow2"))
+>>> machine = Machine.ensure(lab, spec)  # starts it unless it runs
+>>> node = Node(lab, "edge-1", port=lab.step("install")["ssh_port"])
+>>> node.status().booted.version
+'13.2...'
 """
 
 import lazy_loader

@@ -29,6 +29,10 @@ def find_accelerator(kernel: Path | None = None) -> str:
     its first messages: `kernel`, or the host's own. The answer is kept in the cache for this
     machine, CPU, host kernel and QEMU; if the probe ran out of time, as on a busy host, for one
     day only. RFE_ACCEL=kvm or tcg overrides the probe; another value raises MachineError.
+
+    >>> from rfe_helpers.machine import find_accelerator
+    >>> find_accelerator()  # "kvm", or "tcg": emulation, ten times slower
+    '...'
     """
     if chosen := os.environ.get("RFE_ACCEL"):
         if chosen not in ACCELERATORS:

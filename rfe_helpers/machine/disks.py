@@ -15,7 +15,13 @@ _CREATE = ("qemu-img", "create", "-q", "-f", "qcow2")
 
 
 def create(path: Path, size: int) -> Path:
-    """Create an empty qcow2 image of `size` bytes, replacing an existing file."""
+    """Create an empty qcow2 image of `size` bytes, replacing an existing file.
+
+    >>> from pathlib import Path
+    >>> from rfe_helpers.machine import disks
+    >>> disks.create(Path("disk.qcow2"), 10 * 1024**3)
+    PosixPath('disk.qcow2')
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     path.unlink(missing_ok=True)
     run.run([*_CREATE, path, str(size)])
@@ -28,6 +34,12 @@ def overlay(backing: Path, path: Path, *, backing_format: str = "qcow2", size: i
 
     `size` is in bytes, 0 for that of the image. The image must stay where it is, unchanged. For a
     machine with an identity of its own, take the image of a system that has never been booted.
+
+    >>> from pathlib import Path
+    >>> from rfe_helpers.machine import disks
+    >>> base = disks.create(Path("base.qcow2"), 10 * 1024**3)
+    >>> disks.overlay(base, Path("device-1.qcow2"))
+    PosixPath('device-1.qcow2')
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     size_argument = [str(size)] if size else []
@@ -41,13 +53,28 @@ def overlay(backing: Path, path: Path, *, backing_format: str = "qcow2", size: i
 
 def keep(disk: Path) -> None:
     """Take a snapshot of a disk that no machine uses, for `revert`; takes almost no time or
-    space."""
+    space.
+
+    >>> from pathlib import Path
+    >>> from rfe_helpers.machine import disks
+    >>> disk = disks.create(Path("disk.qcow2"), 10 * 1024**3)
+    >>> disks.keep(disk)
+    >>> disks.revert(disk)
+    """
     run.run(["qemu-img", "snapshot", "-c", INSTALLED, disk])
 
 
 def revert(disk: Path) -> None:
     """Restore a disk that no machine uses to the snapshot that `keep` took. Raises
-    MachineError."""
+    MachineError.
+
+    >>> from pathlib import Path
+    >>> from rfe_helpers.machine import disks
+    >>> disks.revert(disks.create(Path("disk.qcow2"), 10 * 1024**3))
+    Traceback (most recent call last):
+        ...
+    rfe_helpers.errors.MachineError: ...
+    """
     try:
         run.run(["qemu-img", "snapshot", "-a", INSTALLED, disk])
     except CommandFailedError as error:
@@ -64,6 +91,14 @@ def from_raw_xz(
 
     On a real machine, `xz --decompress --stdout image.raw.xz | dd of=DEVICE` does the same.
     Raises MediaError if the image is damaged.
+
+    >>> from pathlib import Path
+    >>> from rfe_helpers.core import files, run
+    >>> from rfe_helpers.machine import disks
+    >>> files.write(Path("image.raw"), bytes(1024**2))
+    >>> result = run.run(["xz", "image.raw"])
+    >>> disks.from_raw_xz(Path("image.raw.xz"), Path("disk.qcow2"), 12 * 1024**3)
+    PosixPath('disk.qcow2')
     """
     limit = Deadline.of(deadline, _SECONDS)
     packed, raw = disk.with_name("unpacking.raw.xz"), disk.with_name("unpacking.raw")

@@ -37,7 +37,13 @@ _WINDOWS = ("gtk", "sdl", "cocoa")
 
 @dataclass(frozen=True)
 class Guest:
-    """A running guest. `forwards` are its (host, guest) TCP ports on loopback."""
+    """A running guest. `forwards` are its (host, guest) TCP ports on loopback.
+
+    >>> from rfe_helpers.machine.guest import Guest
+    >>> guest = Guest(lab, machine, forwards=((2222, 22), (9091, 9090)))
+    >>> guest.port(22), guest.console_url
+    (2222, 'https://localhost:9091/')
+    """
 
     lab: Lab
     machine: Machine
@@ -77,7 +83,12 @@ class Guest:
 
 
 def find(lab: Lab, name: str = "builder") -> Guest | None:
-    """The running guest of that name, or None."""
+    """The running guest of that name, or None.
+
+    >>> from rfe_helpers.machine import guest
+    >>> guest.find(lab) is None  # notebook 15 has not run
+    True
+    """
     machine = Machine.find(lab, name)
     return None if machine is None else Guest(lab, machine, machine.spec.forwards)
 
@@ -103,9 +114,13 @@ def start(
     guest) TCP ports in addition to those of SSH and the web console. Raises MediaError if the
     image does not exist or is not qcow2, InputError or MachineError.
 
-        builder = guest.start(lab, Path("rhel-9.6-x86_64-kvm.qcow2"), persist=False)
-        builder.wait(Deadline(600))
-        print(builder.host.line)  # the ssh command
+    >>> from pathlib import Path
+    >>> from rfe_helpers.machine import guest
+    >>> image = Path("rhel-9.6-x86_64-kvm.qcow2")
+    >>> builder = guest.start(lab, image, persist=False)  # doctest: +SKIP
+    >>> builder.wait(600)  # doctest: +SKIP
+    >>> builder.host.line  # doctest: +SKIP
+    'ssh -i ...'
     """
     if (running := find(lab, name)) is not None:
         return running
@@ -168,7 +183,13 @@ def documents(lab: Lab, name: str, cloud_init: Path | None = None) -> Mapping[st
 
 
 def architecture(image: Path) -> str:
-    """The architecture in an image's name; x86_64 if it names none."""
+    """The architecture in an image's name; x86_64 if it names none.
+
+    >>> from pathlib import Path
+    >>> from rfe_helpers.machine import guest
+    >>> guest.architecture(Path("rhel-9.6-aarch64-kvm.qcow2"))
+    'aarch64'
+    """
     return "aarch64" if "aarch64" in image.name else "x86_64"
 
 
@@ -206,7 +227,12 @@ def window() -> str:
 
 
 def parse_forward(text: str) -> tuple[int, int]:
-    """Parse HOST:GUEST into two TCP ports. Raises InputError."""
+    """Parse HOST:GUEST into two TCP ports. Raises InputError.
+
+    >>> from rfe_helpers.machine import guest
+    >>> guest.parse_forward("8080:80")
+    (8080, 80)
+    """
     host, colon, inside = text.partition(":")
     ports = [int(part) for part in (host, inside) if part.isascii() and part.isdigit()]
     if not colon or len(ports) != 2 or not all(0 < port < 65536 for port in ports):
@@ -215,7 +241,12 @@ def parse_forward(text: str) -> tuple[int, int]:
 
 
 def parse_memory(text: str) -> int:
-    """Parse a number of MiB, or one followed by M or G, into MiB. Raises InputError."""
+    """Parse a number of MiB, or one followed by M or G, into MiB. Raises InputError.
+
+    >>> from rfe_helpers.machine import guest
+    >>> guest.parse_memory("4G")
+    4096
+    """
     match = _MEMORY.fullmatch(text)
     mib = int(match[1]) * (1024 if match[2].upper() == "G" else 1) if match else 0
     if not 256 <= mib <= 1024 * 1024:

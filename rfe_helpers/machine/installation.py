@@ -51,7 +51,9 @@ def install(
     MachineError with the installer's own reason if it fails, MediaError if the ISO cannot be read
     or is damaged, DeadlineExceededError.
 
-        disk = install(lab, "edge-1", iso, site.kickstart_url("edge.ks"), on_progress=print)
+    >>> from rfe_helpers.machine import install
+    >>> url = site.kickstart_url("edge.ks")
+    >>> disk = install(lab, "edge-2", iso, url, on_progress=print)  # doctest: +SKIP
     """
     directory = _prepare(lab, name, iso)
     boot = media.read(iso)

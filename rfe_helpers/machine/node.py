@@ -30,7 +30,14 @@ _BOOT_ID = "cat /proc/sys/kernel/random/boot_id"
 
 @dataclass(frozen=True)
 class Deployment:
-    """One bootable version of the system, as `rpm-ostree status --json` describes it."""
+    """One bootable version of the system, as `rpm-ostree status --json` describes it. `origin` is
+    what it is updated from: REMOTE:REF, or a reference to a container image, whose `digest` it has
+    then.
+
+    >>> booted = node.status().booted
+    >>> booted.osname, booted.origin
+    ('debian-edge', 'edge:debian/13/x86_64/edge')
+    """
 
     checksum: str
     version: str
@@ -40,11 +47,17 @@ class Deployment:
     booted: bool
     staged: bool
     pinned: bool
+    digest: str = ""
 
 
 @dataclass(frozen=True)
 class NodeStatus:
-    """All deployments of a system; the first one is what boots next."""
+    """All deployments of a system; the first one is what boots next.
+
+    >>> status = node.status()
+    >>> status.booted.version, len(status.deployments)
+    ('13.2...', 2)
+    """
 
     deployments: tuple[Deployment, ...]
 
@@ -72,14 +85,16 @@ class NodeStatus:
 
 
 class Node:
-    """An edge system, reached over SSH at `port` of `host`; `name` is that of its machine.
+    r"""An edge system, reached over SSH at `port` of `host`; `name` is that of its machine.
 
     Where the lab runs the machine itself, waiting also notices that it has ended or panicked.
 
-        node = Node(lab, "edge-1", port=2222)
-        node.upgrade()
-        node.reboot(Deadline(600))
-        print(node.status().booted.version)
+    >>> from rfe_helpers import Node
+    >>> node = Node(lab, "edge-1", port=lab.step("install")["ssh_port"])
+    >>> node.run("hostname").stdout
+    'edge-1\n'
+    >>> node.upgrade()  # doctest: +SKIP
+    >>> node.reboot(600)  # doctest: +SKIP
     """
 
     def __init__(
@@ -226,10 +241,11 @@ def _deployment(entry: dict[str, Any]) -> Deployment:
     return Deployment(
         checksum=entry["checksum"],
         version=entry.get("version") or "",
-        origin=entry.get("origin") or "",
+        origin=entry.get("container-image-reference") or entry.get("origin") or "",
         osname=entry["osname"],
         timestamp=datetime.fromtimestamp(entry["timestamp"], UTC),
         booted=entry["booted"],
         staged=entry.get("staged", False),
         pinned=entry.get("pinned", False),
+        digest=entry.get("container-image-reference-digest") or "",
     )

@@ -66,9 +66,13 @@ class Machine:
 
     For example:
 
-        machine = Machine.ensure(lab, VmSpec("edge-1", disk=disk, forwards=((2222, 22),)))
-        machine.screenshot(Path("screen.png"))
-        machine.stop()
+    >>> from pathlib import Path
+    >>> from rfe_helpers import Machine
+    >>> machine = Machine.find(lab, "edge-1")
+    >>> machine.alive
+    True
+    >>> machine.screenshot(Path("screen.png"))
+    PosixPath('.../screen.png')
     """
 
     def __init__(self, lab: Lab, spec: VmSpec, process: run.ProcessId) -> None:

@@ -2,11 +2,12 @@
 
 For example:
 
-    from rfe_helpers.prove import Proof, interruptions
-
-    proof = Proof.of("~/rfe-lab", "edge-1")          # a machine that is off, an update published
-    with proof.saved() as saved:
-        print(interruptions.table(interruptions.rounds(proof.lab, saved, 10, seed=1)))
+>>> from rfe_helpers import open_commit
+>>> from rfe_helpers.prove import DISTANT, Link
+>>> with Link(site.port, DISTANT) as link:  # as if the server were far away
+...     far = open_commit(f"http://127.0.0.1:{link.port}/repo/", update.ref)
+>>> link.connections > 0, link.received > 1000
+(True, True)
 """
 
 import lazy_loader

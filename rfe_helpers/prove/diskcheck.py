@@ -16,7 +16,8 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from rfe_helpers.commit.ostree import File, Repo
+from rfe_helpers.commit.listing import File
+from rfe_helpers.commit.ostree import Repo
 from rfe_helpers.core import run
 from rfe_helpers.errors import CommandFailedError, CommitError, MachineError
 

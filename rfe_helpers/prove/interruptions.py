@@ -32,7 +32,7 @@ from rfe_helpers.machine import disks
 from rfe_helpers.machine.node import Node
 from rfe_helpers.machine.qemu import VmSpec
 from rfe_helpers.machine.vm import Machine
-from rfe_helpers.prove.powerloss import UPDATE, leave_marks
+from rfe_helpers.prove.powerloss import UPDATE, in_background, leave_marks
 
 BEYOND = 1.1
 TIMED_EVERY = 10  # rounds
@@ -50,7 +50,8 @@ T = TypeVar("T")
 @dataclass(frozen=True)
 class Saved:
     """A machine saved just before its update: its memory, disk and description, the commit that it
-    runs and the one that is published, and files with the content that no update may change."""
+    runs and the one that is published, files with the content that no update may change, and the
+    command that stages the update."""
 
     memory: Path
     disk: Path
@@ -58,6 +59,7 @@ class Saved:
     old: str
     new: str
     kept: Mapping[str, str]
+    update: str = UPDATE
 
 
 @dataclass(frozen=True)
@@ -65,7 +67,12 @@ class Round:
     """One kill, after `share` (0 to 1.1) of the `cycle` seconds that the update takes: the commit
     that `booted` afterwards ("old" or "new"), whether the machine then took the update, and the
     `problem` ("" for none). `restarts` counts boots that were repeated after a kernel panic or a
-    crash of QEMU, as happen under emulation. `seconds` is how long the round took."""
+    crash of QEMU, as happen under emulation. `seconds` is how long the round took.
+
+    >>> from rfe_helpers.prove.interruptions import Round
+    >>> Round(1, 0.5, 12.0, "old", True, "", restarts=0, seconds=95.0).moment
+    6.0
+    """
 
     number: int
     share: float
@@ -90,13 +97,14 @@ def save(
     *,
     port: int,
     new: str,
+    update: str = UPDATE,
     on_progress: OnProgress = None,
 ) -> Saved:
     """Boot an overlay of an installed disk, leave marks in /etc and /var, and save the machine.
 
-    `new` is the commit that is published for it. `disk` must not change until `discard`. Raises
-    InputError if the machine runs that commit already, MachineError, NodeError or
-    DeadlineExceededError.
+    `new` is the commit that is published for it, `update` the command that stages it. `disk` must
+    not change until `discard`. Raises InputError if the machine runs that commit already,
+    MachineError, NodeError or DeadlineExceededError.
     """
     directory.mkdir(parents=True, exist_ok=True)
     layer, memory = directory / "saved.qcow2", directory / "memory"
@@ -114,7 +122,7 @@ def save(
         machine.save(memory, Deadline(300))
     finally:
         machine.kill()
-    return Saved(memory=memory, disk=layer, spec=spec, old=old, new=new, kept=kept)
+    return Saved(memory=memory, disk=layer, spec=spec, old=old, new=new, kept=kept, update=update)
 
 
 def refuse_no_update(old: str, new: str) -> None:
@@ -131,7 +139,7 @@ def cycle(lab: Lab, saved: Saved, *, on_progress: OnProgress = None) -> float:
 
     def timed() -> float:
         with resumed(lab, saved) as (machine, node):
-            began = begin(node)
+            began = begin(node, saved.update)
 
             def down() -> bool:
                 if on_progress is not None:
@@ -161,9 +169,11 @@ def rounds(
 
     For example:
 
-        with proof.saved() as saved:
-            results = rounds(proof.lab, saved, 10, seed=1)
-        print(table(results))
+    >>> from rfe_helpers.prove import Proof, interruptions
+    >>> proof = Proof.of("~/rfe-lab", "edge-1")  # doctest: +SKIP
+    >>> with proof.saved() as saved:  # doctest: +SKIP
+    ...     results = interruptions.rounds(proof.lab, saved, 10, seed=1)
+    >>> print(interruptions.table(results))  # doctest: +SKIP
     """
     chance = random.Random(seed)  # noqa: S311
     shares = [chance.uniform(0, BEYOND) for _ in range(number)]
@@ -178,9 +188,9 @@ def rounds(
     return results
 
 
-def begin(node: Node) -> float:
+def begin(node: Node, update: str = UPDATE) -> float:
     """Request the update and the reboot after it; returns the monotonic time of that."""
-    node.sudo(f"systemd-run --quiet --unit=update sh -c '{UPDATE}'", seconds=RESUME_SECONDS)
+    node.sudo(in_background(update), seconds=RESUME_SECONDS)
     return time.monotonic()
 
 
@@ -209,7 +219,7 @@ def _round(
 
     def kill() -> None:
         with resumed(lab, saved) as (_, node):
-            began = begin(node)
+            began = begin(node, saved.update)
             time.sleep(max(0.0, moment - (time.monotonic() - began)))
 
     _retried(kill, on_progress)
@@ -274,7 +284,7 @@ def _check(node: Node, saved: Saved) -> None:
 
 def _update(node: Node, saved: Saved) -> bool:
     """Update the machine, up to the boot loader entry. Raises NodeError if that fails."""
-    node.sudo("rpm-ostree upgrade", seconds=UPDATE_SECONDS)
+    node.sudo(saved.update, seconds=UPDATE_SECONDS)
     node.sudo(FINALIZE, seconds=UPDATE_SECONDS)
     first = node.status().deployments[0]
     if first.checksum != saved.new or first.staged:
@@ -283,7 +293,17 @@ def _update(node: Node, saved: Saved) -> bool:
 
 
 def table(results: Sequence[Round]) -> str:
-    """The moments of the kills, by tenths of the update, against their outcomes, as text."""
+    """The moments of the kills, by tenths of the update, against their outcomes, as text.
+
+    >>> from rfe_helpers.prove import interruptions
+    >>> kill = interruptions.Round(1, 0.5, 12.0, "old", True, "", restarts=0, seconds=95.0)
+    >>> print(interruptions.table([kill]))
+          moment   old   new  broken
+      0.0 to 0.1     0     0       0
+    ...
+      0.5 to 0.6     1     0       0
+    ...
+    """
     lines = [f"{'moment':>12} {'old':>5} {'new':>5} {'broken':>7}"]
     counts: Counter[tuple[int, str]] = Counter()
     for result in results:
@@ -298,7 +318,13 @@ def table(results: Sequence[Round]) -> str:
 
 
 def problems(results: Sequence[Round]) -> list[str]:
-    """One line for each round that did not end well."""
+    """One line for each round that did not end well.
+
+    >>> from rfe_helpers.prove import interruptions
+    >>> kill = interruptions.Round(1, 0.5, 12.0, "old", True, "", restarts=0, seconds=95.0)
+    >>> interruptions.problems([kill])
+    []
+    """
     return [f"round {r.number} at {r.moment:.1f} s: {r.problem}" for r in results if r.problem]
 
 

@@ -16,6 +16,7 @@ sandbox installs ext4, and some of the disks are chosen to be exactly like that.
 from __future__ import annotations
 
 import os
+import shlex
 import shutil
 import tempfile
 import time
@@ -37,7 +38,7 @@ from rfe_helpers.machine.vm import Machine
 from rfe_helpers.prove.diskcheck import Expected, as_grub_sees, as_linux_sees
 from rfe_helpers.prove.writelog import DiskState, Rebuilder, read, states
 
-UPDATE = "rpm-ostree upgrade && systemctl reboot"
+UPDATE = "rpm-ostree upgrade"
 
 
 @dataclass(frozen=True)
@@ -78,12 +79,14 @@ def record(
     *,
     port: int,
     deadline: Deadline | float,
+    update: str = UPDATE,
     on_progress: OnProgress = None,
 ) -> Recording:
     """Boot a copy of an installed disk, let it update, and record everything that it writes.
 
-    `disk` is not changed; an update must be published. The files go to `directory`. Raises
-    MachineError, NodeError or DeadlineExceededError.
+    `disk` is not changed; an update must be published. `update` is the command that stages it, such
+    as `bootc switch IMAGE`. The files go to `directory`. Raises MachineError, NodeError or
+    DeadlineExceededError.
     """
     say, limit = progress.say(on_progress), Deadline.of(deadline)
     directory.mkdir(parents=True, exist_ok=True)
@@ -103,7 +106,7 @@ def record(
         size = log.stat().st_size
         began = time.monotonic()
         say("updating")
-        node.sudo(f"systemd-run --quiet --unit=update sh -c '{UPDATE}'")
+        node.sudo(in_background(update))
         wait_for(lambda: not machine.alive, limit, f"{name} has updated and shut down", every=1)
         seconds = time.monotonic() - began
     finally:
@@ -118,6 +121,12 @@ def record(
         old=old,
         kept=kept,
     )
+
+
+def in_background(update: str) -> str:
+    """The command that starts an update, and the reboot after it, and returns at once."""
+    script = f"{update} && systemctl reboot"
+    return shlex.join(["systemd-run", "--quiet", "--unit=update", "sh", "-c", script])
 
 
 def leave_marks(node: Node) -> dict[str, str]:
@@ -141,6 +150,12 @@ def check(
     """Rebuild `number` disk states, chosen by `seed`, and check each, every `fsck_every`-th with
     `ostree fsck`. `on_outcome` gets the index, the outcome and the raw disk before the check.
     Raises ToolMissingError if a tool is missing or the user is not root.
+
+    >>> from rfe_helpers.prove import Proof, powerloss
+    >>> proof = Proof.of("~/rfe-lab", "edge-1")  # doctest: +SKIP
+    >>> with proof.recorded() as recording:  # doctest: +SKIP
+    ...     expected = proof.expected(recording)
+    ...     outcomes = powerloss.check(recording, expected, number=20, seed=1)
     """
     if os.geteuid() != 0:
         raise ToolMissingError(
@@ -222,7 +237,14 @@ def disk_of(rebuilder: Rebuilder, state: DiskState, scratch: Path) -> Iterator[P
 
 
 def table(outcomes: list[Outcome]) -> str:
-    """How often each outcome occurred, by kind of state, as text."""
+    """How often each outcome occurred, by kind of state, as text.
+
+    >>> from rfe_helpers.prove import powerloss
+    >>> outcome = powerloss.Outcome(7, "prefix", "old", (), True, "", seconds=2.0)
+    >>> print(powerloss.table([outcome]))
+    prefix           boots old         1
+    1 states, ostree fsck on 1 of them
+    """
     rows: Mapping[tuple[str, str], int] = Counter((o.kind, _verdict(o)) for o in outcomes)
     lines = [f"{kind:16} {verdict:12} {n:6}" for (kind, verdict), n in sorted(rows.items())]
     checked = sum(outcome.fsck for outcome in outcomes)

@@ -30,9 +30,10 @@ class Proof:
 
     For example:
 
-        proof = Proof.of("~/rfe-lab", "edge-1")
-        with proof.saved() as saved:
-            results = interruptions.rounds(proof.lab, saved, 10, seed=1)
+    >>> from rfe_helpers.prove import Proof
+    >>> proof = Proof.of("~/rfe-lab", "edge-1")  # doctest: +SKIP
+    >>> with proof.recorded() as recording:  # doctest: +SKIP
+    ...     expected = proof.expected(recording)
     """
 
     lab: Lab

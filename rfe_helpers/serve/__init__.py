@@ -2,11 +2,12 @@
 
 For example:
 
-    from rfe_helpers import serve
-    from rfe_helpers.lab import Lab
-
-    site = serve.publish(Lab("~/rfe-lab"), artifact.path)
-    print(site.repo_url, site.guest_repo_url)        # for this machine, for its guests
+>>> from rfe_helpers import serve
+>>> site = serve.published(lab)  # serve.publish(lab, artifact.path) publishes another
+>>> site.answers
+True
+>>> print(site.repo_url, site.guest_repo_url)  # for this machine, for its guests
+http://127.0.0.1:.../repo/ http://10.0.2.2:.../repo/
 """
 
 import lazy_loader

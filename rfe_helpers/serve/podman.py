@@ -8,15 +8,19 @@ cgroupfs, lower limits), which podman needs inside other containers and with old
 from __future__ import annotations
 
 import os
+import re
 import stat
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from rfe_helpers.core import files, journal, run
 from rfe_helpers.core.wait import Deadline
 from rfe_helpers.errors import CommandFailedError, PodmanError, ServeError, ToolMissingError
+from rfe_helpers.lab.lab import Lab
 
+# What podman and its runtimes print where they start no container.
+_STARTS_NOTHING = re.compile(r"rlimit|\bOCI\b|cgroup|namespace|newuidmap|mounting|crun:|runc:")
 _CONSERVATIVE = """\
 # podman's own settings did not start a container on this machine.
 [containers]
@@ -30,10 +34,15 @@ events_logger = "file"
 
 @dataclass(frozen=True)
 class Mount:
-    """A file of the host, mounted read-only at a path in the container."""
+    """A file or directory of the host at a path in the container, read-only or `writable`."""
 
     source: Path
     target: str
+    writable: bool = False
+
+    @property
+    def option(self) -> str:
+        return f"--volume={self.source}:{self.target}:{'rw' if self.writable else 'ro'},z"
 
 
 @dataclass(frozen=True)
@@ -41,6 +50,12 @@ class Podman:
     """podman on this machine; `config` is the path of the lab's own containers.conf."""
 
     config: Path
+
+    @classmethod
+    def of(cls, lab: Lab) -> Podman:
+        """podman on this machine, with the settings of a lab. Raises PodmanError if it is not
+        installed."""
+        return cls.find(lab.path("www", "containers.conf"))
 
     @classmethod
     def find(cls, config: Path) -> Podman:
@@ -58,6 +73,43 @@ class Podman:
             self._run([*copy, f"containers-storage:{image}"], deadline, log)
         except CommandFailedError as error:
             raise _explained(error, f"cannot import {archive.name}", log) from None
+
+    def build_image(
+        self,
+        context: Path,
+        image: str,
+        deadline: Deadline,
+        log: Path,
+        *,
+        on_line: Callable[[str], None] | None = None,
+    ) -> None:
+        """Build the Containerfile in a directory as `image`; its base may come from a registry on
+        this machine without TLS. Raises PodmanError with the end of the output.
+
+        RUN uses the host's network, to reach what apt or dnf reach here.
+        """
+        argv = ["podman", "build", "--tls-verify=false", "--network=host", "--pull-always"]
+        # Where podman starts no container with its own settings, a chroot does for RUN.
+        argv += [] if not self.config.exists() else ["--isolation=chroot"]
+        argv += [f"--tag={image}", str(context)]
+        what = f"podman cannot build {context}"
+        self._try(argv, what, deadline, log, fallback=("--isolation=chroot",), on_line=on_line)
+
+    def push_image(
+        self, image: str, deadline: Deadline, log: Path, *, compression: str = "gzip"
+    ) -> None:
+        """Push an image under its own name, to a registry on this machine without TLS."""
+        argv = [
+            "podman",
+            "push",
+            "--quiet",
+            "--tls-verify=false",
+            f"--compression-format={compression}",
+        ]
+        try:
+            self._run([*argv, image], deadline, log)
+        except CommandFailedError as error:
+            raise _explained(error, f"podman cannot push {image}", log) from None
 
     def start(
         self,
@@ -78,52 +130,102 @@ class Podman:
         argv = ["podman", "run", "--detach", "--name", name]
         argv += ["--publish", f"127.0.0.1:{port}:{container_port}"]
         for mount in mounts:
-            argv += ["--volume", f"{mount.source}:{mount.target}:ro,z"]
-        argv.append(image)
+            argv.append(mount.option)
+        self._try([*argv, image], f"podman cannot start {image}", deadline, log, name)
+
+    def run_once(
+        self,
+        image: str,
+        command: Sequence[str],
+        deadline: Deadline,
+        log: Path,
+        *,
+        mounts: Iterable[Mount] = (),
+        network: str = "none",
+    ) -> str:
+        """Run a command in a container of its own and return its output; `network` is none or
+        host. An image of a registry on this machine is fetched. Raises PodmanError if it fails."""
+        argv = ["podman", "run", "--rm", "--pull=missing", "--tls-verify=false"]
+        argv += [f"--network={network}", *(mount.option for mount in mounts)]
+        what = f"{command[0]} has failed in {image}"
+        return self._try([*argv, image, *command], what, deadline, log)
+
+    def probe(self, image: str, deadline: Deadline, log: Path) -> None:
+        """Run a container that ends at once, so that what this machine needs is known. Raises
+        PodmanError if that works neither with podman's settings nor with the lab's."""
+        argv = ["podman", "run", "--rm", "--pull=never", "--network=none", "--entrypoint=true"]
+        self._try([*argv, image], f"podman cannot start {image}", deadline, log)
+
+    def _try(
+        self,
+        argv: list[str],
+        what: str,
+        deadline: Deadline,
+        log: Path,
+        name: str = "",
+        *,
+        fallback: Sequence[str] = (),
+        on_line: Callable[[str], None] | None = None,
+    ) -> str:
+        """Run a command with podman's own settings, and if these do not do, with the lab's; remove
+        the container `name` where it fails. `fallback` are options for the second attempt.
+        Returns its output."""
         try:
-            self._run(argv, deadline, log)
-            return
+            return self._run(argv, deadline, log, on_line)
         except CommandFailedError as error:
-            remove(name, self._env())
-            first = _explained(error, f"podman cannot start {image}", log)
+            if name:
+                remove(name, self.environment())
+            first = _explained(error, what, log)
             if not isinstance(first, PodmanError) or self.config.exists():
                 raise first from None
+            if fallback and not _STARTS_NOTHING.search(error.tail):
+                raise first from None  # what was to be built is at fault
         journal.write(self.config, _CONSERVATIVE, mode=0o600)
         try:
-            self._run(argv, deadline, log)
+            return self._run([*argv, *fallback], deadline, log, on_line)
         except CommandFailedError as error:
-            remove(name, self._env())
+            if name:
+                remove(name, self.environment())
             self.config.unlink()
-            raise _explained(error, f"podman cannot start {image}", log) from None
+            raise _explained(error, what, log) from None
 
     def is_running(self, name: str) -> bool:
         argv = ["podman", "container", "inspect", "--format", "{{.State.Running}}", name]
-        return run.run(argv, env=self._env(), check=False).stdout.strip() == "true"
+        return run.run(argv, env=self.environment(), check=False).stdout.strip() == "true"
 
     def logs(self, name: str) -> str:
         """The last lines that a container printed."""
         argv = ["podman", "logs", "--tail", "15", name]
-        result = run.run(argv, env=self._env(), check=False)
+        result = run.run(argv, env=self.environment(), check=False)
         return (result.stdout + result.stderr).strip()
 
     def image_id(self, image: str) -> str:
         """The id of an image; "" if there is none."""
         argv = ["podman", "image", "inspect", "--format", "{{.Id}}", image]
-        result = run.run(argv, env=self._env(), check=False)
+        result = run.run(argv, env=self.environment(), check=False)
         return result.stdout.strip() if result.status == 0 else ""
 
     def remove(self, name: str) -> None:
         """End and remove a container, if it exists."""
-        remove(name, self._env())
+        remove(name, self.environment())
 
     def remove_image(self, image: str) -> None:
         """Remove an image unless a container uses it."""
-        run.run(["podman", "image", "rm", image], env=self._env(), check=False)
+        run.run(["podman", "image", "rm", image], env=self.environment(), check=False)
 
-    def _run(self, argv: list[str], deadline: Deadline, log: Path) -> None:
-        run.run(argv, env=self._env(), deadline=deadline, log=log)
+    def _run(
+        self,
+        argv: list[str],
+        deadline: Deadline,
+        log: Path,
+        on_line: Callable[[str], None] | None = None,
+    ) -> str:
+        env = self.environment()
+        result = run.run(argv, env=env, deadline=deadline, log=log, on_line=on_line)
+        return result.stdout + result.stderr
 
-    def _env(self) -> dict[str, str]:
+    def environment(self) -> dict[str, str]:
+        """What podman needs in its environment."""
         config = {"CONTAINERS_CONF": str(self.config)} if self.config.exists() else {}
         return {**runtime_directory(), **config}
 
@@ -131,8 +233,12 @@ class Podman:
 def remove(name: str, env: Mapping[str, str] | None = None) -> None:
     """End and remove a container, if it exists. Raises ServeError if that fails."""
     argv = ["podman", "rm", "--force", "--ignore", "--time", "1", name]
+    env = env if env is not None else runtime_directory()
+    # The first one fails if the container ends by itself meanwhile.
+    if run.run(argv, env=env, seconds=60, check=False).status == 0:
+        return
     try:
-        run.run(argv, env=env if env is not None else runtime_directory(), seconds=60)
+        run.run(argv, env=env, seconds=60)
     except CommandFailedError as error:
         raise ServeError(
             f"the container {name} cannot be removed:\n{error.tail}",

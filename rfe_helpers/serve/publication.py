@@ -47,7 +47,13 @@ FEW_REQUESTS = 500
 class Published:
     """The result of publishing a commit. `previous` is the commit before it; `by_objects` is the
     load of the update object by object, `delta` by the static delta, None if none was kept;
-    `removed` are old commits that were removed; `warnings` are about the commit as an update."""
+    `removed` are old commits that were removed; `warnings` are about the commit as an update.
+
+    >>> from rfe_helpers import serve
+    >>> published = serve.Publication.of(lab).publish(artifact.path, commit.ref)
+    >>> published.commit == commit.id, published.warnings
+    (True, ())
+    """
 
     commit: str
     previous: str | None
@@ -60,10 +66,12 @@ class Published:
 class Publication:
     """A published repository in a directory.
 
-        publication = Publication.of(lab)
-        published = publication.publish(artifact.path, "rhel/9/x86_64/edge")
-        print(published.commit, publication.history("rhel/9/x86_64/edge"))
-        site = serve.publish(lab, publication.repo.path)
+    >>> from rfe_helpers import serve
+    >>> publication = serve.Publication.of(lab)
+    >>> publication.repo.path
+    PosixPath('.../www/publication/repo')
+    >>> publication.history("debian/13/x86_64/shop")  # nothing is published there
+    ()
 
     `key` signs commits and the summary; with None nothing is signed. `keep` is the number of
     commits of each ref that stay, at least 2 (InputError).

@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import requests
 
@@ -37,7 +38,13 @@ _MANIFESTS = (
 
 @dataclass(frozen=True)
 class Registry:
-    """A registry that answers at `port` of 127.0.0.1."""
+    """A registry that answers at `port` of 127.0.0.1.
+
+    >>> registry.address, registry.answers
+    ('127.0.0.1:...', True)
+    >>> registry.digest(image.name)
+    'sha256:...'
+    """
 
     port: int
     log: Path
@@ -59,13 +66,22 @@ class Registry:
         except requests.RequestException:
             return False
 
-    def push(self, archive: Path, name: str, deadline: Deadline | float | None = None) -> str:
-        """Push an OCI archive as `name` ("edge/application:stable") and return its digest.
+    def push(
+        self,
+        archive: Path,
+        name: str,
+        deadline: Deadline | float | None = None,
+        *,
+        compression: str = "gzip",
+    ) -> str:
+        """Push an OCI archive as `name` ("edge/application:stable") and return its digest; layers
+        that are not compressed are, with gzip or zstd.
 
         An image that had the name before keeps only its digest. Raises ServeError.
         """
         run.require("skopeo")
-        argv = ["skopeo", "copy", "--quiet", "--dest-tls-verify=false", f"oci-archive:{archive}"]
+        argv = ["skopeo", "copy", "--quiet", "--dest-tls-verify=false"]
+        argv += [f"--dest-compress-format={compression}", f"oci-archive:{archive}"]
         try:
             run.run([*argv, f"docker://{self.address}/{name}"], deadline=deadline)
         except CommandFailedError as error:
@@ -76,11 +92,29 @@ class Registry:
             ) from None
         return self.digest(name)
 
+    def tag(self, name: str, tag: str) -> str:
+        """Give an image of this registry ("edge/os:1") another tag as well; returns its digest.
+        Raises ServeError."""
+        repository = name.rpartition(":")[0]
+        argv = ["skopeo", "copy", "--quiet", "--src-tls-verify=false", "--dest-tls-verify=false"]
+        source, target = f"{self.address}/{name}", f"{self.address}/{repository}:{tag}"
+        try:
+            run.run([*argv, f"docker://{source}", f"docker://{target}"], seconds=300)
+        except CommandFailedError as error:
+            raise ServeError(f"cannot tag {name} as {tag}:\n{error.tail}", log=self.log) from None
+        return self.digest(f"{repository}:{tag}")
+
     def digest(self, name: str) -> str:
         """The digest ("sha256:…") of an image. Raises ServeError if there is none of that name."""
         repository, _, tag = name.rpartition(":")
         answer = self._answer(f"{repository}/manifests/{tag}", name)
         return str(answer.headers["Docker-Content-Digest"])
+
+    def manifest(self, name: str) -> dict[str, Any]:
+        """The manifest of an image, whose `layers` have digest and size. Raises ServeError."""
+        repository, _, tag = name.rpartition(":")
+        document: dict[str, Any] = self._answer(f"{repository}/manifests/{tag}", name).json()
+        return document
 
     def tags(self, repository: str) -> tuple[str, ...]:
         """The tags of a repository, sorted. Raises ServeError if the repository does not exist."""
@@ -111,9 +145,12 @@ class Registry:
 def start(lab: Lab, deadline: Deadline | float | None = None) -> Registry:
     """The lab's registry, started if it does not run, on the same port and with the same images.
 
-        registry = start(lab)
-        digest = registry.push(archive, "edge/application:stable")
-        image = f"{registry.guest_address}/edge/application@{digest}"    # for machines
+    >>> from rfe_helpers import serve
+    >>> images = serve.registry.start(lab)
+    >>> images.answers
+    True
+    >>> f"{images.guest_address}/{image.name}"  # the name of an image for machines
+    '10.0.2.2:.../edge-base:13'
 
     Raises ToolMissingError, or ServeError with the end of its log.
     """
@@ -145,14 +182,24 @@ def start(lab: Lab, deadline: Deadline | float | None = None) -> Registry:
 
 
 def find(lab: Lab) -> Registry | None:
-    """The lab's registry; None if it does not run."""
+    """The lab's registry; None if it does not run.
+
+    >>> from rfe_helpers import serve
+    >>> serve.registry.find(lab) == registry
+    True
+    """
     if lab.process(PROCESS) is None:
         return None
     return Registry(lab.port(PROCESS, ports.REGISTRY), lab.log(PROCESS))
 
 
 def stop(lab: Lab) -> None:
-    """End the lab's registry; its images stay."""
+    """End the lab's registry; its images stay.
+
+    >>> from rfe_helpers import serve
+    >>> from rfe_helpers.lab import Lab
+    >>> serve.registry.stop(Lab("another-lab"))  # none runs there
+    """
     with _alone(lab):
         process = lab.process(PROCESS)
         if process is not None:

@@ -46,6 +46,11 @@ class Site:
     Both end with a slash; the repository is at repo/, each kickstart at its name. `engine` is
     "podman" or "nginx", `note` says why nginx serves a container; `ca` is the path of the CA
     certificate of an HTTPS server, "" for HTTP.
+
+    >>> site.answers
+    True
+    >>> site.kickstart_url("edge.ks")
+    'http://10.0.2.2:.../edge.ks'
     """
 
     url: str
@@ -89,8 +94,10 @@ def publish(
 ) -> Site:
     """Serve a container.tar, commit.tar or repository directory, and kickstarts (name -> text).
 
-        site = publish(lab, artifact.path, kickstarts={"edge.ks": text})
-        print(site.repo_url, site.kickstart_url("edge.ks"))
+    >>> from rfe_helpers import serve
+    >>> site = serve.publish(lab, artifact.path)
+    >>> site.answers, site.repo_url
+    (True, 'http://127.0.0.1:.../repo/')
 
     This replaces the site that was served; with kickstarts=None its kickstarts stay. `port` 0 is
     the port of that site, or the lab's own (8000 for the usual lab); `engine` "nginx" avoids
@@ -135,7 +142,12 @@ def _check(artifact: Path, kickstarts: Mapping[str, str], engine: str, tls: bool
 
 
 def published(lab: Lab) -> Site:
-    """The site that the lab published last. Raises StepMissingError if there is none."""
+    """The site that the lab published last. Raises StepMissingError if there is none.
+
+    >>> from rfe_helpers import serve
+    >>> serve.published(lab).repo_url
+    'http://127.0.0.1:.../repo/'
+    """
     try:
         recorded = json.loads(_state(lab).read_text())
     except FileNotFoundError:
@@ -156,7 +168,13 @@ def _kickstarts(lab: Lab) -> dict[str, str]:
 
 @dataclass(frozen=True)
 class Earlier:
-    """An earlier site with the text of its kickstarts, to be published again."""
+    """An earlier site with the text of its kickstarts, to be published again.
+
+    >>> from rfe_helpers import serve
+    >>> earlier = serve.remember(lab)
+    >>> earlier.site.port == site.port
+    True
+    """
 
     site: Site
     kickstarts: Mapping[str, str]
@@ -174,19 +192,36 @@ class Earlier:
 
 
 def remember(lab: Lab) -> Earlier | None:
-    """The site that the lab serves now, to be published again later; None if none answers."""
+    """The site that the lab serves now, to be published again later; None if none answers.
+
+    >>> from rfe_helpers import serve
+    >>> earlier = serve.remember(lab)
+    >>> site = serve.publish(lab, artifact.path, kickstarts={})
+    >>> earlier.publish(lab).kickstarts == earlier.site.kickstarts
+    True
+    """
     if not _state(lab).exists() or not (served := published(lab)).answers:
         return None
     return Earlier(served, _kickstarts(lab))
 
 
 def port_of(lab: Lab) -> int:
-    """The port of the site that the lab published last, or else the lab's own."""
+    """The port of the site that the lab published last, or else the lab's own.
+
+    >>> from rfe_helpers import serve
+    >>> serve.port_of(lab) == site.port
+    True
+    """
     return published(lab).port if _state(lab).exists() else lab.port("web", ports.WEB)
 
 
 def stop(lab: Lab) -> None:
-    """End the server; artifacts and kickstarts stay."""
+    """End the server; artifacts and kickstarts stay.
+
+    >>> from rfe_helpers import serve
+    >>> from rfe_helpers.lab import Lab
+    >>> serve.stop(Lab("another-lab"))  # nothing is served there
+    """
     with files.locked(lab.path("www", ".lock")):
         with_podman.stop(lab)
         with_nginx.stop(lab)

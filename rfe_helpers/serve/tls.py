@@ -8,8 +8,10 @@ In the directory of `certificates` (0700), keys with mode 0600:
 
 from __future__ import annotations
 
+import ipaddress
 import os
 import tempfile
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -31,26 +33,38 @@ class Certificates:
     key: Path
 
 
-def certificates(directory: Path, name: str = "RFE lab CA") -> Certificates:
-    """The certificates in a directory, created at the first call. Raises ServeError."""
+def certificates(
+    directory: Path, name: str = "RFE lab CA", hosts: Iterable[str] = ()
+) -> Certificates:
+    """The certificates in a directory, created at the first call, for loopback and for `hosts`
+    (addresses and names). Raises ServeError."""
     directory.mkdir(parents=True, exist_ok=True, mode=0o700)
     directory.chmod(0o700)
     paths = Certificates(directory / "ca.pem", directory / "server.pem", directory / "server.key")
     if not paths.certificate.exists():
         try:
-            _make(directory, name)
+            _make(directory, name, hosts)
         except CommandFailedError as error:
             raise ServeError(f"openssl cannot make a certificate:\n{error.tail}") from error
     return paths
 
 
-def _make(directory: Path, name: str) -> None:
+def _kind(host: str) -> str:
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return "DNS"
+    return "IP"
+
+
+def _make(directory: Path, name: str, hosts: Iterable[str]) -> None:
     """Make all four files and put them in place one by one, the server's certificate last."""
     with tempfile.TemporaryDirectory(dir=directory) as scratch:
         new = {n: Path(scratch, n) for n in ("ca.key", "ca.pem", "server.key", "server.pem")}
         request = Path(scratch, "server.csr")
         extensions = Path(scratch, "extensions")
-        extensions.write_text(f"{_ADDRESSES}\nextendedKeyUsage=serverAuth\n")
+        more = "".join(f",{_kind(host)}:{host}" for host in hosts)
+        extensions.write_text(f"{_ADDRESSES}{more}\nextendedKeyUsage=serverAuth\n")
         # fmt: off
         _openssl(
             "req", "-x509", *_NEW_KEY,

@@ -20,7 +20,7 @@ def start(content: Content, stop_nginx: Callable[[Lab], None]) -> Server:
     """Import the container and run it in place of the earlier server; kickstarts are mounted into
     its web root. Raises PodmanError if podman cannot run here, ServeError."""
     lab = content.lab
-    engine = _podman(lab)
+    engine = Podman.of(lab)
     log = lab.log("podman")
     name = _name(lab)
     facts = lab.profile.container
@@ -63,12 +63,16 @@ def start(content: Content, stop_nginx: Callable[[Lab], None]) -> Server:
 def stop(lab: Lab) -> None:
     """End the lab's container, if there is one."""
     if _name(lab) in lab.state["containers"]:
-        _podman(lab).remove(_name(lab))
+        Podman.of(lab).remove(_name(lab))
         lab.remove_container(_name(lab))
 
 
 def remove_container(name: str) -> None:
-    """End and remove a container and its image, for `Lab.sweep`. Raises ServeError."""
+    """End and remove a container and its image, for `Lab.sweep`. Raises ServeError.
+
+    >>> from rfe_helpers import serve
+    >>> serve.remove_container("rfe-web-0f3a")  # does nothing if it is gone
+    """
     podman.remove(name)
     with _alone_on_this_machine():
         run.run(
@@ -77,10 +81,6 @@ def remove_container(name: str) -> None:
             check=False,
             seconds=60,
         )
-
-
-def _podman(lab: Lab) -> Podman:
-    return Podman.find(lab.path("www", "containers.conf"))
 
 
 def _name(lab: Lab) -> str:

@@ -1,4 +1,4 @@
-"""A browser, and JupyterLab over a new lab for each module."""
+"""JupyterLab over a new lab for each module."""
 
 from __future__ import annotations
 
@@ -7,15 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 from playwright.sync_api import Browser
-from support import browser
 from support.jupyterlab import BIN, Window, jupyterlab
-
-
-@pytest.fixture(scope="module")
-def chromium() -> Iterator[Browser]:
-    """For a module, not for the session: its event loop disturbs other tests while it runs."""
-    with browser.chromium() as program:
-        yield program
 
 
 @pytest.fixture(scope="module")

@@ -62,6 +62,7 @@ def test_the_editor_finds_adds_pushes_and_goes_back(window: Window) -> None:
     editor.locator(SHOWN).filter(has_text='name = "htop"').first.wait_for()
     editor.get_by_text(re.compile(r"\d+ packages in the image")).wait_for()
     window.shot(editor, "editor")
+    assert window.barriers() == []
     assert window.clipped() == []
     editor.locator(".jupyter-widget-tagsinput").click()
     editor.locator(".jupyter-widget-taginput").press_sequentially("hotp")
@@ -93,11 +94,13 @@ def test_the_editor_finds_adds_pushes_and_goes_back(window: Window) -> None:
 def test_a_compose_is_started_and_cancelled(window: Window) -> None:
     window.run_cells("nb20-34-code", seconds=120)
     panel = window.panel("nb20-34-code")
-    panel.get_by_label("Type").select_option("edge-commit")
+    # An edge commit of what was composed before is there in a second: too soon to be cancelled.
+    panel.get_by_label("Type").select_option("guest-image")
     panel.get_by_role("button", name="Start").click()
     panel.get_by_text("is accepted").wait_for()
     panel.get_by_text("… RUNNING after").wait_for()
     window.shot(panel, "composes")
+    assert window.barriers() == []
     assert window.clipped() == []
     panel.get_by_role("button", name="Cancel").click()
     panel.get_by_text("✘ FAILED after").wait_for()
@@ -120,6 +123,7 @@ def test_a_commit_is_browsed_and_compared(window: Window) -> None:
     panel.get_by_label("Path").press("Enter")
     panel.get_by_text("PRETTY_NAME=").wait_for()
     window.shot(panel, "commit")
+    assert window.barriers() == []
     assert window.clipped() == []
     panel.get_by_role("tab", name="Two commits").click()
     first = panel.get_by_label("Commit", exact=True).evaluate("s => s.selectedOptions[0].text")

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from playwright.sync_api import Browser, FrameLocator, Page, expect
+from support.browser import barriers
 from support.disks import boot_sector
 from support.jupyterlab import ARTEFACTS, Window, jupyterlab, notebook
 
@@ -148,6 +149,7 @@ def test_a_machine_is_worked_by_keyboard_and_others_see_it(window: Window) -> No
         for scheme in ("light", "dark"):
             one.page.emulate_media(color_scheme=scheme)
             one.page.screenshot(path=ARTEFACTS / f"machine-page-{scheme}.png")
+            assert barriers(one.page) == []
         one.page.set_viewport_size({"width": 375, "height": 800})
         assert one.page.evaluate("() => document.documentElement.scrollWidth") == 375
         one.page.screenshot(path=ARTEFACTS / "machine-page-phone.png", full_page=True)

@@ -1,10 +1,11 @@
 """Debian's Chromium, driven by playwright."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
-from playwright.sync_api import Browser, sync_playwright
+from axe_playwright_python.sync_playwright import Axe
+from playwright.sync_api import Browser, Page, sync_playwright
 
 from rfe_helpers.core import run
 
@@ -23,3 +24,18 @@ def chromium() -> Iterator[Browser]:
         browser = playwright.chromium.launch(executable_path=program, args=arguments)
         yield browser
         browser.close()
+
+
+def barriers(page: Page, rule: str = "", within: Sequence[str] = ()) -> list[str]:
+    """What axe-core finds serious or critical on a page: a rule, and the beginning of the first
+    elements that break it. `rule` is the only one to try, "" for all; `within` are selectors of the
+    parts to look at, none for the whole page."""
+    context = {"include": [[selector] for selector in within]} if within else None
+    options = {"resultTypes": ["violations"], "preload": False}
+    options |= {"runOnly": [rule]} if rule else {}
+    violations = Axe().run(page, context=context, options=options).response["violations"]
+    return [
+        f"{each['id']}: " + "; ".join(node["html"][:150] for node in each["nodes"][:3])
+        for each in violations
+        if each["impact"] in ("serious", "critical")
+    ]

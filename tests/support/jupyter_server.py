@@ -1,4 +1,4 @@
-"""A Jupyter server in a thread, with the pages of machines and nothing else."""
+"""A Jupyter server in a thread, with the workbook's extension and nothing else."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tornado.httpserver import HTTPServer
 from tornado.netutil import bind_sockets
 from traitlets.config import Config
 
-from rfe_helpers.workbook import machine_page
+from rfe_helpers.workbook import server as extension
 
 TOKEN = "a-token-of-a-test"
 
@@ -27,7 +27,7 @@ def serving(lab: Path, home: Path) -> Iterator[str]:
     settings = {
         "IdentityProvider": {"token": TOKEN},
         "ServerApp": {
-            "jpserver_extensions": {machine_page.__name__: True},
+            "jpserver_extensions": {extension.__name__: True},
             "root_dir": str(home),
             "open_browser": False,
             "allow_root": True,

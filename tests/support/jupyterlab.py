@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from playwright.sync_api import Browser, ConsoleMessage, Page
+from support.browser import barriers
 
 from rfe_helpers.core import files
 from rfe_helpers.core.wait import Deadline, wait_for
@@ -89,7 +90,7 @@ class Window:
     def watch(self, page: Page) -> None:
         """Note the complaints of a page."""
         page.on("console", self._note)
-        page.on("pageerror", lambda error: self.complaints.append(str(error)))
+        page.on("pageerror", lambda error: self.complaints.append(error.stack or str(error)))
 
     def _note(self, message: ConsoleMessage) -> None:
         if message.type == "error" and not HARMLESS.search(message.text):
@@ -187,6 +188,12 @@ class Window:
         found: list[str] = self.page.evaluate(CLIPPED)
         return found
 
+    def barriers(self) -> list[str]:
+        """What axe-core finds in the prose, the outputs and the panels of the notebook in front."""
+        notebook = ".jp-NotebookPanel:not(.lm-mod-hidden)"
+        parts = [f"{notebook} {part}" for part in (".jp-MarkdownOutput", ".jp-OutputArea-output")]
+        return barriers(self.page, within=parts)
+
     def panel(self, cell: str) -> Any:
         """The panel that a cell shows."""
         self.go_to(cell)
@@ -208,17 +215,23 @@ class Window:
         panel.screenshot(path=directory / f"{name}.png")
 
     def theme(self, name: str) -> None:
+        """Choose a theme. JupyterLab covers the page meanwhile, and takes its cover away twice when
+        the next theme comes too early."""
         self.page.evaluate(
             "name => window.jupyterapp.commands.execute('apputils:change-theme', {theme: name})",
             name,
         )
         self.page.wait_for_function("name => document.body.dataset.jpThemeName === name", arg=name)
+        self.page.locator("#jupyterlab-splash").wait_for(state="detached")
 
     def pictures(self, name: str) -> None:
-        """The whole notebook in front, light and dark, into the artefacts."""
+        """The whole notebook in front, light and dark, into the artefacts; nothing in its prose,
+        outputs and panels keeps anybody out."""
         for theme, word in (("JupyterLab Light", "light"), ("JupyterLab Dark", "dark")):
             self.theme(theme)
             self.picture(f"{name}-{word}")
+            found = self.barriers()
+            assert not found, found
         self.theme("JupyterLab Light")
 
     def picture(self, name: str, most: int = 12000) -> Path:

@@ -17,7 +17,7 @@ from rfe_helpers.core import run
 from rfe_helpers.core.wait import Deadline
 from rfe_helpers.errors import CommandFailedError
 from rfe_helpers.lab.cache import cache_directory
-from rfe_helpers.sandbox.build import artifacts, base, tree
+from rfe_helpers.sandbox.build import artifacts, base, mmdebstrap, tree
 from rfe_helpers.sandbox.service.packages import Index
 
 pytestmark = pytest.mark.slow
@@ -253,3 +253,26 @@ def test_a_package_that_is_not_there_ends_in_apts_words(work: tree.Work) -> None
         artifacts.build(request, work)
     left = set(Path("/var/tmp").glob("rfe-tree-*")) - before
     assert not left, "the temporary tree is left"
+
+
+def test_a_tree_laid_over_the_base_is_what_is_built_without_an_overlay(
+    work: tree.Work, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    blueprint = Blueprint(name="Edge", version="0.0.1", customizations=CUSTOMIZATIONS)
+    request = tree.Request(
+        "3", "edge-commit", REF, blueprint, packages=("iputils-ping", "cron"), version="13.1"
+    )
+    kept = base.in_cache(work.cache).directory / "recent"
+
+    def content() -> set[str]:
+        for recent in kept.glob("*.json"):
+            recent.unlink()
+        repository = Repo(tmp_path / "repo").init("archive")
+        commit = tree.commit(request, work, repository)
+        listing = run.run(["ostree", f"--repo={repository.path}", "ls", "-R", "-C", "-X", commit])
+        return set(listing.stdout.splitlines())
+
+    laid_over = content()
+    assert "pack what is new" in work.log.read_text(), "no overlay can be mounted here"
+    monkeypatch.setattr(mmdebstrap, "can_lay_over", lambda base: False)
+    assert content() == laid_over

@@ -21,6 +21,7 @@ from rfe_helpers.lab.lab import Lab
 from rfe_helpers.machine.node import Node
 from rfe_helpers.machine.vm import Machine
 from rfe_helpers.serve import registry
+from rfe_helpers.workbook.chapters import number_of
 
 pytestmark = [pytest.mark.full, pytest.mark.timeout(5400)]
 RFE = Path(sys.executable).parent / "rfe"
@@ -59,7 +60,7 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
 def shown(lab: Lab, name: str, *arguments: str) -> str:
     """What a notebook shows when it runs, after those in `arguments`."""
     options = ["--json", "--lab", str(lab.directory), "-p", "keep", "1"]
-    result = rfe("run", *arguments, name[:2], *options)
+    result = rfe("run", *arguments, number_of(name), *options)
     print(result.stderr)
     assert result.returncode == 0, result.stderr[-4000:]
     executed = Path(json.loads(result.stdout)["report"]).parent / name

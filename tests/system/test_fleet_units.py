@@ -52,10 +52,11 @@ def check_out(commit: Commit, target: Path) -> Path:
 
 
 def inside(root: Path, script: str) -> subprocess.CompletedProcess[str]:
-    """A shell in there; no network, no processes of this machine."""
+    """A shell in there; no network, no processes of this machine. Masked units need /dev/null."""
     argv = ["unshare", "--map-root-user", "--net", "--pid", "--fork", "--mount"]
+    enter = 'mount --rbind /dev "$0/dev"; exec chroot "$0" /bin/sh -euc "$1"'
     return subprocess.run(
-        [*argv, "chroot", root, "/bin/sh", "-euc", script],
+        [*argv, "/bin/sh", "-euc", enter, root, script],
         capture_output=True,
         text=True,
         timeout=300,

@@ -3,6 +3,7 @@
 Every machine here is real: minutes where KVM does not work.
 """
 
+import base64
 import json
 import sys
 from collections.abc import Iterator, Mapping
@@ -350,6 +351,31 @@ def test_a_disk_too_small_for_the_commit_is_refused_before_it_is_touched(
     assert not written(world.disk("refused"))
 
 
+def ignition_config() -> str:
+    """A file in /etc and one in /var, a user, and a unit that is enabled, as base64 of JSON."""
+    unit = "[Service]\nType=oneshot\nRemainAfterExit=yes\nExecStart=/usr/bin/test -e /etc/site\n"
+    config = {
+        "ignition": {"version": "3.3.0"},
+        "passwd": {"users": [{"name": "fitter", "groups": ["wheel"]}]},
+        "storage": {
+            "files": [
+                {"path": path, "mode": 0o644, "contents": {"source": f"data:,{text}%0A"}}
+                for path, text in (("/etc/site", "berlin"), ("/var/lib/site/name", "edge"))
+            ]
+        },
+        "systemd": {
+            "units": [
+                {
+                    "name": "site.service",
+                    "enabled": True,
+                    "contents": f"{unit}[Install]\nWantedBy=multi-user.target\n",
+                }
+            ]
+        },
+    }
+    return base64.b64encode(json.dumps(config).encode()).decode()
+
+
 def test_a_simplified_installer_writes_its_image_to_the_disk_it_names(world: World) -> None:
     var = {"mountpoint": "/var", "minsize": GIB // 2, "label": "data"}
     iso = world.compose(
@@ -357,6 +383,7 @@ def test_a_simplified_installer_writes_its_image_to_the_disk_it_names(world: Wor
         installation_device="/dev/vda",
         kernel={"append": "edge.word=yes"},
         disk={"partitions": [var]},
+        ignition={"embedded": {"config": ignition_config()}},
     )
     install_by_the_menu(world, "simplified", iso, "bios")
     machine, edge = world.boot("simplified", "bios")
@@ -364,6 +391,9 @@ def test_a_simplified_installer_writes_its_image_to_the_disk_it_names(world: Wor
     assert int(edge.run("findmnt -bno SIZE /sysroot").stdout) > 8 * GIB
     assert edge.run("findmnt -no SOURCE,LABEL /var").stdout.split() == ["/dev/vda4", "data"]
     assert edge.sudo("ostree remote show-url edge").stdout.strip() == world.site.guest_repo_url
+    assert edge.run("cat /etc/site /var/lib/site/name").stdout == "berlin\nedge\n"
+    assert edge.run("id -nG fitter").stdout.split() == ["fitter", "wheel"]
+    assert edge.run("systemctl is-active site.service").stdout.strip() == "active"
     assert not edge.run("systemctl --failed --no-legend --plain").stdout.strip()
     machine.stop()
 

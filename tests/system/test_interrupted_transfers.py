@@ -14,10 +14,10 @@ from support.updates import REF, Publisher, refusal
 from rfe_helpers import serve
 from rfe_helpers.commit.ostree import Repo
 from rfe_helpers.core import run
+from rfe_helpers.core.link import Link, Quality
 from rfe_helpers.core.wait import Deadline, wait_for
 from rfe_helpers.errors import DeadlineExceededError
 from rfe_helpers.lab.lab import Lab
-from rfe_helpers.prove.link import Link, Quality
 from rfe_helpers.serve.site import Site
 
 pytestmark = pytest.mark.slow

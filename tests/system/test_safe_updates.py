@@ -5,17 +5,19 @@ One installation serves all tests; each writes to a disk layer of its own. Hours
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from support.devices import on_a_layer
 
 from rfe_helpers import serve
 from rfe_helpers.build.blueprint import Blueprint
 from rfe_helpers.commit.ostree import Repo
 from rfe_helpers.commit.signing import signing_key
 from rfe_helpers.core import run
+from rfe_helpers.core.link import Link, Quality
 from rfe_helpers.core.wait import Deadline, wait_for
 from rfe_helpers.errors import NodeError
 from rfe_helpers.install import kickstart
@@ -27,7 +29,6 @@ from rfe_helpers.machine.qemu import VmSpec
 from rfe_helpers.machine.vm import Machine
 from rfe_helpers.prove import interruptions, powerloss
 from rfe_helpers.prove.diskcheck import Expected
-from rfe_helpers.prove.link import Link, Quality
 from rfe_helpers.sandbox.build import tree
 from rfe_helpers.sandbox.installer import iso
 from rfe_helpers.serve.publication import Publication
@@ -79,19 +80,9 @@ class World:
             signing_key=self.publication.key.public,
         )
 
-    @contextmanager
-    def device(self) -> Iterator[Node]:
+    def device(self) -> AbstractContextManager[Node]:
         """The installed machine, running on a layer of its own."""
-        layer = self.lab.path("machines", "edge", "layer.qcow2")
-        disks.overlay(self.disk, layer)
-        machine = Machine.start(self.lab, VmSpec("edge", disk=layer, forwards=((self.port, 22),)))
-        try:
-            edge = Node(self.lab, "edge", port=self.port)
-            edge.forget_host_key()  # a layer makes its own at its first boot
-            edge.wait(Deadline(SECONDS))
-            yield edge
-        finally:
-            machine.kill()
+        return on_a_layer(self.lab, "edge", self.disk, self.port)
 
 
 def build_world(directory: Path) -> World:

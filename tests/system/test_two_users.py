@@ -1,6 +1,8 @@
 """One installation from a wheel, and one cache, that root owns and two ordinary users work with."""
 
 import json
+import os
+import secrets
 import shutil
 import subprocess
 import sys
@@ -14,12 +16,16 @@ from pathlib import Path
 
 import jupyterlab
 import pytest
+import requests
 import websocket
+from support import rooms
 from support.ordinary_user import OrdinaryUser, ordinary_user
 
 from rfe_helpers.core import run
+from rfe_helpers.core.network import free_port
 from rfe_helpers.core.wait import Deadline, wait_for
 from rfe_helpers.lab import cache_directory
+from rfe_helpers.room import Room
 from rfe_helpers.workbook.notebooks import all_notebooks
 
 pytestmark = pytest.mark.slow
@@ -49,7 +55,9 @@ def installation() -> Iterator[Installation]:
             cache_directory(),
             directory / "cache",
             copy_function=_link,
-            ignore=shutil.ignore_patterns("build", "archive", "lock", "*.tmp"),
+            ignore=shutil.ignore_patterns(
+                "build", "archive", "lock", "recent", "root-*", "trees.json", "*.tmp"
+            ),
         )
         run.run(["chmod", "-R", "go=u-w", directory])
         yield Installation(python.parent / "rfe", directory / "cache")
@@ -134,7 +142,7 @@ def test_two_users_open_jupyterlab_at_once_and_twice(users, installation):
                 with urllib.request.urlopen(address) as answer:
                     assert answer.status == 200
                 copied = sorted(path.name for path in (lab / "notebooks").glob("*.ipynb"))
-                assert copied == [path.name for path in all_notebooks()]
+                assert copied == sorted(path.name for path in all_notebooks())
                 again = user.run([installation.rfe, "lab", "open", "--no-browser", "--lab", lab])
                 *_, top, box, bottom = again.stdout.splitlines()
                 assert (top[0], box.strip("│ "), bottom[-1]) == ("┌", address, "┘")
@@ -170,3 +178,57 @@ def test_two_users_build_with_what_somebody_else_has_cached(users, installation)
             assert bases
             assert all(base.is_symlink() for base in bases)
     assert {path: path.stat().st_mtime for path in installation.cache.rglob("*")} == before
+
+
+def test_root_acts_in_the_lab_of_a_user_as_that_user(users, installation, tmp_path):
+    if os.getuid() != 0:
+        pytest.skip("needs root, to see the labs of others")
+    user = users[0]
+    lab = user.directory / "watched"
+    user.run([installation.rfe, "run", "00", "--lab", lab])
+    with rooms.watched(installation.rfe, tmp_path / "watch.log") as (address, token):
+        session = requests.Session()
+        session.get(f"{address}/?token={token}", timeout=20)
+        rows = session.get(f"{address}/state", timeout=60).json()["rows"]
+        (row,) = [row for row in rows if row["name"].endswith("watched")]
+        assert row["activity"]["notebooks"]["00"]["status"] == "done"
+        asked = {"seat": row["name"], "action": "reset", "number": "20"}
+        answer = rooms.act(address, session, asked)
+        assert answer.status_code == 200, answer.text
+        done = lab / "logs/activity.jsonl"
+        wait_for(lambda: '"reset"' in done.read_text(), Deadline(60), "the reset is done")
+        owners = {path.lstat().st_uid for path in lab.rglob("*")}
+        assert owners == {lab.stat().st_uid}
+        assert owners != {0}
+
+
+def test_a_room_of_accounts(installation, tmp_path):
+    if os.getuid() != 0:
+        pytest.skip("needs root, to make accounts")
+    people = [f"rfe-{secrets.token_hex(4)}" for _ in range(2)]
+    settings = tmp_path / "room.toml"
+    settings.write_text(
+        f'engine = "accounts"\nnames = {json.dumps(people)}\nport = {free_port()}\n'
+    )
+    directory = tmp_path / "room"
+    try:
+        start = [installation.rfe, "room", "start", "--config", settings, "--room", directory]
+        subprocess.run(start, check=True, timeout=200)
+        room = Room.existing(directory)
+        passwords = rooms.passwords(room)
+        for name in people:
+            rooms.log_in(room, name, passwords[name])
+        servers = run.run(["ps", "-eo", "user:32,args"]).stdout.splitlines()
+        owners = {line.split()[0] for line in servers if "jupyterhub.singleuser" in line}
+        assert owners >= set(people)
+        lab = Path(f"~{people[0]}/rfe-lab").expanduser()
+        assert (lab / "lab.json").exists()
+        look = ["runuser", "-u", people[1], "--", "ls", lab]
+        assert "Permission denied" in run.run(look, check=False).stderr
+    finally:
+        subprocess.run(
+            [installation.rfe, "room", "clean", "--yes", "--room", directory], timeout=200
+        )
+    accounts = Path("/etc/passwd").read_text()
+    assert not [name for name in people if name in accounts]
+    assert not lab.parent.exists()

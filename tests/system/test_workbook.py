@@ -13,10 +13,12 @@ from pathlib import Path
 import nbformat
 import pytest
 
+from rfe_helpers import Deadline, Lab, Node, imagemode, serve
 from rfe_helpers.commit import open_commit
 from rfe_helpers.core.network import free_port
 from rfe_helpers.core.run import ProcessId
-from rfe_helpers.core.wait import Deadline, wait_for
+from rfe_helpers.core.wait import wait_for
+from rfe_helpers.install import kickstart
 from rfe_helpers.lab.cache import cache_directory
 from rfe_helpers.workbook.headless import find_notebooks
 from rfe_helpers.workbook.notebooks import NOTEBOOKS
@@ -161,6 +163,28 @@ def test_plain_papermill_runs_a_notebook(summary, lab, tmp_path):
     command = [BIN / "papermill", source, tmp_path / "out.ipynb", "-p", "lab", lab, "-k", "python3"]
     subprocess.run(command, check=True, capture_output=True, timeout=300)
     assert "✔ Image Builder answers" in (tmp_path / "out.ipynb").read_text()
+
+
+def test_the_machine_goes_to_an_image_and_back(summary, lab, tmp_path):
+    """What notebook 100 begins with; all of it is in make test-full."""
+    here = Lab(lab)
+    installed = here.step("install")
+    edge = Node(here, "edge-1", port=installed["ssh_port"], user=installed["user"])
+    commit = edge.status().booted.checksum
+    base = imagemode.push_base(here)
+    text = f"FROM {base.reference}\nRUN echo one > /usr/share/edition && bootc container lint\n"
+    (tmp_path / "Containerfile").write_text(text)
+    image = imagemode.build_image(here, tmp_path, "1")
+    registry = serve.registry.find(here).guest_address
+    edge.sudo(kickstart.registry_script(registry))
+    edge.sudo(f"bootc switch {registry}/{image.name}", seconds=900)
+    edge.reboot(Deadline(900))
+    assert imagemode.read_host(edge).digest == image.digest
+    assert edge.read("/usr/share/edition") == "one\n"
+    assert edge.read("/etc/where-i-am").strip() == "shop 17"  # of notebook 60
+    edge.rollback()
+    edge.reboot(Deadline(900))
+    assert edge.status().booted.checksum == commit
 
 
 @pytest.mark.full

@@ -1,10 +1,11 @@
 """What the project says about itself is true."""
 
 import ast
+import doctest
+import json
 import re
 import shlex
 import subprocess
-import textwrap
 import tomllib
 from fnmatch import fnmatch
 from pathlib import Path
@@ -55,7 +56,7 @@ def test_environment_yml_is_the_runtime_of_pyproject():
 def readme_commands() -> list[str]:
     """The commands of README.md and docs/*.md: in blocks of no named language, and in the text."""
     text = "\n".join([README, *(path.read_text() for path in DOCS)])
-    fences = re.findall(r"^```(\w*)\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+    fences = re.findall(r"^```(.*)\n([\s\S]*?)^```$", text, re.MULTILINE)
     blocks = [block for language, block in fences if not language]
     lines = [line.partition(" #")[0].strip() for block in blocks for line in block.splitlines()]
     inline = re.findall(r"`((?:rfe|make) [^`]+)`", text)
@@ -79,6 +80,15 @@ def test_every_command_of_the_readme_is_one(line):
         assert found.stdout == f"{ROOT}/.venv/bin/rfe\n"
     elif words[0] == "vm":
         parse(vm.vm, words[1:])
+    elif words[0] == "pipx":
+        assert words[1] in ("install", "upgrade")
+        assert words[2:] == [pyproject()["project"]["name"]]
+    elif words[:2] == ["podman", "run"]:
+        (image,) = re.findall(r"^IMAGE \?= (\S+)$", (ROOT / "Makefile").read_text(), re.MULTILINE)
+        command = words[words.index(image) + 1 :]
+        assert not command or parse(main.rfe, command)
+    elif words[0] == "./set-up":
+        assert words[1] in (ROOT / "set-up").read_text()
     else:
         assert words[0] == "papermill"
         assert (ROOT / words[1]).is_file()
@@ -95,12 +105,46 @@ def test_the_readme_lists_every_notebook_and_every_guide():
         assert f"(docs/{name}.md)" in README
 
 
+def test_the_page_of_the_package_stands_alone():
+    """On the index no file of the clone is beside it, and no address of the clone is known."""
+    path = ROOT / pyproject()["project"]["readme"]
+    assert re.findall(r"\]\(|!\[|<img", path.read_text()) == []
+
+
+def test_the_changelog_has_a_heading_for_each_release():
+    headings = re.findall(r"^## (.*)$", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)
+    assert headings[0] == "Unreleased"
+    releases = [re.fullmatch(r"(\d+)\.(\d+)\.(\d+) \((\d{4}-\d\d-\d\d)\)", h) for h in headings[1:]]
+    assert all(releases), headings
+    versions = [tuple(map(int, release.groups()[:3])) for release in releases if release]
+    assert versions == sorted(set(versions), reverse=True)
+    dates = [release[4] for release in releases if release]
+    assert dates == sorted(dates, reverse=True)
+
+
+def test_licences_of_what_is_shipped_are_listed_and_their_texts_packaged():
+    vendor = ROOT / "rfe_helpers/workbook/static/vendor"
+    table = (ROOT / "THIRD-PARTY.md").read_text()
+    versions = json.loads((vendor / "package.json").read_text())["dependencies"].values()
+    assert all(f"| {version} |" in table for version in versions)
+    texts = {*vendor.rglob("LICENSE*"), *vendor.rglob("AUTHORS")}
+    assert {path.parent.name for path in texts} == {"novnc", "pako", "xterm"}
+    project = pyproject()["project"]
+    assert texts <= {path for glob in project["license-files"] for path in ROOT.glob(glob)}
+    for path in texts:
+        assert f"`{path.relative_to(vendor)}`" in table
+    licences = set(project["license"].split(" AND "))
+    assert licences == {"Apache-2.0", *re.findall(r"\| ([A-Z]+(?:-[\w.]+)*)(?:,[^|]*)? \|", table)}
+
+
 def test_the_readme_fits_a_screen_and_a_half():
     assert len(README.splitlines()) <= 75
 
 
 @pytest.mark.parametrize(
-    "path", [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *DOCS], ids=lambda path: path.name
+    "path",
+    [*(ROOT / f"{name}.md" for name in ("README", "CONTRIBUTING", "SECURITY")), *DOCS],
+    ids=lambda path: path.name,
 )
 def test_links_and_files_that_are_named_lead_somewhere(path):
     text = path.read_text()
@@ -112,10 +156,9 @@ def test_links_and_files_that_are_named_lead_somewhere(path):
 
 def test_the_ten_lines_of_the_readme_are_those_of_the_package():
     (readme,) = re.findall(r"^```python\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
-    lines = (rfe_helpers.__doc__ or "").splitlines()
-    example = "\n".join(line for line in lines if not line or line.startswith("    "))
-    code, _, _chapters = example.partition("    lab         ")
-    assert ast.dump(ast.parse(readme)) == ast.dump(ast.parse(textwrap.dedent(code)))
+    lines = doctest.DocTestParser().get_examples(rfe_helpers.__doc__ or "")
+    code = "".join(line.source for line in lines)
+    assert ast.dump(ast.parse(readme)) == ast.dump(ast.parse(code))
 
 
 def test_help_of_make_lists_what_people_type():
@@ -124,7 +167,7 @@ def test_help_of_make_lists_what_people_type():
         assert f"make {target} " in shown.stdout
 
 
-@pytest.mark.parametrize("script", ["set-up", ".ci/run"])
+@pytest.mark.parametrize("script", ["set-up", ".ci/run", "rfe_helpers/workbook/install-packages"])
 def test_shell_scripts_parse_and_can_be_executed(script):
     subprocess.run(["sh", "-n", ROOT / script], check=True)
     assert (ROOT / script).stat().st_mode & 0o111
@@ -217,8 +260,9 @@ def test_every_command_that_the_package_starts_is_in_the_table_of_tools():
     modules = package_modules()
     del modules[Path("core/run.py")]  # it starts what others give it
     started, unknown = commands.started(modules)
-    # The doctor asks each tool of the table for its version.
-    assert {place for place in unknown if not place.startswith("workbook/doctor.py:")} == set()
+    # The doctor asks each tool of the table for its version; Ignition is unpacked from its package.
+    known = ("workbook/doctor.py:", "sandbox/build/ignition.py:")
+    assert {place for place in unknown if not place.startswith(known)} == set()
     rows = (ROOT / "rfe_helpers/workbook/tools.tsv").read_text().splitlines()
     probes = {name for row in rows for name in row.split("\t")[0].split("|") if row[:1] != "#"}
     missing = {

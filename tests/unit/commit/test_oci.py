@@ -71,6 +71,17 @@ def test_a_layer_holds_what_was_added(tmp_path: Path) -> None:
     assert entries["version"][1] == "www/version"
 
 
+def test_a_tar_is_a_layer_as_it_is(tmp_path: Path) -> None:
+    path = tmp_path / "layer.tar"
+    with tarfile.open(path, "w") as tar:
+        oci.add_file(tar, "version", b"1")
+    layer = oci.Layer.of_tar(path)
+    assert layer.digest == layer.content_digest == hashlib.sha256(path.read_bytes()).hexdigest()
+    assert layer.size == path.stat().st_size
+    assert layer.media_type.endswith(".layer.v1.tar")
+    assert oci.write_layer(tmp_path / "a", one_file(b"1")).media_type.endswith(".tar+gzip")
+
+
 def test_the_same_content_makes_the_same_layer(tmp_path: Path) -> None:
     first = oci.write_layer(tmp_path / "a", one_file(b"1"))
     again = oci.write_layer(tmp_path / "b", one_file(b"1"))

@@ -7,7 +7,8 @@ import pytest
 from support.trees import make_tree
 
 from rfe_helpers.commit import gvariant
-from rfe_helpers.commit.ostree import Package, Repo, compare
+from rfe_helpers.commit.listing import compare
+from rfe_helpers.commit.ostree import Package, Repo
 from rfe_helpers.errors import CommitError
 
 REF = "debian/13/x86_64/edge"

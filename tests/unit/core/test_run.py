@@ -224,7 +224,7 @@ def test_kill_ends_a_process_and_its_children_at_once(tmp_path):
     wait_for(lambda: pids.exists() and pids.read_text().strip(), Deadline(10), "it is up")
     run.kill(process)
     assert not process.alive
-    assert gone(int(pids.read_text()))
+    wait_for(lambda: gone(int(pids.read_text())), Deadline(5), "its child is gone")
 
 
 def test_a_recycled_pid_is_not_taken_for_the_process():

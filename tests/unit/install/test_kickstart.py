@@ -170,3 +170,50 @@ def test_the_file_system_is_the_releases_unless_another_is_asked_for() -> None:
     assert read_back(render(filesystem="xfs")).autopart.fstype == "xfs"
     rhel = kickstart.render(profile.load("rhel-9.4"), url=URL, user="core", ssh_key=KEY)
     assert read_back(rhel).autopart.fstype == "xfs"
+
+
+def test_an_image_and_a_registry_without_tls() -> None:
+    text = kickstart.render(
+        profile.load("sandbox"),
+        image="10.0.2.2:5000/edge/os:1",
+        insecure_registry=True,
+        user="core",
+        ssh_key=KEY,
+    )
+    assert "ostreecontainer --stateroot=debian-edge --url=10.0.2.2:5000/edge/os:1" in text
+    assert "--no-signature-verification" in text
+    assert "ostreesetup" not in text
+    assert "ostree remote" not in text
+    # The installer needs it, and so does the installed system.
+    assert text.count('location = "10.0.2.2:5000"\ninsecure = true') == 2
+    signed = kickstart.render(
+        profile.load("sandbox"), image="a/b", verify=True, user="core", ssh_key=KEY
+    )
+    assert "--no-signature-verification" not in signed
+    assert "registries.conf.d" not in signed
+
+
+@pytest.mark.parametrize("payload", [{}, {"url": URL, "image": "a/b"}])
+def test_a_kickstart_installs_one_thing(payload: dict[str, str]) -> None:
+    with pytest.raises(KickstartError, match="either a commit or an image"):
+        kickstart.render(profile.load("sandbox"), user="core", ssh_key=KEY, **payload)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"image": "a/b", "ref": "a/b"},
+        {"image": "a/b", "signing_key": "x"},
+        {"image": "a/b", "ca": "x"},
+        {"url": URL, "insecure_registry": True},
+    ],
+)
+def test_what_belongs_to_the_other_payload_is_refused(options: dict[str, Any]) -> None:
+    with pytest.raises(KickstartError, match=r"belongs? to an? (repository|image), not"):
+        kickstart.render(profile.load("sandbox"), user="core", ssh_key=KEY, **options)
+
+
+@pytest.mark.parametrize("registry", ["a b", 'x"\n[[registry]]', "END x", "", "-x", "$(id)"])
+def test_a_registry_is_a_host_and_a_port(registry: str) -> None:
+    with pytest.raises(KickstartError, match="is not the address of a registry"):
+        kickstart.registry_script(registry)

@@ -7,7 +7,7 @@ from support.trees import make_tree
 
 from rfe_helpers.commit.ostree import Repo
 from rfe_helpers.core import run
-from rfe_helpers.errors import MediaError
+from rfe_helpers.errors import InputError, MediaError
 from rfe_helpers.install import media
 
 LABEL = "CentOS-Stream-9-BaseOS-x86_64"
@@ -129,6 +129,12 @@ def test_files_and_arguments_are_added_to_a_copy(tmp_path: Path) -> None:
         assert "linux /other\n" in text(menu)
         assert text(menu).startswith("set timeout=30\n")
     assert iso.read_bytes() == before
+
+
+def test_a_copy_with_nothing_added_is_refused(iso: Path, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="nothing to add"):
+        media.add_files(iso, tmp_path / "new.iso", {})
+    assert not (tmp_path / "new.iso").exists()
 
 
 def test_an_iso_that_boots_nothing_takes_no_arguments(iso: Path, tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import pytest
 import requests
 
-from rfe_helpers.prove.link import Link, Quality
+from rfe_helpers.core.link import Link, Quality
 
 BODY = b"x" * 100_000
 
