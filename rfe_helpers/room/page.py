@@ -129,12 +129,19 @@ def _handlers(base: type[_Handler]) -> dict[str, type[web.RequestHandler]]:
             }
             self.finish(page.substitute({k: html.escape(v) for k, v in values.items()}))
 
-    class State(base):  # type: ignore[misc, valid-type]
+    class Asked(base):  # type: ignore[misc, valid-type]
+        """For the page's script, which reloads the page to log in: JupyterHub's login fails when
+        two of them run at once, the page's own and that of its script."""
+
+        def get_login_url(self) -> str:
+            raise web.HTTPError(403)
+
+    class State(Asked):
         @web.authenticated
         async def get(self) -> None:
             self.finish(await self.rows.now())
 
-    class Act(base):  # type: ignore[misc, valid-type]
+    class Act(Asked):
         @web.authenticated
         async def post(self) -> None:
             try:
@@ -157,9 +164,10 @@ def _handlers(base: type[_Handler]) -> dict[str, type[web.RequestHandler]]:
 
 
 def application(
-    source: SeatSource, prefix: str, base: type[_Handler], **settings: Any
+    source: SeatSource, prefix: str, base: type[_Handler], token: str
 ) -> web.Application:
-    """The page at the path `prefix`, which ends with a slash."""
+    """The page at the path `prefix`, which ends with a slash. Who is logged in stays so after a
+    restart with the same token."""
     routes: list[Any] = [(prefix + path, each) for path, each in _handlers(base).items()]
     files = {"path": str(STATIC)}
     routes.append((prefix + "static/(.*)", web.StaticFileHandler, files))
@@ -169,29 +177,29 @@ def application(
         routes,
         rows=_Rows(source),
         xsrf_cookies=True,
-        cookie_secret=secrets.token_hex(32),
-        **settings,
+        cookie_secret=hmac.digest(token.encode(), b"cookies", "sha256"),
+        token=token,
     )
 
 
 def serve() -> None:
     """Be the service of the room's hub; JupyterHub tells it what it needs in its environment."""
     room = Room(os.environ["RFE_ROOM"])
-    settings = room.settings
+    settings, token = room.settings, os.environ["JUPYTERHUB_API_TOKEN"]
     seen = room.directory / "activity"
     seen.mkdir(exist_ok=True, mode=0o700)
     host = LOOPBACK if settings.is_everywhere else settings.address
     source = HubSource(
         os.environ["JUPYTERHUB_API_URL"],
         f"https://{host}:{settings.port}",
-        os.environ["JUPYTERHUB_API_TOKEN"],
+        token,
         settings.people,
         seen,
     )
 
     async def main() -> None:
         url = urlsplit(os.environ["JUPYTERHUB_SERVICE_URL"])
-        app = application(source, os.environ["JUPYTERHUB_SERVICE_PREFIX"], _InRoom)
+        app = application(source, os.environ["JUPYTERHUB_SERVICE_PREFIX"], _InRoom, token)
         app.listen(url.port or 80, LOOPBACK, max_body_size=100_000)
         await _keep_looking(app)
 
@@ -206,7 +214,7 @@ def watch(shared: Path | None, port: int) -> None:
     token = secrets.token_hex(24)
 
     async def main() -> None:
-        app = application(source, "/", _Alone, token=token)
+        app = application(source, "/", _Alone, token)
         app.listen(port, LOOPBACK, max_body_size=100_000)
         print(f"the trainer's page: http://{LOOPBACK}:{port}/?token={token}\nCtrl-C ends it")
         await asyncio.Event().wait()

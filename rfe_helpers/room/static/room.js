@@ -118,6 +118,7 @@ const act = async action => {
 const look = async () => {
   try {
     const answer = await fetch('state', {headers: {'X-XSRFToken': meta('xsrf')}});
+    if (inRoom && answer.status === 403) location.reload();  // to log in
     if (!answer.ok) throw new Error(`the room does not answer: ${answer.status}`);
     last = await answer.json();
     draw(last);
