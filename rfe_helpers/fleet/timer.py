@@ -264,7 +264,7 @@ class Schedule:
         drawn = self.rng.uniform(shortest**2, longest**2, indices.shape) ** 0.5
         if self.fixed is not None:
             drawn = drawn + self.fixed[indices]
-        moments = self.rng.uniform(0, 1, indices.shape) * drawn
+        moments = self.rng.random(indices.shape) * drawn
         if self.timer.calendars:
             moments = np.minimum(moments, self._steady_calendar(indices))
         return self._accurate(moments, indices)
