@@ -20,10 +20,11 @@ ARCHITECTURES = ("x86_64", "aarch64")
 _MACHINES = {"x86_64": ("q35", "pc-q35"), "aarch64": ("virt", "virt")}
 FIRMWARE_DESCRIPTIONS = ("/etc/qemu/firmware", "/usr/share/qemu/firmware")
 # TCG's settings are the fastest of those measured (a boot with qemu64 6.9 s, with max 8.5 s).
-# Without SVM the guest does not load KVM, for virtual machines inside the emulated one.
+# Without SVM the guest does not load KVM, for virtual machines inside the emulated one. Without
+# RDRAND its first program that needs a random number waits until the kernel has gathered enough.
 ACCELERATORS = {
     "kvm": ("-accel", "kvm", "-cpu", "host"),
-    "tcg": ("-accel", "tcg,thread=multi,tb-size=512", "-cpu", "qemu64,-svm"),
+    "tcg": ("-accel", "tcg,thread=multi,tb-size=512", "-cpu", "qemu64,-svm,+rdrand"),
 }
 # RHEL 9 needs the instructions of x86-64-v2, RHEL 10 those of v3, which qemu64 lacks; "max" has
 # all that the emulator knows, on aarch64 with a cheap variant of pointer authentication.

@@ -49,12 +49,14 @@ PACKAGES = (
 # fmt: on
 # What mmdebstrap's variant "apt" installs with them, in words and patterns of apt.
 WORDS = ("?essential", "apt", *PACKAGES)
-# What no device reads: documentation, time zones that count leap seconds, and GRUB
-# as a single file, for signing. Each file costs every machine a request and a write.
+# What no device reads: documentation, time zones that count leap seconds, GRUB as a single file,
+# for signing, and the names of vendors and their devices. Each file costs every machine a request
+# and a write.
 EXCLUDED = (
     *(f"/usr/share/{name}/*" for name in ("man", "doc", "locale", "info", "lintian", "bug")),
     "/usr/share/zoneinfo/right/*",
     "/usr/lib/grub/x86_64-efi/monolithic/*",
+    "/usr/lib/udev/hwdb.d/20-*",
 )
 BASE_DAYS = 7
 # Level 6 takes twice as long as level 1 and saves 5 % (measured on this tree).

@@ -42,7 +42,9 @@ LINKS = {
 MOVED = {"etc": "usr/etc", "var/lib/dpkg": "usr/lib/sysimage/dpkg"}
 # Masked in /etc: generators for what these systems do not have (scripts of sysvinit, a TPM,
 # partitions that are found by their type, hibernation, AF_VSOCK), kernel modules that are loaded
-# when they are used, a return to the initramfs at shutdown, and udev's list of memory modules.
+# when they are used, a return to the initramfs at shutdown, leases of a DHCP server, the linker's
+# cache, which the commit brings (made on a machine, it would count as the machine's own), and udev's
+# list of memory modules.
 UNUSED = (
     *(
         f"systemd/system-generators/{name}-generator"
@@ -61,6 +63,8 @@ UNUSED = (
         for name in ("configfs", "dm_mod", "drm", "efi_pstore", "fuse", "loop")
     ),
     "systemd/system/dracut-shutdown.service",
+    "systemd/system/ldconfig.service",
+    "systemd/system/systemd-networkd-persistent-storage.service",
     "udev/rules.d/70-memory.rules",
 )
 # What a build leaves in /var and no system needs.
@@ -180,6 +184,9 @@ def lay_out(spec: Table) -> Table:
     SYSIMAGE.mkdir(exist_ok=True)
     for leftover in ("lock", "lock-frontend", "status-old", "diversions-old", "statoverride-old"):
         Path("/var/lib/dpkg", leftover).unlink(missing_ok=True)
+    for kind in ("shlibs", "symbols"):  # for those who build packages
+        for path in Path("/var/lib/dpkg/info").glob(f"*.{kind}"):
+            path.unlink()
     move_to_var()
     describe_var()
     for path, target in LINKS.items():
