@@ -43,8 +43,8 @@ MOVED = {"etc": "usr/etc", "var/lib/dpkg": "usr/lib/sysimage/dpkg"}
 # Masked in /etc: generators for what these systems do not have (scripts of sysvinit, a TPM,
 # partitions that are found by their type, hibernation, AF_VSOCK), kernel modules that are loaded
 # when they are used, a return to the initramfs at shutdown, leases of a DHCP server, the linker's
-# cache, which the commit brings (made on a machine, it would count as the machine's own), and udev's
-# list of memory modules.
+# cache, which the commit brings (made on a machine, it would count as the machine's own), and
+# udev's list of memory modules.
 UNUSED = (
     *(
         f"systemd/system-generators/{name}-generator"
