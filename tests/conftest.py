@@ -3,7 +3,8 @@ lab of a headless run of the short path, which is made when a test asks for it.
 
 A run without the long tests says at its end which ones it has left out. In a run with two workers
 (pytest-xdist), one has system/ and browser/, where trees are built and machines booted, in their
-order, and the other works through the rest, file by file.
+order, and the other works through the rest, file by file. The notebooks in the browser belong to
+the rest: their lab is their own.
 """
 
 import atexit
@@ -51,8 +52,9 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
 
     class ByFile(LoadScopeScheduling):  # type: ignore[misc]
         def _split_scope(self, nodeid: str) -> str:
-            machines = nodeid.startswith(("tests/system/", "tests/browser/"))
-            return "machines" if machines else nodeid.partition("::")[0]
+            path = nodeid.partition("::")[0]
+            shares = path.startswith(("tests/system/", "tests/browser/"))
+            return "machines" if shares and not path.endswith("/test_by_keyboard.py") else path
 
     return ByFile(config, log)
 
