@@ -185,8 +185,8 @@ def lay_out(spec: Table) -> Table:
     for leftover in ("lock", "lock-frontend", "status-old", "diversions-old", "statoverride-old"):
         Path("/var/lib/dpkg", leftover).unlink(missing_ok=True)
     for kind in ("shlibs", "symbols"):  # for those who build packages
-        for path in Path("/var/lib/dpkg/info").glob(f"*.{kind}"):
-            path.unlink()
+        for file in Path("/var/lib/dpkg/info").glob(f"*.{kind}"):
+            file.unlink()
     move_to_var()
     describe_var()
     for path, target in LINKS.items():
