@@ -45,8 +45,9 @@ from rfe_helpers.errors import (
     RfeError,
 )
 
-# The server resolves packages, containers and the parent before it answers the POST.
-START_SECONDS = 300
+# The server resolves packages before it answers, for a compose containers and the parent, too. On a
+# busy one, such as that of a room where all do so at once, it takes minutes.
+RESOLVE_SECONDS = 300
 _DOWNLOAD_ATTEMPTS = 3
 _FREE_SPACE = "free some disk space, or download to another directory"
 _STAGE = re.compile(r"^Stage: *(.+?) *$", re.MULTILINE)
@@ -101,7 +102,7 @@ class Client:
 
     def types(self, distro: str = "") -> tuple[str, ...]:
         """The image types that it builds (canonical names), of `distro` or its own distribution."""
-        query = {"distro": distro} if distro else {}
+        query: dict[str, Any] = {"distro": distro} if distro else {}
         listed = self._http.get("v1/compose/types", **query).get("types") or []
         return tuple(entry["name"] for entry in listed if entry.get("enabled", True))
 
@@ -144,13 +145,13 @@ class Client:
 
     def depsolve(self, name: str) -> tuple[Package, ...]:
         """Every package that a compose of the blueprint would install."""
-        answer = self._http.get(f"v1/blueprints/depsolve/{_segment(name)}")
+        answer = self._http.get(f"v1/blueprints/depsolve/{_segment(name)}", timeout=RESOLVE_SECONDS)
         entry = _only(answer, "blueprints", name)
         return tuple(map(answers.package, entry.get("dependencies") or ()))
 
     def freeze(self, name: str) -> Blueprint:
         """The blueprint with the exact package versions that it resolves to now."""
-        answer = self._http.get(f"v1/blueprints/freeze/{_segment(name)}")
+        answer = self._http.get(f"v1/blueprints/freeze/{_segment(name)}", timeout=RESOLVE_SECONDS)
         return blueprints.parse_json(_only(answer, "blueprints", name).get("blueprint") or {})
 
     def changes(self, name: str) -> tuple[BlueprintChange, ...]:
@@ -232,7 +233,7 @@ class Client:
         url: str = "",
         size: int | None = None,
         test: int | None = None,
-        seconds: float = START_SECONDS,
+        seconds: float = RESOLVE_SECONDS,
     ) -> Started:
         """Put a compose in the queue; `size` is in bytes, `test` 1 or 2 only pretends to compose.
 

@@ -91,9 +91,9 @@ class Transport:
         # those of the wire.
         self._session.headers.update({"Connection": "close", "Accept-Encoding": "identity"})
 
-    def get(self, path: str, **query: object) -> dict[str, Any]:
+    def get(self, path: str, *, timeout: float | None = None, **query: object) -> dict[str, Any]:
         """The JSON that a GET answers with. Raises ApiError, BuilderError."""
-        with self.open("GET", path, query=query) as answer:
+        with self.open("GET", path, query=query, timeout=timeout) as answer:
             return _decoded(answer)
 
     def get_text(self, path: str, **query: object) -> str:

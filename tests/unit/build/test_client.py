@@ -162,6 +162,16 @@ def test_silence(path: Path) -> None:
         done.set()
 
 
+def test_resolving_may_take_longer_than_other_answers(path: Path) -> None:
+    def slow(request: Request) -> Reply:
+        time.sleep(0.5)
+        return Reply(b'{"blueprints": [{"blueprint": {"name": "edge"}, "dependencies": []}]}')
+
+    with serving(path, slow):
+        assert Client(path, timeout=0.2).depsolve("edge") == ()
+        assert Client(path, timeout=0.2).freeze("edge").name == "edge"
+
+
 @pytest.mark.parametrize(
     ("reply", "message"),
     [
