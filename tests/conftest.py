@@ -3,8 +3,8 @@ lab of a headless run of the short path, which is made when a test asks for it.
 
 A run without the long tests says at its end which ones it has left out. In a run with two workers
 (pytest-xdist), one has system/ and browser/, where trees are built and machines booted, in their
-order, and the other works through the rest, file by file. The notebooks in the browser belong to
-the rest: their lab is their own.
+order, and the other works through the rest, file by file. OWN_LABS belong to the rest, which would
+end long before.
 """
 
 import atexit
@@ -32,6 +32,8 @@ hypothesis.settings.register_profile("rfe", deadline=None)
 hypothesis.settings.load_profile("rfe")
 RFE = Path(sys.executable).parent / "rfe"
 ROOT = Path(__file__).parents[1]
+# Suites of machines that share no lab and no image with others.
+OWN_LABS = ("tests/browser/test_by_keyboard.py", "tests/system/test_install.py")
 
 # The labs of tests are not those of who runs them.
 os.environ["XDG_STATE_HOME"] = tempfile.mkdtemp(prefix="rfe-test-state-")
@@ -53,8 +55,8 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
     class ByFile(LoadScopeScheduling):  # type: ignore[misc]
         def _split_scope(self, nodeid: str) -> str:
             path = nodeid.partition("::")[0]
-            shares = path.startswith(("tests/system/", "tests/browser/"))
-            return "machines" if shares and not path.endswith("/test_by_keyboard.py") else path
+            machines = path.startswith(("tests/system/", "tests/browser/"))
+            return "machines" if machines and path not in OWN_LABS else path
 
     return ByFile(config, log)
 
