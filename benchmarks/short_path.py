@@ -7,7 +7,8 @@ Both have a cache of their own, which `rfe cache` fills before the first round, 
 each round, so that the runs differ in their code alone. Prints the medians and their ratios in
 Markdown: the whole run, each notebook, and what `rfe run` reports as it waits (boots, installation,
 composes). The host should be idle. Each has a virtual environment of its own, with the packages of
-this checkout's, so an earlier commit cannot have any that this one lacks.
+this checkout's: install what an earlier commit needs beside them (`pip install tomlkit` for those
+before 2026-11-28).
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ import subprocess
 import sys
 import sysconfig
 import tempfile
+import tomllib
 import venv
 from collections import defaultdict
 from pathlib import Path
@@ -87,6 +89,11 @@ def environment(directory: Path, source: Path) -> Path:
     # A directory that a .pth file names is not searched for .pth files, such as that of an
     # editable installation.
     (packages / "sides.pth").write_text(f"{source}\n{sysconfig.get_path('purelib')}\n")
+    # Its distribution may have had another name.
+    name = tomllib.loads((source / "pyproject.toml").read_text())["project"]["name"]
+    metadata = packages / f"{name.replace('-', '_')}-0.dist-info" / "METADATA"
+    metadata.parent.mkdir()
+    metadata.write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 0\n")
     return directory / "bin/python"
 
 
