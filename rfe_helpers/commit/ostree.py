@@ -348,11 +348,15 @@ class Repo:
         objects that are not in it."""
         text = self._ostree("static-delta show", f"{old}-{new}" if old else new)
         facts = dict(re.findall(r"^([\w ]+): (\d+)", text, re.MULTILINE))
-        name = "-".join(_modified_base64(checksum) for checksum in (old, new) if checksum)
-        superblock = self.path / "deltas" / name[:2] / name[2:] / "superblock"
+        superblock = self.delta_directory(old, new) / "superblock"
         requests = 1 + int(facts["Number of parts"]) + int(facts["Number of fallback entries"])
         sizes = int(facts["Total Part Size"]) + int(facts["Total Fallback Size"])
         return Load(requests, superblock.stat().st_size + sizes)
+
+    def delta_directory(self, old: str | None, new: str) -> Path:
+        """Where the files of a static delta are."""
+        name = "-".join(_modified_base64(checksum) for checksum in (old, new) if checksum)
+        return self.path / "deltas" / name[:2] / name[2:]
 
     def update_load(self, old: str, new: str) -> Load:
         """The load of an update from one commit to another object by object, from this repository

@@ -2,7 +2,7 @@
 
 commit.tar      `./compose.json` and `./repo/`, an archive repository with the one new commit
 container.tar   an OCI archive whose only layer is nginx and that repository; it serves
-                http://HOST:8080/repo
+                http://HOST:8080/repo. With no parent, the repository has a static delta, too
 installer.iso   made in offline.py
 disk.qcow2      made in guest_image.py
 image.raw.xz    made in raw.py
@@ -32,6 +32,7 @@ from rfe_helpers.sandbox.build import (
     offline,
     raw,
     simplified,
+    static_delta,
     tree,
 )
 
@@ -105,6 +106,11 @@ def build(request: tree.Request, work: tree.Work) -> Path:
     repository = Repo(content / "repo").init("archive")
     try:
         commit = tree.commit(request, work, repository)
+        if request.image_type == "edge-container" and not request.parent:
+            # Machines that have the parent fetch only what is new.
+            work.on_stage("commit", "static delta for installations")
+            static_delta.write(repository, commit)
+            repository.update_summary()
         for leftover in ("tmp", "state", "extensions", ".lock"):
             _remove(repository.path / leftover)
         work.on_stage("artifact", target.name)
