@@ -168,12 +168,22 @@ class Machine:
         recorded = self.lab.state["processes"].get(f"machine-{self.name}")
         return run.ProcessId(**recorded) if recorded else self._last
 
-    def console(self) -> str:
-        """The output of its serial console since it was started."""
+    def console(self, begins: int = 0) -> str:
+        """The output of its serial console since it was started, from byte `begins` on."""
         try:
-            return (self.directory / "console.log").read_text(errors="replace")
+            with (self.directory / "console.log").open("rb") as log:
+                log.seek(begins)
+                return log.read().decode(errors="replace")
         except FileNotFoundError:
             return ""
+
+    @property
+    def console_size(self) -> int:
+        """The bytes that its console has written by now."""
+        try:
+            return (self.directory / "console.log").stat().st_size
+        except FileNotFoundError:
+            return 0
 
     def console_of_boot(self) -> str:
         """The output of its serial console since the last `reset`."""
@@ -181,7 +191,7 @@ class Machine:
             begins = int((self.directory / "boot-starts").read_text())
         except FileNotFoundError:
             begins = 0
-        return self.console()[begins:]
+        return self.console(begins)
 
     def screenshot(self, path: Path) -> Path:
         """Save the machine's screen as PNG; returns the path. Raises MachineError."""
@@ -195,7 +205,7 @@ class Machine:
         if self.spec.reboots:
             # Paused, so that the boot that ends here writes nothing more.
             self._command("stop")
-            files.write(self.directory / "boot-starts", str(len(self.console())))
+            files.write(self.directory / "boot-starts", str(self.console_size))
             self._command("system_reset")
             self._command("cont")
             return

@@ -1,7 +1,7 @@
 """`python -m rfe_helpers.sandbox.fetch --cache DIR PACKAGE…`: fetch what composes need.
 
-Makes the base tree, nginx and the boot ISO unless they are fresh in the cache, fetches the package
-index, and stores, in the cache's `packages/`:
+Makes the base tree with its commit, nginx and the boot ISO unless they are fresh in the cache,
+fetches the package index, and stores, in the cache's `packages/`:
 
     lists.tar      apt's lists of packages as they are now
     archives.tar   the .deb files of the packages, of what makes raw images, and of their
@@ -53,6 +53,7 @@ def fetch(work: tree.Work, packages: Sequence[str]) -> Path:
         ]
         include = [*packages, *disk_image.PACKAGES, ignition.PACKAGE]
         mmdebstrap.build(work, "packages", hooks, target, variant="custom", include=include)
+    tree.commit_base(work, base)
     artifacts.nginx(work)
     iso.boot_iso(work)
     return archives.parent

@@ -56,6 +56,7 @@ from rfe_helpers.sandbox.build.base import (
 )
 
 DAY = 86400  # seconds
+BASE_REF = "base"  # in the build repository
 Stage = Callable[[str, str], None]
 
 
@@ -123,27 +124,36 @@ def commit(request: Request, work: Work, repository: Repo) -> str:
     """
     shared = base(work)
     values = downloads.with_content(request.blueprint.customizations, work)
-    if mmdebstrap.can_lay_over(shared.directory) and not recent.trees(shared):
+    if not recent.trees(shared):
         _check_names(request, shared)
-        work.on_stage("tree", "begin with one that others are laid over")
-        check_in(_plain(request), work, shared, {})
+        commit_base(work, shared)
     identity = check_in(request, work, shared, values)
-    work.on_stage("commit", "compress new files")
-    pull: Mapping[str, Any] = {
-        "deadline": work.deadline,
-        "log": work.log,
-        "on_start": work.on_process,
-    }
-    shared.archive_repository.pull_local(shared.build_repository.path, identity, **pull)
-    repository.pull_local(shared.archive_repository.path, identity, **pull)
+    archive = _compress(work, shared, identity)
+    repository.pull_local(archive.path, identity, **_running(work))
     repository.set_ref(request.ref, identity)
     return identity
 
 
-def _plain(request: Request) -> Request:
-    """The same request without anything that the base does not have."""
-    nothing = Blueprint(name="base", version=request.version)
-    return replace(request, packages=(), sources=(), kernel=KERNEL, blueprint=nothing)
+def commit_base(work: Work, shared: Base) -> None:
+    """Commit the tree of the base alone, over which all others are laid, unless that is done, or
+    trees cannot be laid over another here."""
+    if mmdebstrap.can_lay_over(shared.directory) and not recent.trees(shared):
+        work.on_stage("tree", "begin with one that others are laid over")
+        request = Request("", "edge-commit", BASE_REF, Blueprint(name="base"))
+        _compress(work, shared, check_in(request, work, shared, {}))
+
+
+def _compress(work: Work, shared: Base, identity: str) -> Repo:
+    """Bring a commit into the base's archive repository, which is returned."""
+    work.on_stage("commit", "compress new files")
+    archive = shared.archive_repository
+    archive.pull_local(shared.build_repository.path, identity, **_running(work))
+    return archive
+
+
+def _running(work: Work) -> dict[str, Any]:
+    """How the commands of a build run, as arguments of Repo's methods."""
+    return {"deadline": work.deadline, "log": work.log, "on_start": work.on_process}
 
 
 def check_in(request: Request, work: Work, shared: Base, values: Mapping[str, Any]) -> str:
