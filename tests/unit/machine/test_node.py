@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from threading import Timer
 
 import pytest
 from support.greeting import greeting
 
 from rfe_helpers.core.network import free_port
-from rfe_helpers.core.wait import Deadline
+from rfe_helpers.core.wait import Deadline, wait_for
 from rfe_helpers.errors import DeadlineExceededError, NodeError
 from rfe_helpers.lab.lab import Lab
 from rfe_helpers.machine.node import Node
@@ -147,3 +148,49 @@ def test_another_host_key_than_before_is_not_waited_for(node: Node, ssh: Path) -
     assert "known_hosts-edge-1" in caught.value.remedy
     with pytest.raises(NodeError, match="another host key"):
         node.run("true")
+
+
+class Booting:
+    """A machine whose console is a text."""
+
+    text = "Started ssh.service, in the boot before\n"
+
+    @property
+    def console_size(self) -> int:
+        return len(self.text)
+
+    def console(self, begins: int = 0) -> str:
+        return self.text[begins:]
+
+    def wait_until(self, ready, deadline, what, on_progress=None, *, every):  # type: ignore[no-untyped-def]
+        return wait_for(ready, deadline, what, every=every)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "[  OK  ] Started ssh.service - OpenBSD Secure Shell server.",
+        "[  OK  ] Started OpenSSH server daemon.",
+    ],
+)
+def test_the_server_is_tried_when_the_console_says_that_it_runs(
+    line: str, ssh: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    machine, tries = Booting(), []
+    monkeypatch.setattr("rfe_helpers.machine.node.Machine.find", lambda lab, name: machine)
+    ssh.write_text("echo new\n")
+
+    def greets() -> bool:
+        tries.append(len(tries))
+        return len(tries) > 1
+
+    def appears() -> None:
+        machine.text += f"{line}\n"
+
+    with greeting(greets) as port:
+        node = Node(Lab(tmp_path / "lab"), "edge-1", port=port)
+        timer = Timer(1, appears)
+        timer.start()
+        assert node.wait(Deadline(4)) == "new"
+        timer.join()
+    assert len(tries) == 2
