@@ -31,6 +31,7 @@ PROCESSES = 2048  # of a seat, with all threads
 SCRATCH = 8 << 30  # bytes of a seat's /var/tmp, where trees are built
 _USER = 1000  # of the image
 _LOOP_DEVICES = Path("/dev/loop-control")
+_NETWORK = "slirp4netns:allow_host_loopback=true"  # seats reach the hub on this loopback
 _LABEL = "rfe.room"
 _COMMENT = "seat of an rfe room"  # of the accounts that a room makes
 
@@ -107,7 +108,7 @@ class Containers(SeatEngine):
                 f"podman has no image {image}",
                 remedy="make it with `make image`, or name another: image = … in the room's file",
             )
-        self.podman.probe(image, Deadline(120), self.log)
+        self.podman.probe(image, _NETWORK, Deadline(120), self.log)
         if self.has_disks:
             self._check_room(tell)
             for seat in self.settings.people:
@@ -162,7 +163,7 @@ class Containers(SeatEngine):
     def configure(self, c: Any, hub_port: int) -> None:
         settings = self.settings
         host: dict[str, Any] = {
-            "network_mode": "slirp4netns:allow_host_loopback=true",
+            "network_mode": _NETWORK,
             "pids_limit": PROCESSES,
             "memswap_limit": settings.memory_bytes,
             # All that a seat writes is on its own disk, or in its memory.

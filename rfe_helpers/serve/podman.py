@@ -150,10 +150,12 @@ class Podman:
         what = f"{command[0]} has failed in {image}"
         return self._try([*argv, image, *command], what, deadline, log)
 
-    def probe(self, image: str, deadline: Deadline, log: Path) -> None:
-        """Run a container that ends at once, so that what this machine needs is known. Raises
-        PodmanError if that works neither with podman's settings nor with the lab's."""
-        argv = ["podman", "run", "--rm", "--pull=never", "--network=none", "--entrypoint=true"]
+    def probe(self, image: str, network: str, deadline: Deadline, log: Path) -> None:
+        """Run a container that ends at once, in a network of that kind, so that what this machine
+        needs is known. Raises PodmanError if that works neither with podman's settings nor with the
+        lab's."""
+        argv = ["podman", "run", "--rm", "--pull=never", f"--network={network}"]
+        argv += ["--entrypoint=true"]
         self._try([*argv, image], f"podman cannot start {image}", deadline, log)
 
     def _try(
