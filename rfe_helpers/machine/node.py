@@ -27,7 +27,7 @@ from rfe_helpers.machine.vm import Machine
 _GREETING_SECONDS = 1.5
 # What systemd writes to the console of the lab's machines when the SSH server has started, and how
 # long to wait for that before the server is tried nevertheless. Each attempt before it is up costs
-# an emulated machine a third of a second: QEMU delivers the connection later, although it is closed.
+# an emulated machine a third of a second: QEMU delivers it later, although it is closed by then.
 _SSHD_STARTED = re.compile(r"Started .*(?:ssh|SSH)")
 _TRY_SECONDS, _TRY_SECONDS_WITH_CONSOLE = 1, 5
 _GOING_DOWN_SECONDS = 30
