@@ -53,7 +53,8 @@ def fetch(work: tree.Work, packages: Sequence[str]) -> Path:
         ]
         include = [*packages, *disk_image.PACKAGES, ignition.PACKAGE]
         mmdebstrap.build(work, "packages", hooks, target, variant="custom", include=include)
-    tree.commit_base(work, base)
+    if tree.lacks_base_commit(base):
+        tree.commit_base(work, base)
     artifacts.nginx(work)
     iso.boot_iso(work)
     return archives.parent

@@ -205,13 +205,13 @@ def _array(items: Iterable[_Value], align: int) -> _Value:
 
 
 def _framed(data: bytearray, ends: list[int]) -> bytes:
-    size = next(size for size in (1, 2, 4, 8) if len(data) + size * len(ends) < 1 << 8 * size)
+    size = _offset_size(len(data), len(ends))
     return bytes(data) + b"".join(end.to_bytes(size, "little") for end in ends)
 
 
-def _offset_size(length: int) -> int:
-    """The bytes of an offset in a container of this length."""
-    return next(size for size in (1, 2, 4, 8) if length < 1 << 8 * size)
+def _offset_size(length: int, further: int = 0) -> int:
+    """The bytes of an offset in a container of this length, and of so many further offsets."""
+    return next(size for size in (1, 2, 4, 8) if length + size * further < 1 << 8 * size)
 
 
 def _varint(value: int) -> bytes:

@@ -124,7 +124,7 @@ def commit(request: Request, work: Work, repository: Repo) -> str:
     """
     shared = base(work)
     values = downloads.with_content(request.blueprint.customizations, work)
-    if not recent.trees(shared):
+    if lacks_base_commit(shared):
         _check_names(request, shared)
         commit_base(work, shared)
     identity = check_in(request, work, shared, values)
@@ -134,13 +134,16 @@ def commit(request: Request, work: Work, repository: Repo) -> str:
     return identity
 
 
+def lacks_base_commit(shared: Base) -> bool:
+    """Whether trees can be laid over another here, and there is none yet."""
+    return mmdebstrap.can_lay_over(shared.directory) and not recent.trees(shared)
+
+
 def commit_base(work: Work, shared: Base) -> None:
-    """Commit the tree of the base alone, over which all others are laid, unless that is done, or
-    trees cannot be laid over another here."""
-    if mmdebstrap.can_lay_over(shared.directory) and not recent.trees(shared):
-        work.on_stage("tree", "begin with one that others are laid over")
-        request = Request("", "edge-commit", BASE_REF, Blueprint(name="base"))
-        _compress(work, shared, check_in(request, work, shared, {}))
+    """Commit the tree of the base alone, over which all others are laid."""
+    work.on_stage("tree", "begin with one that others are laid over")
+    request = Request("", "edge-commit", BASE_REF, Blueprint(name="base"))
+    _compress(work, shared, check_in(request, work, shared, {}))
 
 
 def _compress(work: Work, shared: Base, identity: str) -> Repo:
