@@ -110,10 +110,14 @@ def layer(directory: Path, name: str, size: int) -> oci.Layer:
     return oci.write_layer(directory / f"{name}.tar.gz", fill)
 
 
-def push(target: registry.Registry, directory: Path, tag: str, parts: Sequence[oci.Layer]) -> None:
+def push(
+    target: registry.Registry, directory: Path, parts: Sequence[oci.Layer], *tags: str
+) -> None:
+    """Push one image, at each of `tags`."""
     archive = directory / "image.tar"
     oci.write_archive(archive, parts, {"Labels": {"containers.bootc": "1"}}, created_by="a test")
-    target.push(archive, f"{layers.REPOSITORY}:{tag}")
+    for tag in tags:
+        target.push(archive, f"{layers.REPOSITORY}:{tag}")
 
 
 def test_only_new_layers_are_fetched(lab: Lab, tmp_path: Path) -> None:
@@ -121,12 +125,11 @@ def test_only_new_layers_are_fetched(lab: Lab, tmp_path: Path) -> None:
     running = registry.start(lab)
     assert layers.of_lab(lab) == layers.RECORDED  # an empty registry
     base, app = layer(tmp_path, "base", 2_000_000), layer(tmp_path, "application", 50_000)
-    push(running, tmp_path, "9", [base, app])
-    push(running, tmp_path, "10", [base, app])
+    push(running, tmp_path, [base, app], "9", "10")
     assert layers.of_lab(lab) == layers.RECORDED  # both are the same image
-    push(running, tmp_path, "stable", [base])
+    push(running, tmp_path, [base], "stable")
     newer = layer(tmp_path, "application-2", 70_000)
-    push(running, tmp_path, "10", [base, newer])
+    push(running, tmp_path, [base, newer], "10")
 
     update = layers.of_lab(lab)
     assert update.source == "as measured now, from edge/os:9 to edge/os:10"
@@ -142,7 +145,7 @@ def test_only_new_layers_are_fetched(lab: Lab, tmp_path: Path) -> None:
     first = layers.measure(running, "edge/os:10")
     assert first.requests == update.cost.requests + 1
     assert first.bytes - update.cost.bytes == pytest.approx(base.size, abs=1500)
-    push(running, tmp_path, "11", [layer(tmp_path, "base-2", 2_000_000), newer])
+    push(running, tmp_path, [layer(tmp_path, "base-2", 2_000_000), newer], "11")
     assert [each.is_new for each in layers.of_lab(lab).layers] == [True, False]
     with pytest.raises(ServeError, match=r"cannot fetch edge/os:12: .*manifest unknown"):
         layers.measure(running, "edge/os:12")
