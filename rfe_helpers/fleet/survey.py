@@ -133,7 +133,8 @@ def ask(node: Node, application: str = "application") -> DeviceState:
             device=node.name,
             boot=boot.strip(),
             status=parse_status(json.loads(status)),
-            timers=parse_timers(timers),
+            # The systemd of RHEL 8 (239) takes the option, and prints a table all the same.
+            timers=parse_timers(timers) if timers.lstrip().startswith("[") else (),
             application=_parse_containers(json.loads(containers.strip() or "[]")),
         )
     except (ValueError, KeyError, TypeError) as error:
@@ -211,13 +212,21 @@ def watch(
 
 
 def timers(node: Node) -> tuple[TimerStatus, ...]:
-    """The timers of a device, the next one first. Raises NodeError.
+    """The timers of a device, the next one first. Raises NodeError, also if its systemd, as that
+    of RHEL 8, does not print them as JSON.
 
     >>> from rfe_helpers import fleet
     >>> sorted(timer.unit for timer in fleet.timers(node))
     ['fstrim.timer', 'systemd-tmpfiles-clean.timer']
     """
-    return parse_timers(node.sudo(_TIMERS, seconds=_SECONDS).stdout)
+    answer = node.sudo(_TIMERS, seconds=_SECONDS).stdout
+    try:
+        return parse_timers(answer)
+    except (ValueError, KeyError, TypeError):
+        raise NodeError(
+            f"{node.name}: its systemd does not list timers as JSON",
+            remedy=f"see them there: {node.ssh_line} systemctl list-timers",
+        ) from None
 
 
 def move_timer(node: Node, unit: str, *settings: str) -> str:

@@ -89,6 +89,20 @@ def test_a_device_reports_boot_deployments_timers_and_application(
     assert state.digest == DIGEST
 
 
+def test_a_device_whose_systemd_prints_timers_as_a_table_reports_the_rest(
+    ssh: Path, nodes: list[Node]
+) -> None:
+    table = "NEXT  LEFT  LAST  PASSED  UNIT  ACTIVATES\n\n0 timers listed."
+    status = json.dumps({"deployments": [BOOTED]})
+    (ssh / "answer-2301").write_text("\n---\n".join(("boot-2301", status, table, "[]")))
+    state = survey.ask(nodes[0])
+    assert (state.booted, state.timers) == ("a" * 64, ())
+    (ssh / "answer-2301").write_text(table)
+    with pytest.raises(NodeError, match="does not list timers as JSON") as error:
+        survey.timers(nodes[0])
+    assert error.value.remedy.endswith("systemctl list-timers")
+
+
 @pytest.mark.parametrize("containers", ["[]", ""])
 def test_a_device_without_an_application(ssh: Path, nodes: list[Node], containers: str) -> None:
     answer(ssh, 2301, BOOTED, containers=containers)
