@@ -9,7 +9,7 @@ import contextlib
 import re
 import socket
 from dataclasses import dataclass
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import SplitResult, urlsplit, urlunsplit
 
 import requests
 
@@ -94,17 +94,29 @@ def reachable(url: str) -> str:
     """The URL at which this service reaches what an image will look for at `url`.
 
     A virtual machine with QEMU's user networking reaches its host at 10.0.2.2; that host is this
-    machine, unless the service itself runs in such a network. So one URL works for the compose and
-    for the systems installed from it, as it does with an Image Builder in a virtual machine.
+    machine. So one URL works for the compose and for the systems installed from it, as it does with
+    an Image Builder in a virtual machine. Where the service itself runs in such a network, of a
+    machine or a rootless container, the host may be the one outside: what listens here comes first.
     """
     parts = urlsplit(url)
-    if parts.hostname != HOST_FROM_GUEST or _is_guest():
+    if parts.hostname != HOST_FROM_GUEST:
         return url
-    return urlunsplit(parts._replace(netloc=parts.netloc.replace(HOST_FROM_GUEST, LOOPBACK)))
+    here = parts._replace(netloc=parts.netloc.replace(HOST_FROM_GUEST, LOOPBACK))
+    return url if _is_guest() and not _answers(here) else urlunsplit(here)
+
+
+def _answers(place: SplitResult) -> bool:
+    """Whether a server listens where a URL points."""
+    try:
+        port = place.port or {"http": 80, "https": 443}.get(place.scheme, 0)
+        socket.create_connection((place.hostname, port), timeout=CONNECT_SECONDS).close()
+    except (OSError, ValueError):  # no port has that number
+        return False
+    return True
 
 
 def _is_guest() -> bool:
-    """Whether this machine has an address in QEMU's user network; sends nothing."""
+    """Whether this machine has an address in a network like QEMU's user network; sends nothing."""
     with contextlib.closing(socket.socket(socket.AF_INET, socket.SOCK_DGRAM)) as probe:
         try:
             probe.connect((HOST_FROM_GUEST, 9))

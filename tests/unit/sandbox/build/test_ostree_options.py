@@ -8,6 +8,7 @@ import pytest
 from support.sandbox_service import web_server
 
 from rfe_helpers.errors import BuilderError
+from rfe_helpers.sandbox.build import ostree_options
 from rfe_helpers.sandbox.build.image_types import DEFAULT_REF, IMAGE_TYPES, ImageType
 from rfe_helpers.sandbox.build.ostree_options import OstreeOptions, check, reachable, resolve
 
@@ -100,6 +101,19 @@ def test_the_address_of_the_host_in_guests_is_this_machine() -> None:
         assert reachable(f"{seen}/repo/") == f"{address}/repo/"
         assert resolve(OstreeOptions(url=f"{seen}/repo/"), DEPLOYS) == ID
     for url in ("http://10.0.2.20/repo", "https://repo.example/10.0.2.2", "file:///10.0.2.2"):
+        assert reachable(url) == url
+
+
+def test_in_a_network_like_that_of_guests_this_machine_comes_before_the_one_outside(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(ostree_options, "_is_guest", lambda: True)
+    with web_server({HEAD: ID.encode()}) as address:
+        inside = address.replace("127.0.0.1", "10.0.2.2")
+        assert reachable(f"{inside}/repo/") == f"{address}/repo/"
+        assert resolve(OstreeOptions(url=f"{inside}/repo/"), DEPLOYS) == ID
+    assert reachable(f"{inside}/repo/") == f"{inside}/repo/"
+    for url in ("http://10.0.2.20/repo", "http://10.0.2.2:99999/repo"):
         assert reachable(url) == url
 
 
