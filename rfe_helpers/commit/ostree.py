@@ -198,6 +198,7 @@ class Repo:
         metadata: Mapping[str, str] | None = None,
         timestamp: datetime | None = None,
         bootable: bool = True,
+        orphan: bool = False,
         log: Path | None = None,
         deadline: Deadline | float | None = None,
         on_start: Callable[[run.ProcessId], None] | None = None,
@@ -207,6 +208,8 @@ class Repo:
         `below` is a commit of this repository over whose tree the tar is laid. `parent` is a commit
         id, which need not be here; None makes a commit without a parent, whatever the ref points
         at. Values of `metadata` are GVariant text. `bootable` requires a kernel in the tree.
+        `orphan` makes a commit that names `ref` as its own, and leaves the ref itself alone: in a
+        repository that all composes share, "edge" would exclude "edge/stable".
         """
         options = [f"--tree=ref={below}"] if below else []
         options += [f"--tree=tar={tar}", *_metadata_options(metadata or {}, version, packages)]
@@ -216,7 +219,7 @@ class Repo:
             options.append("--bootable")
         printed = self._ostree(
             "commit",
-            f"--branch={ref}",
+            *(("--orphan", f"--bind-ref={ref}") if orphan else (f"--branch={ref}",)),
             f"--subject={subject}",
             f"--parent={parent or 'none'}",
             *options,

@@ -12,6 +12,7 @@ from support import image_registry, sandbox_service
 
 from rfe_helpers.build.blueprint import Blueprint
 from rfe_helpers.commit import oci
+from rfe_helpers.commit.commit import open_commit
 from rfe_helpers.commit.ostree import Repo
 from rfe_helpers.core import run
 from rfe_helpers.core.wait import Deadline
@@ -253,6 +254,27 @@ def test_a_package_that_is_not_there_ends_in_apts_words(work: tree.Work) -> None
         artifacts.build(request, work)
     left = set(Path("/var/tmp").glob("rfe-tree-*")) - before
     assert not left, "the temporary tree is left"
+
+
+def test_a_container_without_a_parent_has_a_delta_for_installations(work: tree.Work) -> None:
+    blueprint = Blueprint(name="Edge", version="0.0.1")
+    # Refs of which one is the beginning of the other, as those of two labs may be.
+    for ref, parent in ((REF, None), (f"{REF}/stable", PARENT)):
+        request = tree.Request("4", "edge-container", ref, blueprint, parent=parent)
+        commit = open_commit(artifacts.build(request, work), ref)
+        delta = commit.repository.delta_directory(None, commit.id)
+        assert delta.exists() == (parent is None)
+        assert commit.info.refs == (ref,)
+        assert not commit.repository.refs().keys() - {ref}
+
+
+def test_the_commit_of_the_base_is_made_again_where_only_its_tree_is_left(work: tree.Work) -> None:
+    shared = base.in_cache(work.cache)
+    for _ in range(2):
+        (shared.directory / "trees.json").unlink(missing_ok=True)
+        assert tree.lacks_base_commit(shared), "no overlay can be mounted here"
+        tree.commit_base(work, shared)
+        assert not tree.lacks_base_commit(shared)
 
 
 def test_a_tree_laid_over_the_base_is_what_is_built_without_an_overlay(

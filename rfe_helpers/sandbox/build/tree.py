@@ -56,7 +56,6 @@ from rfe_helpers.sandbox.build.base import (
 )
 
 DAY = 86400  # seconds
-BASE_REF = "base"  # in the build repository
 Stage = Callable[[str, str], None]
 
 
@@ -142,8 +141,8 @@ def lacks_base_commit(shared: Base) -> bool:
 def commit_base(work: Work, shared: Base) -> None:
     """Commit the tree of the base alone, over which all others are laid."""
     work.on_stage("tree", "begin with one that others are laid over")
-    request = Request("", "edge-commit", BASE_REF, Blueprint(name="base"))
-    _compress(work, shared, check_in(request, work, shared, {}))
+    request = Request("", "edge-commit", "base", Blueprint(name="base"))
+    _compress(work, shared, check_in(request, work, shared, {}, anew=True))
 
 
 def _compress(work: Work, shared: Base, identity: str) -> Repo:
@@ -159,9 +158,12 @@ def _running(work: Work) -> dict[str, Any]:
     return {"deadline": work.deadline, "log": work.log, "on_start": work.on_process}
 
 
-def check_in(request: Request, work: Work, shared: Base, values: Mapping[str, Any]) -> str:
+def check_in(
+    request: Request, work: Work, shared: Base, values: Mapping[str, Any], *, anew: bool = False
+) -> str:
     """Commit the tree of a request to the build repository, with its manifest beside it; returns
-    the id. `values` are the customizations, with the content of files."""
+    the id. `values` are the customizations, with the content of files. `anew` builds the tree, even
+    if a recent compose has left the same."""
     tar = work.directory / "tree.tar"
     inputs = {
         "packages": [*request.packages],
@@ -171,7 +173,7 @@ def check_in(request: Request, work: Work, shared: Base, values: Mapping[str, An
     }
     lasting = not added_packages(request)
     key = "" if request.blueprint.containers else recent.key(shared, inputs, lasting=lasting)
-    earlier = recent.find(shared, key) if key else None
+    earlier = recent.find(shared, key) if key and not anew else None
     try:
         if earlier is None:
             report, laid_over = _build_tree(request, work, shared, values, tar)
@@ -193,6 +195,7 @@ def check_in(request: Request, work: Work, shared: Base, values: Mapping[str, An
             version=request.version,
             packages=packages,
             metadata={"rpmostree.inputhash": f"'{manifest['inputhash']}'"},
+            orphan=True,
             log=work.log,
             deadline=work.deadline,
             on_start=work.on_process,
