@@ -26,6 +26,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from rfe_helpers.commit.ostree import Repo
+from rfe_helpers.errors import CommitError
 
 # Larger files stay objects: they would be stored twice, and save few requests.
 LARGEST = 64 * 1024
@@ -38,7 +39,7 @@ _OPEN_SPLICE_AND_CLOSE = b"S"
 
 def write(repository: Repo, commit: str) -> None:
     """Write the delta of a commit, the only one in `repository` (archive). Clients know it from the
-    next summary on.
+    next summary on. Raises CommitError for a damaged object.
 
     >>> from rfe_helpers.sandbox.build import static_delta
     >>> repository = Repo("content/repo")  # doctest: +SKIP
@@ -46,21 +47,20 @@ def write(repository: Repo, commit: str) -> None:
     >>> repository.delta(None, repository.resolve(ref)).requests  # doctest: +SKIP
     566
     """
-    parts, loose = [_Part()], []
+    directory = repository.delta_directory(None, commit)
+    directory.mkdir(parents=True)
+    part = _Part()
+    entries: list[_Value] = []
+    loose: list[_Value] = []
     for each in _objects(repository.path / "objects"):
         if each.content is None:
             loose.append(each.fallback())
             continue
-        if parts[-1].content and len(parts[-1].content) + len(each.content) > PART_SIZE:
-            parts.append(_Part())
-        parts[-1].add(each)
-    directory = repository.delta_directory(None, commit)
-    directory.mkdir(parents=True)
-    entries = []
-    for number, part in enumerate(parts):
-        payload = part.payload()
-        (directory / str(number)).write_bytes(payload)
-        entries.append(part.entry(payload))
+        if part.content and len(part.content) + len(each.content) > PART_SIZE:
+            entries.append(part.write(directory / str(len(entries))))
+            part = _Part()
+        part.add(each)
+    entries.append(part.write(directory / str(len(entries))))
     path = repository.path / "objects" / commit[:2] / f"{commit[2:]}.commit"
     superblock = _tuple(
         _array([_tuple(_Value(b"ostree.endianness\0"), _Value(b"l\0y", 8))], 8),
@@ -101,7 +101,13 @@ def _objects(directory: Path) -> Iterator[_Object]:
             continue
         kind, checksum = _KINDS[path.suffix], bytes.fromhex(path.parent.name + path.stem)
         if kind == _FILE:
-            yield _file(path, checksum)
+            try:
+                yield _file(path, checksum)
+            except (struct.error, zlib.error, ValueError) as error:
+                raise CommitError(
+                    f"the object {path.parent.name}{path.name} is damaged: {error}",
+                    remedy="remove base-* from the sandbox's cache: the next compose makes it anew",
+                ) from None
         else:
             content = path.read_bytes()
             yield _Object(kind, checksum, len(content), len(content), content)
@@ -114,6 +120,8 @@ def _file(path: Path, checksum: bytes) -> _Object:
     with path.open("rb") as file:
         (length,) = struct.unpack(">I4x", file.read(8))
         header = file.read(length)
+        if len(header) < length:
+            raise ValueError("it ends in its header")
         (size, mode) = struct.unpack(">Q8xI4x", header[:24])
         end = header.index(b"\0", 24)  # of the target of a link
         attributes = header[end + 1 : len(header) - _offset_size(len(header))]
@@ -146,18 +154,10 @@ class _Part:
         self.objects += bytes([each.kind]) + each.checksum
         self.content += content
 
-    def payload(self) -> bytes:
-        """The file of this part: the letter of xz, and (a(uuu)aa(ayay)ayay)."""
-        value = _tuple(
-            _Value(b"".join(self.modes), 4),
-            _array([_Value(each) for each in self.attributes], 1),
-            _Value(bytes(self.content)),
-            _Value(bytes(self.instructions)),
-        )
-        return b"x" + stored_xz(value.data)
-
-    def entry(self, payload: bytes) -> _Value:
-        """The entry of this part in the superblock."""
+    def write(self, path: Path) -> _Value:
+        """Write the file of this part; returns its entry in the superblock."""
+        payload = self._payload()
+        path.write_bytes(payload)
         return _tuple(
             _Value(struct.pack("<I", 0), 4, fixed=True),  # the version of the format
             _Value(hashlib.sha256(payload).digest()),
@@ -165,6 +165,16 @@ class _Part:
             _number(len(self.content)),
             _Value(bytes(self.objects)),
         )
+
+    def _payload(self) -> bytes:
+        """The letter of xz, and (a(uuu)aa(ayay)ayay)."""
+        value = _tuple(
+            _Value(b"".join(self.modes), 4),
+            _array([_Value(each) for each in self.attributes], 1),
+            _Value(bytes(self.content)),
+            _Value(bytes(self.instructions)),
+        )
+        return b"x" + stored_xz(value.data)
 
 
 # GVariant -----------------------------------------------------------------------------------------
