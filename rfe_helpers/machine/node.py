@@ -24,12 +24,13 @@ from rfe_helpers.lab import keys
 from rfe_helpers.lab.lab import Lab
 from rfe_helpers.machine.vm import Machine
 
-_GREETING_SECONDS = 1.5
-# What systemd writes to the console of the lab's machines when the SSH server has started, and how
-# long to wait for that before the server is tried nevertheless. Each attempt before it is up costs
-# an emulated machine a third of a second: QEMU delivers it later, although it is closed by then.
+# How often the SSH server is tried, and how long its greeting may take.
+_TRY_SECONDS, _GREETING_SECONDS = 1, 3
+# The same for the lab's machines until systemd has written to the console that the server runs.
+# Each attempt before it is up costs an emulated machine a third of a second: QEMU delivers it
+# later, although it is closed by then.
+_EARLY_TRY_SECONDS, _EARLY_GREETING_SECONDS = 5, 1.5
 _SSHD_STARTED = re.compile(r"Started .*(?:ssh|SSH)")
-_TRY_SECONDS, _TRY_SECONDS_WITH_CONSOLE = 1, 5
 _GOING_DOWN_SECONDS = 30
 _BOOT_ID = "cat /proc/sys/kernel/random/boot_id"
 
@@ -205,13 +206,13 @@ class Node:
             nonlocal next_try
             if on_progress is not None:
                 on_progress(f"waiting for {self.name} to answer over SSH")
-            started = machine is not None and _SSHD_STARTED.search(machine.console(begins))
-            if not (started or next_try.expired):
+            early = machine is not None and not _SSHD_STARTED.search(machine.console(begins))
+            if not next_try.expired and (early or machine is None):
                 return None
-            next_try = Deadline(_TRY_SECONDS if machine is None else _TRY_SECONDS_WITH_CONSOLE)
+            next_try = Deadline(_EARLY_TRY_SECONDS if early else _TRY_SECONDS)
             # QEMU accepts connections for a machine that is not there yet, and ssh would wait for
             # its greeting much longer than until the next try.
-            if not self._greets():
+            if not self._greets(_EARLY_GREETING_SECONDS if early else _GREETING_SECONDS):
                 return None
             self._ssh.disconnect()
             try:
@@ -238,8 +239,8 @@ class Node:
             wait_for(lambda: not self._greets(), Deadline(_GOING_DOWN_SECONDS), "it goes down")
         return self.wait(limit, on_progress, not_boot=before)
 
-    def _greets(self) -> bool:
-        greeting = network.greeting(self.host, self.port, _GREETING_SECONDS)
+    def _greets(self, seconds: float = _GREETING_SECONDS) -> bool:
+        greeting = network.greeting(self.host, self.port, seconds)
         return greeting.startswith(b"SSH-")
 
     def _argv(self, command: str) -> list[str]:

@@ -169,11 +169,12 @@ class Machine:
         return run.ProcessId(**recorded) if recorded else self._last
 
     def console(self, begins: int = 0) -> str:
-        """The output of its serial console since it was started, from byte `begins` on."""
+        """The output of its serial console since it was started, from byte `begins` on, or all of
+        it if it is shorter by now, as it was started again."""
         try:
             with (self.directory / "console.log").open("rb") as log:
-                log.seek(begins)
-                return log.read().decode(errors="replace")
+                log.seek(begins if begins <= self.console_size else 0)
+                return log.read().decode(errors="replace").replace("\r\n", "\n")
         except FileNotFoundError:
             return ""
 

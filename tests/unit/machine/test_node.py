@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from threading import Timer
@@ -194,3 +195,19 @@ def test_the_server_is_tried_when_the_console_says_that_it_runs(
         assert node.wait(Deadline(4)) == "new"
         timer.join()
     assert len(tries) == 2
+
+
+def test_a_server_that_runs_may_greet_late(
+    ssh: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    machine = Booting()
+    monkeypatch.setattr("rfe_helpers.machine.node.Machine.find", lambda lab, name: machine)
+    ssh.write_text("echo new\n")
+
+    def greets() -> bool:
+        machine.text += "[  OK  ] Started ssh.service\n"
+        time.sleep(2)
+        return True
+
+    with greeting(greets) as port:
+        assert Node(Lab(tmp_path / "lab"), "edge-1", port=port).wait(Deadline(9)) == "new"

@@ -289,6 +289,11 @@ def test_a_machine_runs_and_is_found_again(lab: Lab, tmp_path: Path) -> None:
     again = Machine.find(Lab(lab.directory), "small")
     assert again is not None
     assert again.spec == machine.spec
+    console = machine.console()
+    assert "hello from the port\n" in console
+    assert machine.console(machine.console_size) == ""
+    # Where the console of an earlier start ended; this one is not as long yet.
+    assert machine.console(machine.console_size + 1) == console
     assert again.screenshot(tmp_path / "shot.png").read_bytes().startswith(b"\x89PNG")
     with pytest.raises(MachineError, match="is already running"):
         Machine.start(lab, machine.spec)
