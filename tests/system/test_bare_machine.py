@@ -13,7 +13,8 @@ import pytest
 
 from rfe_helpers.core import run
 
-pytestmark = pytest.mark.full
+SECONDS = 7200  # without KVM, for all notebooks
+pytestmark = [pytest.mark.full, pytest.mark.timeout(SECONDS + 1800)]
 ROOT = Path(__file__).parents[2]
 ARTEFACTS = ROOT / "artefacts" / "bare"
 # How this host reaches the network, which a machine of its own would be told as well: files of
@@ -102,7 +103,7 @@ def test_all_notebooks_run_with_what_set_up_installs(
     ARTEFACTS.mkdir(parents=True, exist_ok=True)
     log = ARTEFACTS / f"{machine.name.split('-')[2]}.log"
     with log.open("wb") as file:
-        result = subprocess.run(argv, stdout=file, stderr=subprocess.STDOUT, timeout=7200)
+        result = subprocess.run(argv, stdout=file, stderr=subprocess.STDOUT, timeout=SECONDS)
     latest = machine / "root" / "lab" / "runs" / "latest"
     if (latest / "report.html").exists():
         shutil.copyfile(latest / "report.html", log.with_suffix(".html"))
