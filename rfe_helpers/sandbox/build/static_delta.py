@@ -106,7 +106,7 @@ def _objects(directory: Path) -> Iterator[_Object]:
             except (struct.error, zlib.error, ValueError) as error:
                 raise CommitError(
                     f"the object {path.parent.name}{path.name} is damaged: {error}",
-                    remedy="remove base-* from the sandbox's cache: the next compose makes it anew",
+                    remedy="remove base-* from the sandbox's cache; the next compose makes it",
                 ) from None
         else:
             content = path.read_bytes()

@@ -142,7 +142,7 @@ def commit_base(work: Work, shared: Base) -> None:
     """Commit the tree of the base alone, over which all others are laid."""
     work.on_stage("tree", "begin with one that others are laid over")
     request = Request("", "edge-commit", "base", Blueprint(name="base"))
-    _compress(work, shared, check_in(request, work, shared, {}, anew=True))
+    _compress(work, shared, check_in(request, work, shared, {}, rebuild=True))
 
 
 def _compress(work: Work, shared: Base, identity: str) -> Repo:
@@ -159,11 +159,11 @@ def _running(work: Work) -> dict[str, Any]:
 
 
 def check_in(
-    request: Request, work: Work, shared: Base, values: Mapping[str, Any], *, anew: bool = False
+    request: Request, work: Work, shared: Base, values: Mapping[str, Any], *, rebuild: bool = False
 ) -> str:
     """Commit the tree of a request to the build repository, with its manifest beside it; returns
-    the id. `values` are the customizations, with the content of files. `anew` builds the tree, even
-    if a recent compose has left the same."""
+    the id. `values` are the customizations, with the content of files. `rebuild` builds the tree
+    even if a recent compose has left the same."""
     tar = work.directory / "tree.tar"
     inputs = {
         "packages": [*request.packages],
@@ -173,7 +173,7 @@ def check_in(
     }
     lasting = not added_packages(request)
     key = "" if request.blueprint.containers else recent.key(shared, inputs, lasting=lasting)
-    earlier = recent.find(shared, key) if key and not anew else None
+    earlier = recent.find(shared, key) if key and not rebuild else None
     try:
         if earlier is None:
             report, laid_over = _build_tree(request, work, shared, values, tar)
