@@ -83,7 +83,7 @@ def test_it_has_all_but_the_large_objects(repository: Repo) -> None:
         checksum, _, kind = name.partition(".")
         # OSTree 2022.7 would fetch what is missing one by one.
         assert kind == "commit" or kinds[kind] + bytes.fromhex(checksum) in superblock
-    load = repository.delta(None, repository.resolve(REF))
+    load = repository.delta(None, commit)
     assert load.requests == 3
     assert load.size > static_delta.LARGEST
 
