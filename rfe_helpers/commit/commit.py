@@ -22,7 +22,7 @@ from typing import Any
 from rfe_helpers.commit import archive
 from rfe_helpers.commit.listing import File, FileDiff, compare
 from rfe_helpers.commit.ostree import CommitInfo, Load, Package, Repo, is_commit_id
-from rfe_helpers.core import journal
+from rfe_helpers.core import journal, memory
 from rfe_helpers.core.files import writing
 from rfe_helpers.core.wait import Deadline
 from rfe_helpers.errors import CommitError
@@ -31,6 +31,8 @@ __all__ = ["Commit", "CommitDiff", "File", "PackageChange", "diff", "open_commit
 
 UNOWNED = "(no package)"
 _DPKG = "/usr/lib/sysimage/dpkg/info"
+_LISTS = 50_000_000  # bytes: enough for that
+_LEFT = "rfe-commit-*-*"  # of a program that was killed
 # Directories that are links into /usr in a tree, while package lists still have the old paths.
 _MERGED = ("bin", "sbin", "lib", "lib32", "lib64", "libx32")
 
@@ -140,7 +142,7 @@ class Commit:
                 f"the tree of {self.source} has no dpkg database",
                 remedy="only Debian trees have sizes by package; use size_by_directory",
             )
-        with tempfile.TemporaryDirectory(prefix="rfe-", dir=_scratch()) as scratch:
+        with tempfile.TemporaryDirectory(prefix="rfe-", dir=_scratch(_LISTS)) as scratch:
             lists = Path(scratch) / "info"
             self.repository.checkout(self.id, _DPKG, lists)
             owners: dict[str, str] = {}
@@ -336,7 +338,8 @@ def _open_archive(path: Path, ref: str | None) -> Commit:
         raise CommitError(f"{path} has no object for commit {commit}")
     if hashlib.sha256(content).hexdigest() != commit:
         raise CommitError(f"{path} is damaged: commit object {commit} has another checksum")
-    scratch = _Scratch()
+    # Objects are a few kilobytes each, and take whole pages.
+    scratch = _Scratch(2 * path.stat().st_size)
 
     def whole() -> Repo:
         return Repo(archive.unpack(path, scratch.path / "whole"))
@@ -402,9 +405,10 @@ def _largest_first(sizes: Mapping[str, int]) -> dict[str, int]:
     return dict(sorted(sizes.items(), key=lambda item: (-item[1], item[0])))
 
 
-def _scratch() -> Path:
-    """The directory for whole repositories: /var/tmp, since /tmp is often in memory."""
-    return Path(os.environ.get("TMPDIR") or "/var/tmp")  # noqa: S108
+def _scratch(size: int | None = None) -> Path:
+    """The directory for repositories, of `size` bytes if that is known."""
+    chosen = os.environ.get("TMPDIR")
+    return Path(chosen) if chosen else memory.directory(size)
 
 
 class _Scratch:
@@ -414,14 +418,14 @@ class _Scratch:
     its name does not exist any more.
     """
 
-    def __init__(self) -> None:
-        parent = _scratch()
+    def __init__(self, size: int | None = None) -> None:
+        parent = _scratch(size)
         if not parent.is_dir():
             raise CommitError(
                 f"there is no directory {parent} for temporary files",
                 remedy="create it, or set TMPDIR to another directory",
             )
-        for left in parent.glob("rfe-commit-*-*"):
+        for left in (*_scratch().glob(_LEFT), *memory.SHARED.glob(_LEFT)):
             if not Path("/proc", left.name.split("-")[2]).exists():
                 shutil.rmtree(left, ignore_errors=True)
         self.path = Path(tempfile.mkdtemp(prefix=f"rfe-commit-{os.getpid()}-", dir=parent))

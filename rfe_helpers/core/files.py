@@ -163,7 +163,8 @@ def disk_full(paths: Iterable[Path]) -> DiskFullError:
     """The error for a disk that is full: that of `paths` with the least room."""
     places = [path.absolute() for path in paths]
     directories = [next(d for d in (path, *path.parents) if d.is_dir()) for path in places]
-    directory = min((d for d in directories if d.parts[1:2] not in _VIRTUAL), key=room)
+    real = (d for d in directories if d.parts[1:2] not in _VIRTUAL or d.parts[2:3] == ("shm",))
+    directory = min(real, key=room)
     return DiskFullError(
         f"the disk of {directory} is full ({as_text(room(directory))} free)",
         remedy=_more_room(directory),

@@ -15,7 +15,7 @@ from pathlib import Path
 from rfe_helpers import serve
 from rfe_helpers.commit.commit import open_commit
 from rfe_helpers.commit.ostree import Repo
-from rfe_helpers.core import run
+from rfe_helpers.core import memory, run
 from rfe_helpers.core.wait import Deadline
 from rfe_helpers.errors import CommandFailedError, CommitError, StepMissingError
 from rfe_helpers.fleet.rollout import Pull
@@ -45,7 +45,10 @@ def measure(
     it the cost is that of a first pull. Raises CommitError if the pull fails.
     """
     limit = Deadline.of(deadline, 3600)
-    with tempfile.TemporaryDirectory(prefix="rfe-", dir="/var/tmp") as scratch:
+    # The objects of a bare repository, and an update of all of them.
+    size = 6 * _size(installed[0]) if installed else None
+    parent = memory.directory(size, attributes=True)
+    with tempfile.TemporaryDirectory(prefix="rfe-", dir=parent) as scratch:
         counted = _device(Path(scratch) / "counted", url, installed)
         # ostree replaces files and never changes one: links are another device, made in no time.
         copy = shutil.copytree(counted.path, Path(scratch) / "timed", copy_function=os.link)
@@ -86,6 +89,11 @@ def of_lab(lab: Lab, deadline: Deadline | float | None = None) -> tuple[Pull, st
     installed = (old.repository.path, old.id)
     cost = measure(site.repo_url, served.ref, installed=installed, deadline=deadline)
     return cost, f"as measured now, from {old.id[:12]} to {served.id[:12]}"
+
+
+def _size(repository: Path) -> int:
+    """The bytes of a repository's objects."""
+    return sum(path.lstat().st_size for path in (repository / "objects").glob("*/*"))
 
 
 def _device(path: Path, url: str, installed: tuple[Path, str] | None) -> Repo:

@@ -17,7 +17,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Literal, NoReturn
 
-from rfe_helpers.core import files, run
+from rfe_helpers.core import files, memory, run
 from rfe_helpers.core.network import port_is_free
 from rfe_helpers.errors import RfeError, ToolMissingError
 from rfe_helpers.lab import ports
@@ -348,15 +348,8 @@ def examine_accelerator() -> Diagnosis:
     return Diagnosis("KVM", "warning", f"{detail}: machines are emulated, ten times slower", remedy)
 
 
-def available_memory() -> int:
-    """The bytes of memory that programs can take without swapping."""
-    text = Path("/proc/meminfo").read_text()
-    match = re.search(r"^MemAvailable:\s+(\d+) kB", text, re.MULTILINE)
-    return int(match[1]) * 1024 if match else 0
-
-
 def _memory() -> Diagnosis:
-    available = available_memory()
+    available = memory.available()
     detail = f"{available / GIB:.1f} GiB free, {MEMORY_NEEDED / GIB:.0f} GiB are enough"
     if available >= MEMORY_NEEDED:
         return Diagnosis("memory", "ok", detail)

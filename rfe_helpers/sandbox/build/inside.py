@@ -21,6 +21,7 @@ import shutil
 import stat
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -99,9 +100,8 @@ def base() -> None:
     Path("/etc/sudoers.d/wheel").chmod(0o440)
     run("systemctl", "preset-all", "--preset-mode=full")
     omit_unneeded()
-    compile_python()
     stage("initramfs")
-    make_initramfs(kernel_release())
+    make_initramfs(kernel_release(), beside=compile_python)
 
 
 def omit_unneeded() -> None:
@@ -143,9 +143,14 @@ def is_hash_based(compiled: Path) -> bool:
         return bool(file.read(8)[4] & 1)
 
 
-def make_initramfs(release: str) -> None:
+def make_initramfs(release: str, beside: Callable[[], None] = lambda: None) -> None:
+    """Make the initramfs, beside something else that takes a processor."""
     target = MODULES / release / "initramfs.img"
-    run("dracut", "--quiet", "--force", "--no-hostonly", "--kver", release, str(target))
+    argv = ["dracut", "--quiet", "--force", "--no-hostonly", "--kver", release, str(target)]
+    with subprocess.Popen(argv) as dracut:
+        beside()
+    if dracut.returncode:
+        raise subprocess.CalledProcessError(dracut.returncode, argv)
     target.chmod(0o644)
 
 

@@ -21,10 +21,10 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
-from rfe_helpers.core import files, run
+from rfe_helpers.core import files, memory, run
 from rfe_helpers.errors import CommandFailedError
 from rfe_helpers.sandbox.build import overlay
-from rfe_helpers.sandbox.build.base import EXCLUDED, SUITE
+from rfe_helpers.sandbox.build.base import COPYRIGHT, EXCLUDED, SUITE
 
 if TYPE_CHECKING:  # tree.py imports this module
     from rfe_helpers.sandbox.build.tree import Work
@@ -47,7 +47,8 @@ _CLEAN_UP = ",".join(
     f"cleanup/{part}" for part in ("apt", "mmdebstrap", "reproducible", "run", "tmp")
 )
 NOWHERE = Path("/dev/null")  # the target if only the result of a hook is needed
-_TREES = "rfe-tree-"  # prefix of mmdebstrap's working directories in /var/tmp
+_TREES = "rfe-tree-"  # prefix of mmdebstrap's working directories
+SIZE = 1_500_000_000  # bytes: enough for the base with its packages, and for the installer
 Kept = tuple[Path, Path]  # apt's lists and packages, as tars
 Result = TypeVar("Result")
 
@@ -88,14 +89,31 @@ def argv(
         '--aptopt=APT::Install-Recommends "false"',
         '--aptopt=Acquire::Languages "none"',
         "--dpkgopt=force-unsafe-io",
-        *(f"--dpkgopt=path-exclude={path}" for path in EXCLUDED),
-        "--dpkgopt=path-include=/usr/share/doc/*/copyright",
+        *_exclusions(variant),
         *hooks,
         *(_without_network(*kept) if kept else []),
         '--customize-hook=rm -rf "$1/var/lib/apt/lists" "$1/var/cache/apt"',
         SUITE,
         str(target),
         *([mirror] if mirror else []),
+    ]
+
+
+def _exclusions(variant: str) -> list[str]:
+    """mmdebstrap's options by which packages leave out what no device reads. A base keeps them for
+    what is added to it ("custom"). As --dpkgopt mmdebstrap itself would apply them, with a Python
+    program for each package (tarfilter), before dpkg does the same."""
+    options = [*(f"path-exclude={path}" for path in EXCLUDED), f"path-include={COPYRIGHT}"]
+    if variant == "extract":  # which runs no dpkg
+        return [f"--dpkgopt={option}" for option in options]
+    if variant == "custom":
+        return []
+    place = '"$1/etc/dpkg/dpkg.cfg.d"'
+    lines = " ".join(shlex.quote(option) for option in options)
+    unpacked = " ".join(path.removeprefix("/") for path in EXCLUDED)
+    return [
+        f"--setup-hook=mkdir -p {place}; printf '%s\\n' {lines} > {place}/excluded",
+        f'--extract-hook=cd "$1" && rm -rf {unpacked}',
     ]
 
 
@@ -111,7 +129,7 @@ def _without_network(lists: Path, archives: Path) -> list[str]:
 
 def extract(work: Work, packages: Sequence[str], target: Path) -> None:
     """Unpack packages and their dependencies into a tar, without configuring them."""
-    build(work, "container", [], target, variant="extract", include=packages)
+    build(work, "container", [], target, variant="extract", include=packages, size=SIZE)
 
 
 def build(
@@ -122,14 +140,16 @@ def build(
     *,
     variant: str,
     include: Sequence[str],
+    size: int | None = None,
 ) -> None:
-    """Run mmdebstrap in a temporary directory of its own, which is always removed.
+    """Run mmdebstrap in a temporary directory of its own, which is always removed: in memory where
+    that has `size` bytes to spare, as much as the tree and its packages take.
 
     Without a network it runs again, with the packages that `rfe cache` has stored.
     """
 
     def attempt(kept: Kept | None) -> None:
-        with _area() as area:
+        with _area(size) as area:
             _run(
                 work,
                 pipeline,
@@ -201,6 +221,13 @@ def _apt_lists(lists: Path | None, include: Sequence[str]) -> list[str]:
     return [f"--customize-hook={keep}; mv -T {kept}.$$ {kept} || rm -rf {kept}.$$"]
 
 
+def keep_lists(fetched: Path, lists: Path) -> None:
+    """Keep the lists that a base was made with, for the trees that are laid over it."""
+    shutil.rmtree(lists, ignore_errors=True)
+    shutil.move(fetched, lists)
+    os.utime(lists)
+
+
 def _with_or_without_network(
     work: Work, pipeline: str, attempt: Callable[[Kept | None], Result]
 ) -> Result:
@@ -236,16 +263,19 @@ def _stage_of(line: str) -> str:
 
 
 @contextlib.contextmanager
-def _area() -> Iterator[Path]:
+def _area(size: int | None = None) -> Iterator[Path]:
     """A directory that mapped users may enter; at the end it is removed with all their files.
 
-    It is in /var/tmp, since the caller's TMPDIR may be private or a small tmpfs. It is locked
-    while it is used, so that later builds recognise what a killed one has left.
+    It is in /var/tmp, since the caller's TMPDIR may be private or a small tmpfs, or in memory that
+    has `size` bytes to spare. It is locked while it is used, so that later builds recognise what a
+    killed one has left.
     """
     remove_abandoned()
+    # As root mmdebstrap makes devices, as others it takes those of the host.
+    parent = memory.directory(size, devices=os.geteuid() == 0)
     with contextlib.ExitStack() as held:
         while True:
-            path = Path(tempfile.mkdtemp(prefix=_TREES, dir="/var/tmp"))
+            path = Path(tempfile.mkdtemp(prefix=_TREES, dir=parent))
             # Before it is locked, another build may remove it as abandoned.
             with contextlib.suppress(FileNotFoundError):
                 held.enter_context(files.locked(path, directory=True))
@@ -261,7 +291,7 @@ def _area() -> Iterator[Path]:
 
 def remove_abandoned() -> None:
     """Remove the trees that killed builds of this user have left: those that are not locked."""
-    for path in Path("/var/tmp").glob(f"{_TREES}*"):  # noqa: S108
+    for path in (*memory.DISK.glob(f"{_TREES}*"), *memory.SHARED.glob(f"{_TREES}*")):
         with contextlib.suppress(OSError):  # in use, or removed meanwhile
             if path.stat().st_uid != os.geteuid():
                 continue

@@ -104,13 +104,20 @@ def base(work: Work) -> Base:
         try:
             with files.replacing(shared.tar) as temporary:
                 mmdebstrap.build(
-                    work, "base", base_hooks(work), temporary, variant="apt", include=PACKAGES
+                    work,
+                    "base",
+                    base_hooks(work),
+                    temporary,
+                    variant="apt",
+                    include=PACKAGES,
+                    size=mmdebstrap.SIZE,
                 )
         except CommandFailedError:
             if not shared.tar.exists():
                 raise
             work.on_stage("base", "keep the old base, a new one could not be made")
         else:
+            mmdebstrap.keep_lists(work.directory / "lists", shared.lists)
             forget_others(work.cache, shared)
     return shared
 
@@ -248,7 +255,7 @@ def _build_tree(
         laid_over = None
         if over:
             root, trees = unpacked(work, shared), recent.trees(shared)
-            lists = None if request.sources else shared.directory / "lists"
+            lists = None if request.sources else shared.lists
             laid_over = mmdebstrap.lay_over(
                 work, "tree", root, hooks, tar, include=added, trees=trees, lists=lists
             )
@@ -300,7 +307,8 @@ def unpacked(work: Work, shared: Base) -> Path:
 
 
 def base_hooks(work: Work) -> list[str]:
-    """mmdebstrap's options that complete the base: the guest's files, then inside.py."""
+    """mmdebstrap's options that complete the base: the guest's files, then inside.py. apt's lists
+    are copied to the work directory."""
     guest = work.directory / "guest.tar"
     guest.write_bytes(guest_files())
     inside = work.directory / "inside.py"
@@ -311,6 +319,7 @@ def base_hooks(work: Work) -> list[str]:
         f"--customize-hook=upload {shlex.quote(str(inside))} /rfe/inside.py",
         '--customize-hook=chroot "$1" python3 /rfe/inside.py base /rfe',
         '--customize-hook=rm -rf "$1/rfe"',
+        f"--customize-hook=copy-out /var/lib/apt/lists {shlex.quote(str(work.directory))}",
     ]
 
 

@@ -96,7 +96,15 @@ def _make(
         f"--customize-hook=download /rfe/boot.tar {quote(str(boot))}",
         '--customize-hook=rm -rf "$1/rfe"',
     ]
-    mmdebstrap.build(work, "installer", hooks, system, variant="custom", include=PACKAGES)
+    mmdebstrap.build(
+        work,
+        "installer",
+        hooks,
+        system,
+        variant="custom",
+        include=PACKAGES,
+        size=mmdebstrap.SIZE,
+    )
     tree.add_empty_dev(system)
     # Not with tarfile: the Python 3.11.2 of Debian 12 lacks its extraction filters.
     run.run(["tar", "-xf", boot, "-C", directory, "--no-same-owner"], deadline=work.deadline)

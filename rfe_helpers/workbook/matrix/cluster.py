@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from rfe_helpers.core import memory
 from rfe_helpers.core.network import LOOPBACK
 from rfe_helpers.core.progress import Say
 from rfe_helpers.errors import RfeError
@@ -45,7 +46,7 @@ def local(scratch: Path, most: int, tell: Say) -> Iterator[tuple[Client, int]]:
     from distributed import Client, LocalCluster
     from distributed.system import MEMORY_LIMIT
 
-    available = min(doctor.available_memory(), MEMORY_LIMIT)
+    available = min(memory.available(), MEMORY_LIMIT)
     free, needed = available / doctor.GIB, doctor.MEMORY_NEEDED / doctor.GIB
     count = min(available // doctor.MEMORY_NEEDED, CPU_COUNT, most)
     if count == 0:

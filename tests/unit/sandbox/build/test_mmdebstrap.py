@@ -25,6 +25,20 @@ def test_a_setting_overrides_the_mirror(monkeypatch: pytest.MonkeyPatch) -> None
     assert argv[-2:] == ["/out.tar", "http://127.0.0.1:3142/debian"]
 
 
+def test_packages_leave_documentation_out_without_a_program_for_each() -> None:
+    base, added, extracted = (
+        mmdebstrap.argv([], Path("/t"), variant=variant, include=["htop"])
+        for variant in ("apt", "custom", "extract")
+    )
+    [written] = [option for option in base if "dpkg.cfg.d" in option]
+    assert written.startswith("--setup-hook=")
+    assert "path-exclude=/usr/share/man/*" in written
+    assert "path-include=/usr/share/doc/*/copyright" in written
+    assert not [option for option in base if option.startswith("--dpkgopt=path-")]
+    assert not [option for option in added if "path-" in option], "the base has them"
+    assert "--dpkgopt=path-exclude=/usr/share/man/*" in extracted, "dpkg does not run"
+
+
 def test_stages_have_names_that_people_understand() -> None:
     assert mmdebstrap._stage_of("RFE-STAGE: layout") == "layout"
     assert mmdebstrap._stage_of("I: downloading packages with apt...") == "download packages"
@@ -72,6 +86,18 @@ def test_the_tree_of_a_killed_build_is_removed_and_that_of_a_running_one_is_not(
         os.close(descriptor)
     mmdebstrap.remove_abandoned()
     assert not used.exists()
+
+
+def test_the_lists_of_a_base_are_those_of_the_trees_over_it(tmp_path: Path) -> None:
+    fetched, lists = tmp_path / "work" / "lists", tmp_path / "base" / "lists"
+    for directory, text in ((fetched, "new"), (lists, "old")):
+        directory.mkdir(parents=True)
+        (directory / "Packages").write_text(text)
+    os.utime(fetched, (0, 0))
+    mmdebstrap.keep_lists(fetched, lists)
+    assert (lists / "Packages").read_text() == "new"
+    assert not fetched.exists()
+    assert mmdebstrap._apt_lists(lists, ["tmux"])[0] == "--skip=update", "fetched a moment ago"
 
 
 def test_lists_are_kept_for_half_an_hour(tmp_path: Path) -> None:
