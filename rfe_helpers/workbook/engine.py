@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import ast
 import asyncio
 import os
 import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from jupyter_core.utils import ensure_event_loop
+import nbformat
+from jupyter_client.manager import AsyncKernelManager
+from jupyter_core.utils import ensure_event_loop, run_sync
 from papermill.clientwrap import PapermillNotebookClient
 from papermill.engines import NBClientEngine, papermill_engines
-from traitlets.config import Config
 
 from rfe_helpers.core.progress import Say
 from rfe_helpers.workbook import exercises
@@ -21,11 +25,74 @@ from rfe_helpers.workbook.progress import PROGRESS, Sparing
 NAME = "rfe"
 # In the metadata of what a cell displays, such as a check: when the kernel sent it, as ISO 8601.
 SENT = "sent"
+_IMPORTS = (ast.Import, ast.ImportFrom)
+
+
+class Kernel:
+    """A kernel in a directory, which starts at once, with its output in a log. It runs the Python
+    code `first` before any cell, which does not see the names that this defines."""
+
+    def __init__(self, name: str, directory: Path, log: Path, first: str = "") -> None:
+        # Other users of the host cannot reach a kernel on Unix sockets.
+        self._sockets = tempfile.TemporaryDirectory(prefix="rfe-kernel-")
+        transport = {"transport": "ipc", "ip": f"{self._sockets.name}/kernel"}
+        self.manager = AsyncKernelManager(kernel_name=name, **transport)
+        # Nobody clicks in a run, even if it was started from an open notebook.
+        environment = {k: v for k, v in os.environ.items() if k != "JPY_SESSION_NAME"}
+        with log.open("ab") as output:
+            start = run_sync(self.manager.start_kernel)
+            arguments = [f"--IPKernelApp.exec_lines=exec({first!r}, {{}})"] if first else []
+            start(
+                cwd=str(directory),
+                stdout=output,
+                stderr=output,
+                env=environment,
+                extra_arguments=arguments,
+            )
+
+    def close(self) -> None:
+        """End the kernel, if it still runs."""
+        with suppress(RuntimeError):  # it has ended
+            run_sync(self.manager.shutdown_kernel)(now=True)
+        self._sockets.cleanup()
+
+
+class Kernels:
+    """The kernels of a run: one for each of `notebooks`, with their logs in `directory`. That of
+    the next notebook starts while one runs, and imports what it imports: nothing waits for it."""
+
+    def __init__(self, name: str, notebooks: Sequence[Path], directory: Path) -> None:
+        self._name, self._notebooks, self._directory = name, notebooks, directory
+        self._ahead: dict[int, Kernel] = {}
+
+    @contextmanager
+    def of(self, number: int) -> Iterator[Kernel]:
+        """The kernel of a notebook, by its place among them, until the block ends."""
+        ahead = self._ahead.pop(number) if number in self._ahead else self._start(number)
+        with closing(ahead) as kernel:
+            self.close()
+            if number + 1 < len(self._notebooks):
+                self._ahead[number + 1] = self._start(number + 1)
+            yield kernel
+
+    def close(self) -> None:
+        """End a kernel whose notebook does not run."""
+        while self._ahead:
+            number, kernel = self._ahead.popitem()
+            kernel.close()
+            self._log(number).unlink()
+
+    def _start(self, number: int) -> Kernel:
+        notebook = self._notebooks[number]
+        return Kernel(self._name, notebook.parent, self._log(number), imports(notebook))
+
+    def _log(self, number: int) -> Path:
+        return self._directory / f"{self._notebooks[number].stem}.log"
 
 
 class Engine(NBClientEngine):  # type: ignore[misc]
-    """The engine `NAME`. It takes `tell`, which gets each line of progress, `kernel_log`, the file
-    for the output of the kernel, and `solve`, which does the exercises, too."""
+    """The engine `NAME`. It takes `tell`, which gets each line of progress, `kernel`, and `solve`,
+    which does the exercises, too."""
 
     @classmethod
     def execute_notebook(cls, nb: Any, kernel_name: str, *, solve: bool, **options: Any) -> Any:
@@ -35,26 +102,19 @@ class Engine(NBClientEngine):  # type: ignore[misc]
 
     @classmethod
     def execute_managed_notebook(
-        cls, nb_man: Any, kernel_name: str, *, tell: Say, kernel_log: Path, **options: Any
+        cls, nb_man: Any, kernel_name: str, *, tell: Say, kernel: Kernel, **options: Any
     ) -> None:
         settings = {key: options[key] for key in ("log_output", "stdout_file", "stderr_file")}
-        # Other users of the host cannot reach a kernel on Unix sockets.
-        with tempfile.TemporaryDirectory(prefix="rfe-kernel-") as sockets:
-            transport = {"transport": "ipc", "ip": f"{sockets}/kernel"}
-            client = _Client(
-                nb_man,
-                kernel_name=kernel_name,
-                startup_timeout=options["start_timeout"],
-                timeout=None,
-                config=Config({"KernelManager": transport}),
-                **settings,
-            )
-            client.tell, client.worth_telling = tell, Sparing()
-            client.count = sum(has_number(cell) for cell in nb_man.nb.cells)
-            # Nobody clicks in a run, even if it was started from an open notebook.
-            environment = {k: v for k, v in os.environ.items() if k != "JPY_SESSION_NAME"}
-            with kernel_log.open("ab") as log:
-                client.execute(stdout=log, stderr=log, env=environment)
+        client = _Client(
+            nb_man,
+            km=kernel.manager,
+            startup_timeout=options["start_timeout"],
+            timeout=None,
+            **settings,
+        )
+        client.tell, client.worth_telling = tell, Sparing()
+        client.count = sum(has_number(cell) for cell in nb_man.nb.cells)
+        client.execute(cleanup_kc=True)
 
 
 class _Client(PapermillNotebookClient):  # type: ignore[misc]
@@ -96,6 +156,17 @@ class _Client(PapermillNotebookClient):  # type: ignore[misc]
         if output is not None and output.output_type == "display_data":
             output.metadata[SENT] = message["header"]["date"].isoformat()
         return output
+
+
+def imports(notebook: Path) -> str:
+    """The statements of a notebook's cells that import, a line each."""
+    lines: list[str] = []
+    for cell in nbformat.read(notebook, as_version=4).cells:
+        if cell.cell_type == "code":
+            with suppress(SyntaxError):  # the cell reports it
+                body = ast.parse(cell.source).body
+                lines += [ast.unparse(each) for each in body if isinstance(each, _IMPORTS)]
+    return "\n".join(lines)
 
 
 def has_number(cell: Any) -> bool:

@@ -19,9 +19,10 @@ import json
 import os
 import re
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack, closing, contextmanager
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -126,15 +127,18 @@ def run_notebooks(
         started = datetime.now(UTC)
         directory = new_directory(lab.folder("runs"), started)
         began = time.monotonic()
-        for path, arguments in zip(notebooks, values, strict=True):
-            if obstacle := _obstacle(path, results, keep_going):
-                results.append(NotebookResult(path.stem, "not run", reason=obstacle, path=path))
-                continue
-            tell(path.stem)
-            activity.record(lab.directory, path.name, "running")
-            results.append(_run_one(path, directory / path.name, arguments, tell, solve))
-            _note_end(lab, results[-1])
-            tell(f"    {results[-1].status} in {elapsed(results[-1].seconds)}")
+        with closing(engine.Kernels(KERNEL, notebooks, directory)) as kernels:
+            for number, (path, arguments) in enumerate(zip(notebooks, values, strict=True)):
+                if obstacle := _obstacle(path, results, keep_going):
+                    results.append(NotebookResult(path.stem, "not run", reason=obstacle, path=path))
+                    continue
+                tell(path.stem)
+                activity.record(lab.directory, path.name, "running")
+                executed = directory / path.name
+                kernel = partial(kernels.of, number)
+                results.append(_run_one(path, executed, arguments, kernel, tell, solve))
+                _note_end(lab, results[-1])
+                tell(f"    {results[-1].status} in {elapsed(results[-1].seconds)}")
         summary = Summary(
             directory=directory,
             profile=lab.profile.name,
@@ -285,25 +289,31 @@ def _note_end(lab: Lab, result: NotebookResult) -> None:
 
 
 def _run_one(
-    path: Path, executed: Path, values: dict[str, Any], tell: Say, solve: bool
+    path: Path,
+    executed: Path,
+    values: dict[str, Any],
+    kernel: Callable[[], AbstractContextManager[engine.Kernel]],
+    tell: Say,
+    solve: bool,
 ) -> NotebookResult:
     """Run one notebook to its end or its first failing cell."""
     began = time.monotonic()
     status: Status = "passed"
     failure = None
     try:
-        papermill.execute_notebook(
-            path,
-            executed,
-            values,
-            engine_name=engine.NAME,
-            kernel_name=KERNEL,
-            progress_bar=False,
-            cwd=path.parent,
-            tell=tell,
-            kernel_log=executed.with_suffix(".log"),
-            solve=solve,
-        )
+        with kernel() as running_kernel:
+            papermill.execute_notebook(
+                path,
+                executed,
+                values,
+                engine_name=engine.NAME,
+                kernel_name=KERNEL,
+                progress_bar=False,
+                cwd=path.parent,
+                tell=tell,
+                kernel=running_kernel,
+                solve=solve,
+            )
     except KeyboardInterrupt:
         status = "interrupted"
     except PapermillExecutionError as error:

@@ -218,6 +218,34 @@ def test_ctrl_c_and_sigterm_keep_the_copy_and_leave_nothing_running(number, lab,
     assert error.get("message") == "interrupted"
 
 
+AGE = """\
+import os, time
+ticks = int(open("/proc/self/stat").read().rpartition(")")[2].split()[19])
+up = float(open("/proc/uptime").read().split()[0])
+print("age", round(up - ticks / os.sysconf("SC_CLK_TCK"), 1), os.getpid())
+"""
+IMPORTED = "import sys; print('wave' in sys.modules, 'wave' in globals())"
+
+
+def test_the_kernel_of_the_next_notebook_starts_ahead(lab, make):
+    first = make("10-first", "import os, time; print(os.getpid()); time.sleep(5)")
+    second = make("20-second", AGE, IMPORTED, "import wave", "1 / 0")
+    last = make("30-last", "print('never')")
+    summary = run_notebooks([first, second, last], lab)
+    assert [result.status for result in summary.notebooks] == ["passed", "failed", "not run"]
+    aged, imported = code_cells(summary.notebooks[1].executed)[2:4]
+    assert imported.outputs[0].text == "True False\n", "the module is there, its name is not"
+    _, age, pid = aged.outputs[0].text.split()
+    assert float(age) > 3, "it started while the first one slept"
+    pids = {code_cells(summary.notebooks[0].executed)[2].outputs[0].text.strip(), pid}
+    assert not [pid for pid in pids if Path(f"/proc/{pid}").exists()]
+    logs = sorted(path.name for path in summary.directory.glob("*.log"))
+    assert logs == ["10-first.log", "20-second.log"], "the last one's kernel left nothing"
+    children = Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()
+    commands = [Path(f"/proc/{child}/cmdline").read_text() for child in children]
+    assert not [command for command in commands if "ipykernel" in command]
+
+
 def test_a_second_run_in_a_lab_is_refused_until_the_first_one_is_gone(lab, make, tmp_path):
     pid = tmp_path / "pid"
     sleep = f"import os, pathlib, time; pathlib.Path({str(pid)!r}).write_text('x'); time.sleep(100)"

@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import time
 import traceback
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from pykickstart import constants
@@ -39,9 +40,11 @@ def install(plan: InstallPlan) -> None:
     step(f"partitioning {selected.name} ({selected.size / 1024**3:.1f} GiB, {plan.filesystem})")
     target = disk.partition(selected.name, plan.filesystem, PHYSICAL)
     scripts.run_scripts(plan.scripts_of(constants.KS_SCRIPT_PREINSTALL), "%pre-install", None)
-    deployment = system.deploy(target, plan.payload, plan.kernel_arguments)
-    step("installing the boot loader")
-    system.install_boot_loader(target)
+    with ThreadPoolExecutor() as beside:  # what it writes, nothing else reads or writes
+        boot_loader = beside.submit(system.install_boot_loader, target)
+        deployment = system.deploy(target, plan.payload, plan.kernel_arguments)
+        step("installing the boot loader")
+        boot_loader.result()
     step("configuring the system")
     system.enter(target, deployment, plan.payload.osname, VIEW)
     configure.configure(plan, VIEW)

@@ -11,6 +11,20 @@ import rfe_helpers
 from rfe_helpers.core import run
 
 ROOT = Path(rfe_helpers.__file__).parent / "sandbox/guest/root"
+# PyGObject has a main loop for asyncio.
+PACKAGE = """
+import asyncio
+from asyncio import coroutines
+
+class Loop(asyncio.SelectorEventLoop):
+    pass
+
+if asyncio.__spec__ is not None:
+    raise SystemExit("the real asyncio was imported, which is slow")
+
+def require_version(*_):
+    pass
+"""
 BINDINGS = """
 class GLib:
     Error = OSError
@@ -25,7 +39,7 @@ class Gio:
 
 def test_the_launcher_starts_the_program(tmp_path: Path) -> None:
     (tmp_path / "gi").mkdir()
-    (tmp_path / "gi/__init__.py").write_text("def require_version(*_): pass\n")
+    (tmp_path / "gi/__init__.py").write_text(PACKAGE)
     (tmp_path / "gi/repository.py").write_text(BINDINGS)
     launcher = tmp_path / "rpm-ostree"
     source = (ROOT / "usr/bin/rpm-ostree").read_text()

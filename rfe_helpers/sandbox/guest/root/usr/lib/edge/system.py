@@ -9,18 +9,44 @@ import fcntl
 import os
 import subprocess
 import sys
+import types
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import gi
+from .failure import Failure
+from .image_reference import ImageReference
 
-gi.require_version("OSTree", "1.0")
-from gi.repository import Gio, GLib, OSTree  # noqa: E402
 
-from .failure import Failure  # noqa: E402
-from .image_reference import ImageReference  # noqa: E402
+class _Unused(types.ModuleType):
+    """A module with whatever is asked of it, as an empty class."""
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        return type(name, (), {})
+
+
+@contextlib.contextmanager
+def without_asyncio() -> Iterator[None]:
+    """PyGObject imports asyncio for main loops, which no command here has; in an emulated machine
+    that takes as long as all the rest of `rpm-ostree status`."""
+    if "asyncio" in sys.modules:
+        yield
+        return
+    sys.modules["asyncio"] = _Unused("asyncio")
+    try:
+        yield
+    finally:
+        del sys.modules["asyncio"]
+
+
+with without_asyncio():
+    import gi
+
+    gi.require_version("OSTree", "1.0")
+    from gi.repository import Gio, GLib, OSTree
 
 LIBOSTREE_VERSION = f"{OSTree.YEAR_VERSION}.{OSTree.RELEASE_VERSION}"
 PACKAGE_LIST = "rpmostree.rpmdb.pkglist"
