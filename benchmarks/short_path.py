@@ -71,7 +71,7 @@ class Side:
         self.rfe("lab", "clean", "--yes", "--lab", lab)
         for notebook in summary["notebooks"]:
             self.seconds[notebook["name"]].append(notebook["seconds"])
-        self.seconds[WHOLE].append(sum(each["seconds"] for each in summary["notebooks"]))
+        self.seconds[WHOLE].append(summary["seconds"])
         waits: dict[str, float] = defaultdict(float)
         for what, hours, minutes, seconds in WAIT.findall(output):
             waits[what] += int(hours or 0) * 3600 + int(minutes) * 60 + int(seconds)
