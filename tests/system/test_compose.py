@@ -14,7 +14,7 @@ from rfe_helpers.build.blueprint import Blueprint
 from rfe_helpers.commit import oci
 from rfe_helpers.commit.commit import open_commit
 from rfe_helpers.commit.ostree import Repo
-from rfe_helpers.core import run
+from rfe_helpers.core import memory, run
 from rfe_helpers.core.wait import Deadline
 from rfe_helpers.errors import CommandFailedError
 from rfe_helpers.lab.cache import cache_directory
@@ -113,6 +113,10 @@ def repository(work: tree.Work, tmp_path_factory: pytest.TempPathFactory) -> Rep
     return Repo(target / "repo")
 
 
+def _working_directories() -> set[Path]:
+    return {p for place in (memory.DISK, memory.SHARED) for p in place.glob("rfe-tree-*")}
+
+
 def lines(repository: Repo, path: str) -> list[str]:
     return repository.read(REF, path).splitlines()
 
@@ -191,6 +195,16 @@ def test_the_tree_is_laid_out_for_ostree(repository: Repo) -> None:
     assert any(line.startswith("u systemd-network ") for line in sysusers)
 
 
+def test_documentation_is_left_out_of_packages_but_their_licences(repository: Repo) -> None:
+    paths = {entry.path for entry in repository.ls(REF, "/usr/share/doc")}
+    # One of the packages that mmdebstrap itself unpacks, one that dpkg does, and one that is added.
+    for package in ("bash", "ostree", "htop"):
+        assert f"/usr/share/doc/{package}/copyright" in paths
+        others = [path for path in paths if path.startswith(f"/usr/share/doc/{package}/")]
+        assert others == [f"/usr/share/doc/{package}/copyright"]
+    assert not [entry for entry in repository.ls(REF, "/usr/share/man") if entry.kind == "file"]
+
+
 def test_a_container_is_embedded_where_podman_looks_for_it(repository: Repo) -> None:
     store = "/usr/share/containers/storage"
     (image,) = json.loads(repository.read(REF, f"{store}/overlay-images/images.json"))
@@ -249,10 +263,10 @@ def test_a_package_that_is_not_there_ends_in_apts_words(work: tree.Work) -> None
     request = tree.Request(
         id="2", image_type="edge-commit", ref=REF, blueprint=wanted, packages=("no-such-thing",)
     )
-    before = set(Path("/var/tmp").glob("rfe-tree-*"))
+    before = _working_directories()
     with pytest.raises(CommandFailedError, match="Unable to locate package no-such-thing"):
         artifacts.build(request, work)
-    left = set(Path("/var/tmp").glob("rfe-tree-*")) - before
+    left = _working_directories() - before
     assert not left, "the temporary tree is left"
 
 
