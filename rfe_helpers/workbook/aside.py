@@ -70,6 +70,7 @@ class Aside:
                 kernel.interrupt()
         self._thread.shutdown()
         results = self.results()
-        if interrupted:
-            results |= {n: replace(results[n], status="interrupted", failure=None) for n in running}
+        for number in running if interrupted else ():
+            if results[number].status == "failed":
+                results[number] = replace(results[number], status="interrupted", failure=None)
         return results

@@ -347,7 +347,8 @@ def _run_one(
         status, failure = "failed", _failure(error, executed)
     except DeadKernelError:
         status, failure = "failed", _death(executed)
-    remark = _remove_secrets(executed) or _open_exercise(executed)
+    is_there = executed.exists()  # not if it was interrupted as its kernel started
+    remark = (_remove_secrets(executed) or _open_exercise(executed)) if is_there else None
     if remark is not None and status == "passed":
         status, failure = "failed", remark
     return NotebookResult(
@@ -355,7 +356,7 @@ def _run_one(
         status=status,
         seconds=time.monotonic() - began,
         failure=failure,
-        executed=executed,
+        executed=executed if is_there else None,
         path=path,
     )
 
