@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, TypeVar
 from rfe_helpers.core import files, memory, run
 from rfe_helpers.errors import CommandFailedError
 from rfe_helpers.sandbox.build import overlay
-from rfe_helpers.sandbox.build.base import COPYRIGHT, EXCLUDED, SUITE
+from rfe_helpers.sandbox.build.base import EXCLUDED, SUITE
 
 if TYPE_CHECKING:  # tree.py imports this module
     from rfe_helpers.sandbox.build.tree import Work
@@ -89,7 +89,9 @@ def argv(
         '--aptopt=APT::Install-Recommends "false"',
         '--aptopt=Acquire::Languages "none"',
         "--dpkgopt=force-unsafe-io",
-        *_exclusions(variant),
+        *(f"--dpkgopt=path-exclude={path}" for path in EXCLUDED),
+        "--dpkgopt=path-include=/usr/share/doc/*/copyright",
+        *(_unfiltered() if variant == "apt" else []),
         *hooks,
         *(_without_network(*kept) if kept else []),
         '--customize-hook=rm -rf "$1/var/lib/apt/lists" "$1/var/cache/apt"',
@@ -99,21 +101,16 @@ def argv(
     ]
 
 
-def _exclusions(variant: str) -> list[str]:
-    """mmdebstrap's options by which packages leave out what no device reads. A base keeps them for
-    what is added to it ("custom"). As --dpkgopt mmdebstrap itself would apply them, with a Python
-    program for each package (tarfilter), before dpkg does the same."""
-    options = [*(f"path-exclude={path}" for path in EXCLUDED), f"path-include={COPYRIGHT}"]
-    if variant == "extract":  # which runs no dpkg
-        return [f"--dpkgopt={option}" for option in options]
-    if variant == "custom":
-        return []
-    place = '"$1/etc/dpkg/dpkg.cfg.d"'
-    lines = " ".join(shlex.quote(option) for option in options)
+def _unfiltered() -> list[str]:
+    """mmdebstrap's options for a base. It filters each package that it unpacks through a Python
+    program (tarfilter) if its file of dpkg's options excludes something: for all of a base, which
+    dpkg then installs with the same exclusions, it is faster to remove what came with them."""
+    place = '"$1/etc/dpkg/dpkg.cfg.d'
     unpacked = " ".join(path.removeprefix("/") for path in EXCLUDED)
     return [
-        f"--setup-hook=mkdir -p {place}; printf '%s\\n' {lines} > {place}/excluded",
+        f'--setup-hook=mv {place}/99mmdebstrap" {place}/excluded"',
         f'--extract-hook=cd "$1" && rm -rf {unpacked}',
+        f'--customize-hook=mv {place}/excluded" {place}/99mmdebstrap"',
     ]
 
 
