@@ -36,9 +36,6 @@ NEEDS = {
     "100": ("60",),
 }
 
-# Notebooks that change nothing and that no other needs: a run does the next ones beside them.
-ASIDE = frozenset({"30"})
-
 
 def number_of(name: str) -> str:
     """The number at the beginning of a notebook's name: "20" of "20-build-a-commit.ipynb".

@@ -22,7 +22,7 @@ from IPython.core.getipython import get_ipython
 
 from rfe_helpers.build.composer_cli import composer_cli, curl, document_name
 from rfe_helpers.build.image_builder import image_builder
-from rfe_helpers.core import journal
+from rfe_helpers.core import journal, memory
 from rfe_helpers.core.journal import Place, Record
 from rfe_helpers.lab.lab import Lab
 from rfe_helpers.workbook.chapters import number_of
@@ -281,8 +281,8 @@ class Script:
 
     def __init__(self, variables: Iterable[Variable]) -> None:
         self._variables = [each for each in variables if each.word]
-        scratch = f"{os.environ.get('TMPDIR') or '/var/tmp'}/rfe-"  # noqa: S108
-        self._words = {scratch: ("SCRATCH", "/rfe-")}
+        scratch = (os.environ.get("TMPDIR") or memory.DISK, memory.SHARED)
+        self._words = {f"{place}/rfe-": ("SCRATCH", "/rfe-") for place in scratch}
         self._words |= {each.word: (each.name, "") for each in self._variables}
         self._directories: set[str] = set()
         self._numbers: dict[str, int] = {}

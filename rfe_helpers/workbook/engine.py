@@ -50,11 +50,6 @@ class Kernel:
                 extra_arguments=arguments,
             )
 
-    def interrupt(self) -> None:
-        """Interrupt the cell that runs, as Ctrl-C does; callable from any thread."""
-        with suppress(RuntimeError, ProcessLookupError):  # it has ended
-            run_sync(self.manager.interrupt_kernel)()
-
     def close(self) -> None:
         """End the kernel, if it still runs."""
         with suppress(RuntimeError):  # it has ended

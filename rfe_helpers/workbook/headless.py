@@ -38,13 +38,11 @@ from rfe_helpers.core.units import elapsed
 from rfe_helpers.errors import LabError, ParameterError, RfeError
 from rfe_helpers.lab.lab import Lab
 from rfe_helpers.workbook import activity, engine, exercises, notebook_file, report
-from rfe_helpers.workbook.aside import Aside
-from rfe_helpers.workbook.chapters import ASIDE, FURTHER, LIFE_CYCLE, NEEDS, number_of
+from rfe_helpers.workbook.chapters import FURTHER, LIFE_CYCLE, NEEDS, number_of
 from rfe_helpers.workbook.notebooks import all_notebooks
 from rfe_helpers.workbook.results import Failure, NotebookResult, Status, Summary
 
 KERNEL = "python3"
-_KernelMaker = Callable[[], AbstractContextManager[engine.Kernel]]
 _TAIL_BYTES = 8192
 # Of the cell that failed: the last lines of what it has shown, and the last characters of those.
 _OUTPUT_LINES, _OUTPUT_LENGTH = 60, 8192
@@ -106,10 +104,9 @@ def run_notebooks(
     keep_going: bool = False,
     solve: bool = False,
 ) -> Summary:
-    """Run notebooks one after the other in `lab`, but those of chapters.ASIDE beside the next ones;
-    the first that does not pass ends the run. With `keep_going`, those that need nothing of it are
-    run nevertheless. With `solve`, exercises are done with their solutions, and one that stays open
-    fails.
+    """Run notebooks one after the other in `lab`; the first that does not pass ends the run. With
+    `keep_going`, those that need nothing of it are run nevertheless. With `solve`, exercises are
+    done with their solutions, and one that stays open fails.
 
     `parameters` are texts that are converted to the types in the parameters cell of a notebook;
     each is passed to the notebooks that have it. Raises, before anything runs, ParameterError if
@@ -125,11 +122,23 @@ def run_notebooks(
     """
     tell = say(on_progress)
     values = _values(notebooks, parameters or {}, lab)
+    results: list[NotebookResult] = []
     with running(lab):
         started = datetime.now(UTC)
         directory = new_directory(lab.folder("runs"), started)
         began = time.monotonic()
-        results = _run_all(notebooks, values, directory, lab, tell, keep_going, solve)
+        with closing(engine.Kernels(KERNEL, notebooks, directory)) as kernels:
+            for number, (path, arguments) in enumerate(zip(notebooks, values, strict=True)):
+                if obstacle := _obstacle(path, results, keep_going):
+                    results.append(NotebookResult(path.stem, "not run", reason=obstacle, path=path))
+                    continue
+                tell(path.stem)
+                activity.record(lab.directory, path.name, "running")
+                executed = directory / path.name
+                kernel = partial(kernels.of, number)
+                results.append(_run_one(path, executed, arguments, kernel, tell, solve))
+                _note_end(lab, results[-1])
+                tell(f"    {results[-1].status} in {elapsed(results[-1].seconds)}")
         summary = Summary(
             directory=directory,
             profile=lab.profile.name,
@@ -141,48 +150,6 @@ def run_notebooks(
         files.write_json(directory / "summary.json", summary.to_json())
         files.write(summary.report, report.render(summary))
     return summary
-
-
-def _run_all(
-    notebooks: Sequence[Path],
-    values: Sequence[dict[str, Any]],
-    directory: Path,
-    lab: Lab,
-    tell: Say,
-    keep_going: bool,
-    solve: bool,
-) -> list[NotebookResult]:
-    """The results of the notebooks, in their order."""
-    results: dict[int, NotebookResult] = {}
-    last = len(notebooks) - 1
-    beside = [number_of(path.name) in ASIDE for path in notebooks[:last]] + [False]
-    in_turn = [path for path, each in zip(notebooks, beside, strict=True) if not each]
-    aside, turn = Aside(), 0
-
-    def run_it(number: int, kernel: _KernelMaker, tell: Say) -> NotebookResult:
-        path = notebooks[number]
-        tell(path.stem)
-        activity.record(lab.directory, path.name, "running")
-        result = _run_one(path, directory / path.name, values[number], kernel, tell, solve)
-        _note_end(lab, result)
-        tell(f"    {result.status} in {elapsed(result.seconds)}")
-        return result
-
-    with closing(engine.Kernels(KERNEL, in_turn, directory)) as kernels, aside:
-        for number, path in enumerate(notebooks):
-            results |= aside.results()
-            if obstacle := _obstacle(path, list(results.values()), keep_going):
-                results[number] = NotebookResult(path.stem, "not run", reason=obstacle, path=path)
-            elif beside[number]:
-                log = directory / f"{path.stem}.log"
-                kernel = partial(engine.Kernel, KERNEL, path.parent, log)
-                aside.start(number, kernel, partial(run_it, number), tell)
-            else:
-                results[number] = run_it(number, partial(kernels.of, turn), tell)
-            turn += not beside[number]
-        interrupted = any(result.status == "interrupted" for result in results.values())
-        results |= aside.wait(interrupted=interrupted)
-    return [results[number] for number in range(len(notebooks))]
 
 
 @contextmanager
@@ -322,7 +289,12 @@ def _note_end(lab: Lab, result: NotebookResult) -> None:
 
 
 def _run_one(
-    path: Path, executed: Path, values: dict[str, Any], kernel: _KernelMaker, tell: Say, solve: bool
+    path: Path,
+    executed: Path,
+    values: dict[str, Any],
+    kernel: Callable[[], AbstractContextManager[engine.Kernel]],
+    tell: Say,
+    solve: bool,
 ) -> NotebookResult:
     """Run one notebook to its end or its first failing cell."""
     began = time.monotonic()

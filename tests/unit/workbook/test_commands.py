@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from IPython.core.interactiveshell import InteractiveShell
@@ -128,6 +129,19 @@ def test_a_script_works_in_another_directory_and_asks_for_ids_again(tmp_path):
     assert (tmp_path / "lab/edge.ks").read_text() == "$1 `x` \\ fresh\nport 8081\n"
     assert (tmp_path / "lab/www/name").is_file()
     assert (tmp_path / "lab/out").read_text() == "fresh it's\n"
+
+
+@pytest.mark.parametrize("place", ["/var/tmp", "/dev/shm"])
+def test_a_script_has_a_temporary_directory_of_its_own(place, tmp_path, monkeypatch):
+    monkeypatch.delenv("TMPDIR", raising=False)
+    entries = [
+        Record(1.0, shell=f"mkdir -p {place}/rfe-commit-1-x/refs"),
+        Record(2.0, shell=f'ls {place}/rfe-commit-1-x; echo "$SCRATCH"'),
+    ]
+    text = Script([Variable("LAB", "/lab", "$PWD/lab")]).text(entries)
+    listed, scratch = run_script(text, tmp_path).split()
+    assert listed == "refs"
+    assert not Path(scratch).exists(), "it is removed at the end"
 
 
 def test_a_script_says_which_section_a_command_is_from():
