@@ -19,10 +19,9 @@ import json
 import os
 import re
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, closing, contextmanager
 from datetime import UTC, datetime
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -135,7 +134,7 @@ def run_notebooks(
                 tell(path.stem)
                 activity.record(lab.directory, path.name, "running")
                 executed = directory / path.name
-                kernel = partial(kernels.of, number)
+                kernel = kernels.of(number)
                 results.append(_run_one(path, executed, arguments, kernel, tell, solve))
                 _note_end(lab, results[-1])
                 tell(f"    {results[-1].status} in {elapsed(results[-1].seconds)}")
@@ -292,7 +291,7 @@ def _run_one(
     path: Path,
     executed: Path,
     values: dict[str, Any],
-    kernel: Callable[[], AbstractContextManager[engine.Kernel]],
+    kernel: AbstractContextManager[engine.Kernel],
     tell: Say,
     solve: bool,
 ) -> NotebookResult:
@@ -301,7 +300,7 @@ def _run_one(
     status: Status = "passed"
     failure = None
     try:
-        with kernel() as running_kernel:
+        with kernel as running_kernel:
             papermill.execute_notebook(
                 path,
                 executed,
