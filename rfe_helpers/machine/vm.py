@@ -30,6 +30,7 @@ import shlex
 import signal
 import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -369,35 +370,29 @@ class Machine:
         """Run one QMP command over its own connection, in a thread, since the caller may have a
         running event loop, as Jupyter does. Raises MachineError."""
         socket = self.lab.socket(f"{self.name}.qmp")
-        answer: list[Any] = []
-
-        def talk() -> None:
-            try:
-                answer.append(asyncio.run(_qmp(socket, name, arguments)))
-            except (QMPError, OSError, EOFError, TimeoutError) as error:
-                answer.append(error)
-
-        thread = threading.Thread(target=talk, name=f"qmp-{self.name}")
-        thread.start()
-        thread.join()
-        if isinstance(answer[0], Exception):
+        with ThreadPoolExecutor(1, f"qmp-{self.name}") as thread:
+            answer = thread.submit(lambda: asyncio.run(_qmp(socket, name, arguments)))
+        try:
+            return answer.result()
+        except (QMPError, OSError, EOFError, TimeoutError) as error:
             raise MachineError(
                 f"machine {self.name} does not answer the command {name}: "
-                f"{answer[0] or type(answer[0]).__name__}",
+                f"{error or type(error).__name__}",
                 log=self.directory / "qemu.log",
                 remedy="check whether it is still running: `rfe lab show`",
-            )
-        return answer[0]
+            ) from error
 
 
 async def _qmp(socket: Path, command: str, arguments: dict[str, Any]) -> Any:
     client = QMPClient("rfe")
-    await asyncio.wait_for(client.connect(str(socket)), 10)
     try:
+        await asyncio.wait_for(client.connect(str(socket)), 10)
         return await asyncio.wait_for(client.execute(command, arguments or None), 30)
+    except AssertionError as error:  # qemu.qmp checks the session so; QEMU ended it
+        raise EOFError("QEMU has closed the connection") from error
     finally:
         # After `quit` QEMU closes the connection itself.
-        with contextlib.suppress(EOFError, QMPError):
+        with contextlib.suppress(EOFError, OSError, QMPError):
             await client.disconnect()
 
 

@@ -343,6 +343,30 @@ def test_a_machine_that_was_killed_is_an_error_at_once(lab: Lab, tmp_path: Path)
         machine.screenshot(tmp_path / "shot.png")
 
 
+@pytest.mark.parametrize("lines", [0, 1, 2])
+def test_a_connection_that_ends_as_it_begins_is_one_message(lab: Lab, lines: int) -> None:
+    sent = [{"QMP": {"version": {}, "capabilities": []}}, {"return": {}, "id": "__rfe#00000"}]
+
+    def end() -> None:  # as QEMU does when it is killed
+        connection, _ = server.accept()
+        with connection:
+            for number, line in enumerate(sent[:lines]):
+                connection.sendall(json.dumps(line).encode() + b"\n")
+                if number == 0:
+                    connection.recv(4096)
+
+    lab.socket("small.qmp").parent.mkdir(parents=True, exist_ok=True)
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(str(lab.socket("small.qmp")))
+        server.listen()
+        thread = threading.Thread(target=end)
+        thread.start()
+        machine = Machine(lab, VmSpec("small"), run.ProcessId.of(os.getpid()))
+        with pytest.raises(MachineError, match="does not answer the command query-status"):
+            machine._command("query-status")
+        thread.join()
+
+
 def test_a_disk_is_free_as_soon_as_its_machine_is_killed(lab: Lab, tmp_path: Path) -> None:
     spec = replace(small(tmp_path, ""), memory_mib=2048, cpus=4)
     assert spec.disk is not None
