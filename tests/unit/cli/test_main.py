@@ -339,10 +339,15 @@ HEAVY = {"IPython", "papermill", "matplotlib", "nbformat", "requests", "uvicorn"
             "from rfe_helpers.cli.main import main; main(['--help'])",
             HEAVY | {"numpy", "ipywidgets", "traitlets", "rfe_helpers.lab", "rfe_helpers.cli.lab"},
         ),
+        (
+            "from rfe_helpers.cli.main import main; main(['check', '--help']); import nbformat",
+            {"lark"},
+        ),
     ],
 )
 def test_the_command_line_starts_quickly(program, absent):
-    """`rfe --help` and `rfe commit packages` must not pay for Jupyter, papermill or matplotlib."""
+    """`rfe --help` and `rfe commit packages` must not pay for Jupyter, papermill or matplotlib,
+    and what reads notebooks not for a grammar of IRIs."""
     program = f"import sys; {program}; print(*sys.modules)"
     shown = subprocess.run(
         [sys.executable, "-c", program], capture_output=True, text=True, check=True

@@ -33,7 +33,7 @@ def image(service: Service, call: Call) -> Response:
         )
     kind = image_types.find(compose.plan.kind)
     assert kind is not None
-    return FileResponse(path, headers=_headers(f"{compose.id}-{kind.filename}", kind.mime))
+    return _File(path, headers=_headers(f"{compose.id}-{kind.filename}", kind.mime))
 
 
 def metadata(service: Service, call: Call) -> Response:
@@ -62,6 +62,10 @@ def logs(service: Service, call: Call) -> Response:
         msg = f"Build {compose.id} not in FINISHED or FAILED state."
         raise Refusal("BuildInWrongState", msg)
     return _archive(f"{compose.id}-logs.tar", [_log(service, compose)])
+
+
+class _File(FileResponse):
+    chunk_size = _BLOCK
 
 
 # A member of an archive: its name in it, and its content or the file with the content.
