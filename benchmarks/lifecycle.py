@@ -1,24 +1,17 @@
 """What the workbook adds to the plain tools, as ratios measured in one run on this host.
 
     .venv/bin/python benchmarks/lifecycle.py            composes and reading a commit, 5 minutes
-    .venv/bin/python benchmarks/lifecycle.py --run      and a whole headless run
 
 The first build of either starts with an empty cache, so that packages come from the network for
 the plain tools and for the workbook alike. Either is first in one of two rounds, since a disk's
-file system is slower for a while after the other has removed its trees. `--run` samples the
-processor time of the workbook's own processes (rfe, the notebooks' kernels, the sandbox service)
-during `rfe run`: the remaining time is spent in mmdebstrap, ostree, podman, QEMU and the like, or
-waiting for them.
+file system is slower for a while after the other has removed its trees.
 """
 
 from __future__ import annotations
 
-import argparse
 import os
 import platform
 import shutil
-import subprocess
-import sys
 import tempfile
 import time
 from collections import defaultdict
@@ -33,8 +26,6 @@ from rfe_helpers.core.wait import Deadline
 from rfe_helpers.sandbox.build import artifacts, base, tree
 
 REF = "debian/13/x86_64/edge"
-OURS = ("rfe_helpers.sandbox", "ipykernel_launcher", "/rfe run")
-TICKS = os.sysconf("SC_CLK_TCK")
 
 
 def timed(action: Callable[[], object]) -> float:
@@ -98,50 +89,7 @@ def composes(directory: Path) -> None:
     row("rfe commit packages on commit.tar / tar xf", listing, unpacking, "<= 0.1")
 
 
-def headless(directory: Path) -> None:
-    """Run all notebooks in a new lab with an empty cache, and measure our share of the time."""
-    environment = {**os.environ, "RFE_CACHE": str(directory / "run-cache")}
-    lab = directory / "lab"
-    rfe = Path(sys.executable).with_name("rfe")
-    seconds: dict[int, float] = {}
-    began = time.monotonic()
-    with (directory / "run.log").open("w") as log:
-        process = subprocess.Popen(
-            [rfe, "run", "--lab", lab], env=environment, stdout=log, stderr=subprocess.STDOUT
-        )
-        while process.poll() is None:
-            seconds.update(our_processor_seconds())
-            time.sleep(0.2)
-    total = time.monotonic() - began
-    subprocess.run([rfe, "lab", "clean", "--yes", "--lab", lab], env=environment, check=True)
-    if process.returncode != 0:
-        raise SystemExit(f"rfe run failed: {(directory / 'run.log').read_text()[-2000:]}")
-    own = sum(seconds.values())
-    row("headless run: our processor time / the whole run", own, total, "<= 0.05")
-
-
-def our_processor_seconds() -> dict[int, float]:
-    """User and system time of each of our processes so far, by pid, without its children."""
-    seconds = {}
-    for directory in Path("/proc").iterdir():
-        if not directory.name.isdigit():
-            continue
-        try:
-            command = (directory / "cmdline").read_text().replace("\0", " ")
-            fields = (directory / "stat").read_text().rpartition(")")[2].split()
-        except OSError:
-            continue
-        if any(name in command for name in OURS):
-            seconds[int(directory.name)] = (int(fields[11]) + int(fields[12])) / TICKS
-    return seconds
-
-
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument(
-        "--run", action="store_true", help="also measure a headless run of all notebooks"
-    )
-    options = parser.parse_args()
     cpu = next(
         line.partition(":")[2].strip()
         for line in Path("/proc/cpuinfo").read_text().splitlines()
@@ -151,8 +99,6 @@ def main() -> None:
     directory = Path(tempfile.mkdtemp(prefix="rfe-benchmark-", dir="/var/tmp"))
     try:
         composes(directory)
-        if options.run:
-            headless(directory)
     finally:
         shutil.rmtree(directory)
 

@@ -6,9 +6,11 @@
 Both have a cache of their own, which `rfe cache` fills before the first round, and a new lab in
 each round, so that the runs differ in their code alone. Prints the medians and their ratios in
 Markdown: the whole run, each notebook, and what `rfe run` reports as it waits (boots, installation,
-composes). The host should be idle. Each has a virtual environment of its own, with the packages of
-this checkout's: install what an earlier commit needs beside them (`pip install tomlkit` for those
-before 2026-11-28).
+composes). The last row is the processor time of the workbook's own processes (rfe, the notebooks'
+kernels, the sandbox service): the rest is spent in mmdebstrap, ostree, podman, QEMU and the like,
+or waiting for them. The host should be idle. Each has a virtual environment of its own, with the
+packages of this checkout's: install what an earlier commit needs beside them (`pip install tomlkit`
+for those before 2026-11-28).
 """
 
 from __future__ import annotations
@@ -23,6 +25,7 @@ import subprocess
 import sys
 import sysconfig
 import tempfile
+import time
 import tomllib
 import venv
 from collections import defaultdict
@@ -33,6 +36,10 @@ RFE = "import sys; from rfe_helpers.cli.main import main; sys.exit(main())"
 # "✔ Installing edge-1 · 2:53 · done", as the last line of a wait.
 WAIT = re.compile(r"✔ (.+) · (?:(\d+):)?(\d+):(\d\d) · ")
 WHOLE = "the whole run"
+OWN = "processor time of its own"
+# A part of the command line of each of the workbook's own processes.
+OWN_COMMANDS = ("rfe_helpers.cli.main", "rfe_helpers.sandbox", "ipykernel_launcher")
+TICKS = os.sysconf("SC_CLK_TCK")
 
 
 class Side:
@@ -44,6 +51,7 @@ class Side:
         self.directory.mkdir()
         self._python = environment(self.directory / "venv", source)
         self.seconds: dict[str, list[float]] = defaultdict(list)
+        self._own = 0.0
         self._environment = {**os.environ, "RFE_CACHE": str(self.directory / "cache")}
 
     def rfe(self, *arguments: str | Path) -> str:
@@ -51,22 +59,30 @@ class Side:
         words = [str(argument) for argument in arguments]
         print(f"{self.name}: rfe {' '.join(words[:2])}", file=sys.stderr, flush=True)
         # Not in a checkout: its code would be imported first.
-        result = subprocess.run(
-            [self._python, "-c", RFE, *words],
-            cwd=self.directory,
-            env=self._environment,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
-        if result.returncode != 0:
-            raise SystemExit(f"{self.name}: rfe {' '.join(words)} failed:\n{result.stdout[-2000:]}")
-        return result.stdout
+        own: dict[int, float] = {}
+        with (self.directory / "output").open("w+") as output:
+            process = subprocess.Popen(
+                [self._python, "-c", RFE, *words],
+                cwd=self.directory,
+                env=self._environment,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+            )
+            while process.poll() is None:
+                own.update(own_processor_seconds())
+                time.sleep(0.2)
+            output.seek(0)
+            text = output.read()
+        if process.returncode != 0:
+            raise SystemExit(f"{self.name}: rfe {' '.join(words)} failed:\n{text[-2000:]}")
+        self._own = sum(own.values())
+        return text
 
     def round(self) -> None:
         lab, out = self.directory / "lab", self.directory / "out"
         output = self.rfe("run", "--lab", lab, "--out", out)
+        own = self._own
         summary = json.loads((out / "summary.json").read_text())
         self.rfe("lab", "clean", "--yes", "--lab", lab)
         for notebook in summary["notebooks"]:
@@ -77,6 +93,23 @@ class Side:
             waits[what] += int(hours or 0) * 3600 + int(minutes) * 60 + int(seconds)
         for what, value in waits.items():
             self.seconds[what].append(value)
+        self.seconds[OWN].append(own)
+
+
+def own_processor_seconds() -> dict[int, float]:
+    """User and system time of each of our processes so far, by pid, without its children."""
+    seconds = {}
+    for directory in Path("/proc").iterdir():
+        if not directory.name.isdigit():
+            continue
+        try:
+            command = (directory / "cmdline").read_text().replace("\0", " ")
+            fields = (directory / "stat").read_text().rpartition(")")[2].split()
+        except OSError:
+            continue
+        if any(name in command for name in OWN_COMMANDS):
+            seconds[int(directory.name)] = (int(fields[11]) + int(fields[12])) / TICKS
+    return seconds
 
 
 def environment(directory: Path, source: Path) -> Path:
@@ -105,6 +138,10 @@ def table(before: Side, after: Side) -> str:
         new = statistics.median(after.seconds.get(what) or [0])
         if max(old, new) >= 1 and what in after.seconds:
             lines.append(f"| {what} | {old:.0f} s | {new:.0f} s | {new / old if old else 0:.2f} |")
+    lines.append("")
+    for side in (before, after):
+        share = statistics.median(side.seconds[OWN]) / statistics.median(side.seconds[WHOLE])
+        lines.append(f"{side.name}: {OWN} is {share:.2f} of {WHOLE}")
     return "\n".join(lines)
 
 
