@@ -18,7 +18,7 @@ import pytest
 import requests
 from playwright.sync_api import Browser, Page
 from support import rooms
-from support.browser import barriers
+from support.browser import barriers, chromium
 from support.jupyterlab import ARTEFACTS, BIN, Window, notebook
 
 from rfe_helpers.core import run
@@ -51,10 +51,7 @@ class Training:
 
     def log_in(self, name: str, path: str) -> Page:
         """A window of their own, at a path of the room."""
-        context = self.chromium.new_context(
-            ignore_https_errors=True, viewport={"width": 1400, "height": 900}
-        )
-        page = context.new_page()
+        page = self.chromium.new_page(viewport={"width": 1400, "height": 900})
         page.set_default_timeout(120_000)
         page.goto(self.address + path)
         page.get_by_label("Username").fill(name)
@@ -108,9 +105,7 @@ class Training:
 
 
 @pytest.fixture(scope="module")
-def training(
-    tmp_path_factory: pytest.TempPathFactory, chromium: Browser, image: str
-) -> Iterator[Training]:
+def training(tmp_path_factory: pytest.TempPathFactory, image: str) -> Iterator[Training]:
     directory = tmp_path_factory.mktemp("room")
     port = free_port()
     settings = directory / "room.toml"
@@ -123,17 +118,19 @@ def training(
         check=True,
         timeout=300,
     )
-    training = Training(Room.existing(directory / "room"), chromium)
+    room = Room.existing(directory / "room")
     # What the tests of other windows set, too (support/jupyterlab.py), as anna's own settings.
     settings_of_lab = json.dumps({"LabApp": {"expose_app_in_browser": True}})
     script = f"mkdir .jupyter; echo '{settings_of_lab}' > .jupyter/jupyter_lab_config.json"
-    volume = f"rfe-room-{training.room.id}-anna:/lab"
+    volume = f"rfe-room-{room.id}-anna:/lab"
     argv = ["podman", "run", "--rm", "--volume", volume, "--entrypoint=sh", image, "-c", script]
     config = directory / "room" / "containers.conf"
     env = {"CONTAINERS_CONF": str(config)} if config.exists() else {}
     run.run(argv, env=env, seconds=60)
-    training.passwords = rooms.passwords(training.room)
-    yield training
+    certificate, _ = room.certificate()
+    with chromium(certificate) as program:
+        training = Training(room, program, rooms.passwords(room))
+        yield training
     processes, identity = training.room.processes(), training.room.id
     print(training.rfe("clean", "--yes"))
     assert not [process for process in processes.values() if process.alive]
@@ -332,15 +329,14 @@ def test_the_hub_is_killed_and_labs_run_on(training: Training) -> None:
 
 
 def test_a_wrong_password_does_not_open_the_room(training: Training) -> None:
-    context = training.chromium.new_context(ignore_https_errors=True)
-    page = context.new_page()
+    page = training.chromium.new_page()
     page.goto(training.address)
     for _ in range(2):
         page.get_by_label("Username").fill("carla")
         page.get_by_label("Password").fill("wrong-wrong-wrong")
         page.get_by_role("button", name="Sign in").click()
         page.get_by_text("Invalid username or password").wait_for()
-    context.close()
+    page.close()
 
 
 def test_a_seat_is_reset(training: Training) -> None:

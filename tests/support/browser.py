@@ -1,8 +1,11 @@
 """Debian's Chromium, driven by playwright."""
 
+import base64
+import hashlib
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Page, sync_playwright
@@ -16,14 +19,25 @@ ARGUMENTS = (
 
 
 @contextmanager
-def chromium() -> Iterator[Browser]:
-    """A browser without a window. Root cannot have Chromium's own sandbox."""
+def chromium(*certificates: Path) -> Iterator[Browser]:
+    """A browser without a window, which trusts the servers of these certificates (PEM). With
+    Playwright's `ignore_https_errors` it begins requests again instead, and may give up
+    (ERR_TOO_MANY_RETRIES). Root cannot have Chromium's own sandbox."""
     program = next(filter(None, map(run.which, ("chromium", "chromium-browser", "google-chrome"))))
     arguments = [*ARGUMENTS, *(["--no-sandbox"] if os.getuid() == 0 else [])]
+    keys = ",".join(_fingerprint(certificate) for certificate in certificates)
+    arguments += [f"--ignore-certificate-errors-spki-list={keys}"] if keys else []
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=program, args=arguments)
         yield browser
         browser.close()
+
+
+def _fingerprint(certificate: Path) -> str:
+    """The SHA-256 of its public key, in base64."""
+    pem = run.run(["openssl", "x509", "-in", certificate, "-noout", "-pubkey"]).stdout
+    key = base64.b64decode("".join(pem.splitlines()[1:-1]))
+    return base64.b64encode(hashlib.sha256(key).digest()).decode()
 
 
 def barriers(page: Page, rule: str = "", within: Sequence[str] = ()) -> list[str]:

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from playwright.sync_api import Browser, ConsoleMessage, Error, Page
+from playwright.sync_api import Browser, ConsoleMessage, Page
 from support.browser import barriers
 
 from rfe_helpers.core import files
@@ -97,20 +97,9 @@ class Window:
             where = message.location.get("url", "")
             self.complaints.append(f"{message.text} ({where.partition('?')[0]})")
 
-    def _go_to(self, url: str) -> None:
-        """Load a page; once more, as a person does, if Chromium gives up: a proxy in Node closes
-        connections that are idle for five seconds, several of them while it tries one after the
-        other."""
-        try:
-            self.page.goto(url)
-        except Error as error:
-            if "ERR_TOO_MANY_RETRIES" not in error.message:
-                raise
-            self.page.goto(url)
-
     def open(self, name: str) -> None:
         """Open a notebook by its address, and wait for its kernel."""
-        self._go_to(f"{self.address}/lab/tree/{name}?token={self.token}")
+        self.page.goto(f"{self.address}/lab/tree/{name}?token={self.token}")
         self.page.wait_for_function("() => window.jupyterapp")
         # What was in front before comes back first, on a busy machine a while after the page.
         self.page.evaluate("async () => { await window.jupyterapp.restored; }")

@@ -355,10 +355,7 @@ def test_a_connection_that_ends_as_it_begins_is_one_message(lab: Lab, lines: int
                 if number == 0:
                     connection.recv(4096)
 
-    lab.socket("small.qmp").parent.mkdir(parents=True, exist_ok=True)
-    with socket.socket(socket.AF_UNIX) as server:
-        server.bind(str(lab.socket("small.qmp")))
-        server.listen()
+    with socket.create_server(str(lab.socket("small.qmp")), family=socket.AF_UNIX) as server:
         thread = threading.Thread(target=end)
         thread.start()
         machine = Machine(lab, VmSpec("small"), run.ProcessId.of(os.getpid()))
