@@ -65,7 +65,7 @@ def logs(service: Service, call: Call) -> Response:
 
 
 class _File(FileResponse):
-    chunk_size = _BLOCK
+    chunk_size = _BLOCK  # Starlette's 64 KiB take four times the processor time
 
 
 # A member of an archive: its name in it, and its content or the file with the content.
