@@ -51,11 +51,11 @@ class Side:
         self.directory.mkdir()
         self._python = environment(self.directory / "venv", source)
         self.seconds: dict[str, list[float]] = defaultdict(list)
-        self._own = 0.0
         self._environment = {**os.environ, "RFE_CACHE": str(self.directory / "cache")}
 
-    def rfe(self, *arguments: str | Path) -> str:
-        """The output of `rfe`; the first line on stderr says what runs."""
+    def rfe(self, *arguments: str | Path) -> tuple[str, float]:
+        """The output of `rfe`, and the seconds of processor time of the workbook's own processes
+        while it ran; the first line on stderr says what runs."""
         words = [str(argument) for argument in arguments]
         print(f"{self.name}: rfe {' '.join(words[:2])}", file=sys.stderr, flush=True)
         # Not in a checkout: its code would be imported first.
@@ -76,13 +76,11 @@ class Side:
             text = output.read()
         if process.returncode != 0:
             raise SystemExit(f"{self.name}: rfe {' '.join(words)} failed:\n{text[-2000:]}")
-        self._own = sum(own.values())
-        return text
+        return text, sum(own.values())
 
     def round(self) -> None:
         lab, out = self.directory / "lab", self.directory / "out"
-        output = self.rfe("run", "--lab", lab, "--out", out)
-        own = self._own
+        output, own = self.rfe("run", "--lab", lab, "--out", out)
         summary = json.loads((out / "summary.json").read_text())
         self.rfe("lab", "clean", "--yes", "--lab", lab)
         for notebook in summary["notebooks"]:
